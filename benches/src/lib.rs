@@ -1,0 +1,1 @@
+//! Measurements of openclaw-edge: see README.md.
