@@ -1,1 +1,9 @@
-//! openclaw-edge.
+//! openclaw-edge: edge reverse proxy and TLS terminator. Modules in reading order.
+
+pub mod clock;
+pub mod downstream;
+pub mod log;
+pub mod metrics;
+pub mod route;
+pub mod state;
+pub mod upstream;

@@ -1,0 +1,136 @@
+//! Certificates by server name, swapped as a whole (design.md #6, #10).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use config::value::HostPattern;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+/// The process's certificates. Only `control::certs` publishes.
+pub struct CertTable {
+    current: ArcSwap<Certs>,
+}
+
+/// One generation of certificates.
+#[derive(Default)]
+pub struct Certs {
+    exact: HashMap<Box<str>, Arc<CertEntry>>,
+    /// Key: the part after `*.`.
+    wildcard: HashMap<Box<str>, Arc<CertEntry>>,
+    by_name: HashMap<Box<str>, Arc<CertEntry>>,
+}
+
+/// One certificate with its key, parsed and checked to match each other.
+pub struct CertEntry {
+    /// The `certificates:` entry, or the host for a certificate of the default issuer.
+    pub name: String,
+    pub names: Vec<HostPattern>,
+    pub key: Arc<CertifiedKey>,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
+}
+
+impl Certs {
+    /// Later entries win a name over earlier ones: pass explicit certificates last.
+    pub fn new(entries: impl IntoIterator<Item = Arc<CertEntry>>) -> Certs {
+        let mut certs = Certs::default();
+        for entry in entries {
+            certs.by_name.insert(entry.name.as_str().into(), entry.clone());
+            for pattern in &entry.names {
+                match pattern {
+                    HostPattern::Exact(host) => {
+                        certs.exact.insert(host.as_ref().into(), entry.clone())
+                    }
+                    HostPattern::Wildcard(suffix) => {
+                        certs.wildcard.insert(suffix.as_ref().into(), entry.clone())
+                    }
+                };
+            }
+        }
+        certs
+    }
+
+    /// The certificate for a lower-case host name: exact, else the wildcard one label up.
+    pub fn find(&self, host: &str) -> Option<&Arc<CertEntry>> {
+        if let Some(entry) = self.exact.get(host) {
+            return Some(entry);
+        }
+        let (_, suffix) = host.split_once('.')?;
+        self.wildcard.get(suffix)
+    }
+
+    /// The certificate of a `certificates:` entry.
+    pub fn named(&self, name: &str) -> Option<&Arc<CertEntry>> {
+        self.by_name.get(name)
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<CertEntry>> {
+        self.by_name.values()
+    }
+}
+
+impl CertEntry {
+    /// Whether the certificate is valid for a lower-case host name.
+    pub fn covers(&self, host: &str) -> bool {
+        self.names.iter().any(|pattern| match pattern {
+            HostPattern::Exact(name) => name.as_ref() == host,
+            HostPattern::Wildcard(suffix) => {
+                host.split_once('.').is_some_and(|(_, rest)| rest == suffix.as_ref())
+            }
+        })
+    }
+}
+
+impl CertTable {
+    pub fn new() -> CertTable {
+        CertTable { current: ArcSwap::from_pointee(Certs::default()) }
+    }
+
+    pub fn publish(&self, certs: Certs) {
+        self.current.store(Arc::new(certs));
+    }
+
+    pub fn load(&self) -> Arc<Certs> {
+        self.current.load_full()
+    }
+
+    /// What a client with this server name is shown.
+    pub fn shown(&self, sni: Option<&str>, default: Option<&str>) -> Option<Arc<CertEntry>> {
+        let certs = self.current.load();
+        match sni {
+            Some(host) => certs.find(host).cloned(),
+            None => default.and_then(|name| certs.named(name).cloned()),
+        }
+    }
+}
+
+impl Default for CertTable {
+    fn default() -> Self {
+        CertTable::new()
+    }
+}
+
+/// The table as one listener shows it.
+pub struct ListenerCerts {
+    pub table: Arc<CertTable>,
+    /// The `certificates:` entry for clients without SNI; `None`: refused in the handshake.
+    pub default: Option<String>,
+}
+
+impl fmt::Debug for ListenerCerts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerCerts").field("default", &self.default).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for ListenerCerts {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let entry = self.table.shown(hello.server_name(), self.default.as_deref())?;
+        Some(entry.key.clone())
+    }
+}

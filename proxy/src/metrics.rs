@@ -1,0 +1,3 @@
+//! Every metric family in one struct.
+
+pub struct Metrics {}

@@ -1,0 +1,2 @@
+//! Host and path to route. Pure: no async, no I/O, no clock.
+pub mod table;

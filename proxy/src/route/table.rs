@@ -1,0 +1,154 @@
+//! The compiled, immutable tables that workers read. Built by [`super::compile`], published by
+//! `control`, read by every worker through a cached `ArcSwap` guard.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use config::model::{Http2Policy, ListenerLimits, ListenerTimeouts, PathRule};
+use config::value::Name;
+use ipnet::IpNet;
+
+use crate::upstream::endpoint::Upstream;
+
+/// One generation of everything that a request is decided by.
+pub struct Snapshot {
+    /// Counts from 1; 0 is the empty table before the first configuration.
+    pub generation: u64,
+    /// Indexed by listener id, which is stable for the life of the process.
+    pub listeners: Vec<Arc<ListenerPolicy>>,
+    pub hosts: HostTable,
+    /// Every compiled route, in name order.
+    pub routes: Vec<Arc<Route>>,
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: Limits,
+}
+
+/// Process-wide ceilings with their defaults resolved.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    pub buffered_bytes: usize,
+    pub upstream_connections: usize,
+    /// Streams of a removed route end after this time.
+    pub removed_route_grace: Duration,
+}
+
+/// The live half of a listener: everything but its bound addresses.
+pub struct ListenerPolicy {
+    pub name: Name,
+    /// `None`: plaintext.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// `Some`: known hosts are redirected to https on this public port.
+    pub redirect_https_port: Option<u16>,
+    /// The port that clients see: `public_port`, else the bound one.
+    pub public_port: u16,
+    /// Open connections, with the default resolved.
+    pub max_connections: usize,
+    pub limits: ListenerLimits,
+    pub timeouts: ListenerTimeouts,
+    pub http2: Http2Policy,
+    pub allow_underscores: bool,
+}
+
+/// Hosts to their routes.
+#[derive(Default)]
+pub struct HostTable {
+    pub exact: HashMap<Box<str>, Arc<HostEntry>>,
+    /// Key: the part after `*.`.
+    pub wildcard: HashMap<Box<str>, Arc<HostEntry>>,
+}
+
+/// The routes of one host, most specific first.
+pub struct HostEntry {
+    pub rules: Vec<Rule>,
+    /// Whether any rule reads the path: then targets are normalised (design.md #15).
+    pub path_rules: bool,
+}
+
+pub struct Rule {
+    pub path: PathRule,
+    /// Empty: every method.
+    pub methods: Box<[Box<str>]>,
+    pub route: Arc<Route>,
+}
+
+/// One compiled route.
+pub struct Route {
+    pub name: Name,
+    /// Unique for the life of the process; equal names in later generations get new ids.
+    pub id: u64,
+    pub action: Action,
+    /// `u64::MAX`: no limit.
+    pub body_limit: u64,
+    pub request_edits: Edits,
+    pub response_edits: Edits,
+    pub access_log: bool,
+    pub life: Arc<RouteLife>,
+}
+
+pub enum Action {
+    Forward(Arc<Upstream>),
+    Redirect(Redirect),
+    Respond(Respond),
+    /// The route is quarantined and no former version serves.
+    Quarantined,
+}
+
+pub struct Redirect {
+    /// `Some(port)`: https on this public port; `None`: the scheme stays.
+    pub https_port: Option<u16>,
+    pub host: Option<Box<str>>,
+    pub status: u16,
+}
+
+pub struct Respond {
+    pub status: u16,
+    pub content_type: Option<Box<str>>,
+    pub body: bytes::Bytes,
+}
+
+/// Changes to a head, compiled: what is dropped by name, and finished lines to append.
+#[derive(Default)]
+pub struct Edits {
+    /// Lower-case names dropped from the message (`remove` and `set`).
+    pub drop: Box<[Box<str>]>,
+    /// `name: value\r\n` lines (`set`, `add`, HSTS), ready for HTTP/1.1.
+    pub lines: Box<[u8]>,
+    /// The same as pairs, for HTTP/2.
+    pub pairs: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+/// Shared by all generations of a route of one name; tells streams when the route was removed.
+#[derive(Default)]
+pub struct RouteLife {
+    /// Process milliseconds (`clock::process_ms`) after which streams end; 0: serving.
+    end_at: AtomicU64,
+}
+
+impl RouteLife {
+    /// The route was removed: its streams end at `at_ms`.
+    pub fn retire(&self, at_ms: u64) {
+        self.end_at.store(at_ms.max(1), Ordering::Release);
+    }
+
+    /// The route is back (a later file names it again).
+    pub fn revive(&self) {
+        self.end_at.store(0, Ordering::Release);
+    }
+
+    pub fn ended(&self, now_ms: u64) -> bool {
+        let at = self.end_at.load(Ordering::Acquire);
+        at != 0 && at <= now_ms
+    }
+}
+
+/// A listening address as bound, for `/readyz` and the log.
+#[derive(Clone, Debug)]
+pub struct BoundAddress {
+    pub listener: Name,
+    pub address: SocketAddr,
+    pub tls: bool,
+}

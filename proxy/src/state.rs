@@ -1,0 +1,66 @@
+//! What threads share. [`Shared`] is everything that crosses threads: immutable snapshots behind
+//! `ArcSwap`, atomics, one sharded map; nothing else (design.md #1). A worker's own things are in
+//! `local::Local`, which is `!Send`, so the compiler proves the rest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::downstream::address_table::AddressTable;
+use crate::downstream::cert_table::CertTable;
+use crate::log::Sink;
+use crate::metrics::Metrics;
+use crate::route::table::Snapshot;
+
+/// Everything that crosses threads.
+pub struct Shared {
+    /// Routes, upstreams, listener policies. Only `control` stores into it.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Certificates. Only `control` stores into it.
+    pub certs: Arc<CertTable>,
+    pub gauges: Gauges,
+    /// Open connections per client address.
+    pub addresses: AddressTable,
+    pub metrics: Metrics,
+    pub drain: Drain,
+    pub access_log: Sink,
+}
+
+/// Process-wide counts that limits are checked against.
+#[derive(Default)]
+pub struct Gauges {
+    /// Open client connections, all listeners.
+    pub connections: AtomicUsize,
+    /// Open connections to endpoints, idle ones too.
+    pub upstream_connections: AtomicUsize,
+    /// Bytes held in buffers for a peer that does not take them (design.md #17).
+    pub buffered: AtomicUsize,
+}
+
+/// Where the process stands on its way out.
+#[derive(Default)]
+pub struct Drain(AtomicU8);
+
+impl Drain {
+    const DRAINING: u8 = 1;
+    const FORCED: u8 = 2;
+
+    /// Stop accepting, finish what is under way.
+    pub fn begin(&self) {
+        let _ = self.0.compare_exchange(0, Self::DRAINING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The deadline has passed or a second signal came: end everything now.
+    pub fn force(&self) {
+        self.0.store(Self::FORCED, Ordering::Release);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    pub fn forced(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::FORCED
+    }
+}

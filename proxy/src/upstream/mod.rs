@@ -1,0 +1,2 @@
+//! The backend side: which endpoint, which connection.
+pub mod endpoint;
