@@ -18,6 +18,9 @@ use crate::error::Error;
 use crate::name;
 use crate::storage::{FileStorage, Storage};
 
+/// The folder of the internal authority in a state directory.
+pub const FOLDER: &str = "internal";
+
 /// The authority and what it has issued.
 pub struct InternalCa {
     storage: FileStorage,

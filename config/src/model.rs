@@ -170,8 +170,14 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CertificateSource {
     /// PEM files, watched. The names come from the certificate itself.
-    Files { chain: PathBuf, key: PathBuf },
-    Issued { names: Vec<HostPattern>, issuer: Name },
+    Files {
+        chain: PathBuf,
+        key: PathBuf,
+    },
+    Issued {
+        names: Vec<HostPattern>,
+        issuer: Name,
+    },
 }
 
 /// A named group of endpoints with one policy.
