@@ -34,7 +34,7 @@ enum Command {
     /// Check a config file: every error with its place, and the file's own tests
     Check(ConfigArg),
     /// Serve an example on 127.0.0.1 with built-in backends, and print what to try
-    Demo(demo::Args),
+    Demo(demo::DemoArgs),
     /// Print the version
     Version,
 }
@@ -73,7 +73,10 @@ pub fn main() -> ExitCode {
             log_format: args.log_format,
         }),
         Command::Check(args) => check::run(&args.config),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run_with(&args, |config| {
+            let log_format = LogFormat::default();
+            server::run(&server::Options { config, share_ports: false, log_format })
+        }),
         Command::Version => {
             println!("openclaw-edge {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod demo;
 pub mod downstream;
 pub mod exchange;
 pub mod http1;

@@ -109,7 +109,7 @@ impl CertKeeper {
 
 /// Where the internal issuer keeps its authority; `ca.pem` in it is what clients must trust.
 pub fn ca_dir(state_dir: &Path) -> PathBuf {
-    state_dir.join("internal-ca")
+    state_dir.join(acme::internal::FOLDER)
 }
 
 /// What this configuration asks for.

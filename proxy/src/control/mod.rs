@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use config::error::Diagnostic;
 use config::merge::Accepted;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::clock;
 use crate::state::Shared;
@@ -282,7 +282,7 @@ pub fn tell_quarantined(accepted: &Accepted) {
 }
 
 fn ticks(period: Duration) -> Interval {
-    let mut ticks = interval(period);
+    let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }

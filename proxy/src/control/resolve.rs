@@ -9,7 +9,6 @@ use std::time::Duration;
 use config::model::EndpointHost;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::clock;
 use crate::route::table::Snapshot;
 
 /// What is known of every name.
