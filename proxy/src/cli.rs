@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_usage_errors() {
-        for args in [&["openclaw-edge", "serve"][..], &["openclaw-edge", "run", "--share-port", "x"]] {
+        for args in
+            [&["openclaw-edge", "serve"][..], &["openclaw-edge", "run", "--share-port", "x"]]
+        {
             let error = Cli::try_parse_from(args).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");
         }

@@ -17,7 +17,9 @@ pub fn admit(headers: &HeaderMap, target: &Uri, allowed: &[String]) -> Result<()
     let named = target.authority().unwrap_or(&host);
     for authority in [&host, named] {
         if !is_known(authority.host(), allowed) {
-            return Err("Host is neither an IP address, `localhost`, nor one of admin.allowed_hosts");
+            return Err(
+                "Host is neither an IP address, `localhost`, nor one of admin.allowed_hosts",
+            );
         }
     }
     let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
@@ -102,7 +104,8 @@ mod tests {
             assert!(!asked("/", &[host, ("sec-fetch-site", site)]), "{site}");
         }
         assert!(asked("/", &[host, ("origin", "http://127.0.0.1:9901")]));
-        for origin in ["http://attacker.example", "null", "http://127.0.0.1:80", "https://127.0.0.1:9901"]
+        for origin in
+            ["http://attacker.example", "null", "http://127.0.0.1:80", "https://127.0.0.1:9901"]
         {
             assert!(!asked("/", &[host, ("origin", origin)]), "{origin}");
         }

@@ -237,3 +237,95 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Respons
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PATHS: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/api/v1/config", "/api/v1/routes"];
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+    use config::NoEnvironment;
+    use config::merge::merge;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::log::Sink;
+    use crate::metrics::Metrics;
+    use crate::route::compile::empty;
+
+    fn shared() -> Shared {
+        Shared {
+            snapshot: ArcSwap::from_pointee(empty()),
+            certs: Arc::default(),
+            gauges: Default::default(),
+            addresses: Default::default(),
+            metrics: Metrics::new(),
+            drain: Default::default(),
+            access_log: Sink::start_on(0, std::io::sink()).0,
+        }
+    }
+
+    fn get(path: &str, shared: &Shared, status: &Status) -> (u16, String) {
+        let response = answer(&Method::GET, path, shared, status);
+        let code = response.status().as_u16();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        (code, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn readiness_names_what_is_missing_and_turns_with_the_drain() {
+        let (shared, status) = (shared(), Status::default());
+        let (code, body) = get("/readyz", &shared, &status);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(code, 503);
+        assert_eq!(body["reasons"].as_array().unwrap().len(), 3);
+        status.update_config(|config| config.generation = 1);
+        status.set_certificates_loaded();
+        status.set_serving();
+        assert_eq!(get("/readyz", &shared, &status).0, 200);
+        shared.drain.begin();
+        let (code, body) = get("/readyz", &shared, &status);
+        assert_eq!(code, 503);
+        assert!(body.contains("\"draining\": true"), "{body}");
+        assert_eq!(get("/healthz", &shared, &status), (200, "ok\n".to_owned()));
+    }
+
+    #[test]
+    fn the_configuration_is_shown_without_its_secrets() {
+        let (shared, status) = (shared(), Status::default());
+        let text = "version: 1\nlisteners: { web: { bind: ['127.0.0.1:1'] } }\n\
+            upstreams: { u: { endpoints: ['127.0.0.1:2'] } }\nroutes:\n  \
+            a: { hosts: [a.openclaw.example], upstream: u, \
+                 headers: { request: { set: { authorization: s3cret } } } }\n  \
+            b: { hosts: [b.openclaw.example], upstraem: u, \
+                 headers: { request: { set: { authorization: s3cret } } } }\n";
+        let accepted = merge(None, config::parse("edge.yaml", text, &NoEnvironment).unwrap());
+        status.update_config(|config| config.accepted = Some(Arc::new(accepted)));
+        let (code, body) = get("/api/v1/config", &shared, &status);
+        let value: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(code, 200);
+        assert_eq!(value["quarantined"][0]["name"], "b");
+        assert_eq!(value["quarantined"][0]["line"], 6);
+        assert_eq!(value["objects"]["routes"], 1);
+        let (_, routes) = get("/api/v1/routes", &shared, &status);
+        let value: Value = serde_json::from_str(&routes).unwrap();
+        assert_eq!(value["routes"][0]["upstream"], "u");
+        assert_eq!(value["routes"][1]["state"], "quarantined");
+        assert!(!body.contains("s3cret") && !routes.contains("s3cret"));
+    }
+
+    #[test]
+    fn only_reading_and_only_known_paths() {
+        let (shared, status) = (shared(), Status::default());
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+            let response = answer(&method, "/api/v1/config", &shared, &status);
+            assert_eq!(response.status(), 405);
+        }
+        let (code, body) = get("/api/v1/config/", &shared, &status);
+        assert_eq!(code, 404);
+        assert!(body.contains("/readyz"));
+        let (code, body) = get("/metrics", &shared, &status);
+        assert_eq!(code, 200);
+        assert!(body.contains("edge_buffered_bytes 0"));
+    }
+}

@@ -27,7 +27,13 @@ pub fn run(accepted: &Accepted, snapshot: &Snapshot) -> Vec<Diagnostic> {
             Err(why) => why,
         };
         let help = Some(format!("expected: {}", expected(&case.expect)));
-        Some(Diagnostic { at: format!("tests[{index}]"), line: case.line, column: 0, message, help })
+        Some(Diagnostic {
+            at: format!("tests[{index}]"),
+            line: case.line,
+            column: 0,
+            message,
+            help,
+        })
     };
     accepted.tests.iter().enumerate().filter_map(failed).collect()
 }
@@ -111,7 +117,9 @@ impl fmt::Display for Outcome {
         };
         match &self.what {
             What::Forwarded => f.write_str("forwarded").and_then(|()| by(f)),
-            What::Redirected { location } => write!(f, "redirected to {location}").and_then(|()| by(f)),
+            What::Redirected { location } => {
+                write!(f, "redirected to {location}").and_then(|()| by(f))
+            }
             What::Answered { status, cause } => {
                 f.write_str(if cause.is_some() { "refused" } else { "answered" })?;
                 by(f)?;

@@ -116,6 +116,8 @@ impl Control {
         let outcome = match decision {
             Decision::Reject(errors) => {
                 self.watch_files(files);
+                // Certificates are renewed whatever state the config file is in.
+                self.certify().await;
                 reject(why, &self.file.display().to_string(), &errors);
                 ReloadOutcome::Rejected { errors }
             }
@@ -123,7 +125,7 @@ impl Control {
                 self.accepted = Arc::new(accepted);
                 self.watch_files(files);
                 self.certify().await;
-                tracing::debug!("{why}: the configuration serves already");
+                tracing::info!("{why}: what the file says serves already");
                 ReloadOutcome::Unchanged
             }
             Decision::Apply(accepted, changes) => {
@@ -136,7 +138,9 @@ impl Control {
                 self.last_good.keep(&self.accepted);
                 let changed = reload::summary(&changes);
                 tracing::info!(
-                    generation, outcome = outcome.label(), "{why}: configuration applied: {changed}"
+                    generation,
+                    outcome = outcome.label(),
+                    "{why}: configuration applied: {changed}"
                 );
                 tell_quarantined(&self.accepted);
                 outcome
@@ -265,7 +269,7 @@ pub fn note(
 /// One line per error, at most [`LOGGED_ERRORS`].
 pub fn reject(why: &str, file: &str, errors: &[Diagnostic]) {
     let count = errors.len();
-    tracing::error!("{why}: {file} is refused, {count} error(s); what serves goes on serving");
+    tracing::error!("{why}: {file} is refused, {count} error(s); nothing changes");
     for error in errors.iter().take(LOGGED_ERRORS) {
         tracing::error!("{file}:{error}");
     }

@@ -50,14 +50,18 @@ impl Publisher {
     /// Makes this serve; workers see it with their next request. Returns its generation.
     pub fn publish(&mut self, accepted: &Accepted, resolver: &mut Resolver) -> u64 {
         let previous = self.shared.snapshot.load_full();
-        let snapshot = compile(accepted, &previous, &mut Deps {
-            certs: self.shared.certs.clone(),
-            ticketer: self.ticketer.clone(),
-            bound: &self.bound,
-            nofile: self.nofile,
-            resolved: &|name| resolver.resolved(name),
-            endpoints: &mut self.endpoints,
-        });
+        let snapshot = compile(
+            accepted,
+            &previous,
+            &mut Deps {
+                certs: self.shared.certs.clone(),
+                ticketer: self.ticketer.clone(),
+                bound: &self.bound,
+                nofile: self.nofile,
+                resolved: &|name| resolver.resolved(name),
+                endpoints: &mut self.endpoints,
+            },
+        );
         let generation = snapshot.generation;
         let snapshot = Arc::new(snapshot);
         self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
@@ -73,9 +77,8 @@ impl Publisher {
     pub fn update_endpoints(&mut self, resolver: &Resolver) {
         let snapshot = self.shared.snapshot.load_full();
         for upstream in &snapshot.upstreams {
-            let named = |spec: &config::model::EndpointSpec| {
-                matches!(spec.host, EndpointHost::Name(_))
-            };
+            let named =
+                |spec: &config::model::EndpointSpec| matches!(spec.host, EndpointHost::Name(_));
             if !upstream.spec.iter().any(named) {
                 continue;
             }
@@ -137,7 +140,8 @@ impl Publisher {
     pub fn sweep(&mut self) {
         let now = clock::process_ms();
         let snapshot = self.shared.snapshot.load();
-        let (due, later) = std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
+        let (due, later) =
+            std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
         self.gone = later;
         let due: Vec<(u64, Kind, String)> = due;
         for (_, kind, name) in due {

@@ -231,7 +231,8 @@ mod tests {
         let absent = dir.path().join("absent");
         std::fs::write(&secret, "t0ken\n").unwrap();
         let file = dir.path().join("edge.yaml");
-        let header = |path: &Path| format!("{{ set: {{ x-t: \"${{file:{}}}\" }} }}", path.display());
+        let header =
+            |path: &Path| format!("{{ set: {{ x-t: \"${{file:{}}}\" }} }}", path.display());
         let text = format!(
             "{FILE}  b: {{ hosts: [b.openclaw.example], upstream: u, headers: {{ request: {} }} }}\n  \
              c: {{ hosts: [c.openclaw.example], upstream: u, headers: {{ request: {} }} }}\n",

@@ -255,8 +255,7 @@ mod tests {
         if events_only {
             watch.next_poll = u64::MAX;
         }
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.ok()
         })

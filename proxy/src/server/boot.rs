@@ -48,8 +48,7 @@ pub fn load(file: &Path) -> Result<Boot, Refusal> {
     let Some(accepted) = last_good::load(&last_good::state_dir_of(&text)) else {
         return Err(format!("the configuration is refused\n{}", errors.render(&name, &text)));
     };
-    reject("start", &name, &errors.0);
-    tracing::warn!("serving what was last accepted until {name} is mended");
+    reject("start with what was last accepted", &name, &errors.0);
     tell_quarantined(&accepted);
     let outcome = ReloadOutcome::Rejected { errors: errors.0 };
     Ok(Boot { accepted: Arc::new(accepted), watch, outcome, hash: String::new(), files })

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use config::merge::Accepted;
-use rustls::crypto::aws_lc_rs::Ticketer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
 use crate::control::last_good::LastGood;
@@ -114,11 +114,7 @@ fn share(access_log: Sink) -> Shared {
     }
 }
 
-fn publisher(
-    shared: &Arc<Shared>,
-    reserved: &Reserved,
-    nofile: u64,
-) -> Result<Publisher, Refusal> {
+fn publisher(shared: &Arc<Shared>, reserved: &Reserved, nofile: u64) -> Result<Publisher, Refusal> {
     let ticketer = Ticketer::new().map_err(|why| format!("session tickets: {why}"))?;
     Ok(Publisher::new(shared.clone(), ticketer, reserved.addresses(), nofile))
 }
