@@ -1,8 +1,6 @@
 //! `openclaw-edge check`: every error of a config file with its place, then the file's own tests.
 //! Reads files and changes nothing. What a reload would quarantine is a failure here.
 
-mod tests_of_file;
-
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,12 +8,12 @@ use std::sync::Arc;
 
 use config::error::{Diagnostic, Errors, Level, render};
 use config::merge::{Accepted, merge};
-use config::value::Name;
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::{certs, reload};
 use crate::downstream::cert_table::CertTable;
 use crate::route::compile::{Deps, compile, empty};
+use crate::route::explain::{Failure, run_tests};
 use crate::route::table::Snapshot;
 use crate::upstream::endpoint::EndpointRegistry;
 
@@ -51,7 +49,7 @@ fn check(accepted: &Accepted) -> Report {
     // Tests of a file with broken entries would only repeat the same errors.
     if report.errors.is_empty() {
         match compiled(accepted) {
-            Ok(snapshot) => report.errors.extend(tests_of_file::run(accepted, &snapshot)),
+            Ok(snapshot) => report.errors.extend(failed_tests(accepted, &snapshot)),
             Err(why) => report.errors.push(why),
         }
     }
@@ -118,11 +116,15 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{plural}")
 }
 
-/// The listener that a test's scheme stands for: the first of its kind in name order.
-fn listener_of(accepted: &Accepted, https: bool) -> Option<(usize, &Name)> {
-    let listeners = accepted.global.listeners.values().enumerate();
-    let mut same = listeners.filter(|(_, listener)| listener.tls.is_some() == https);
-    same.next().map(|(id, listener)| (id, &listener.name))
+fn failed_tests(accepted: &Accepted, snapshot: &Snapshot) -> Vec<Diagnostic> {
+    let finding = |failure: Failure| Diagnostic {
+        at: "tests".to_owned(),
+        line: failure.line,
+        column: 0,
+        message: failure.text,
+        help: None,
+    };
+    run_tests(snapshot, &accepted.tests).into_iter().map(finding).collect()
 }
 
 #[cfg(test)]
@@ -172,8 +174,8 @@ mod tests {
         let report = findings(&format!("{FILE}{tests}"));
         let messages: Vec<String> = report.errors.iter().map(|e| e.message.clone()).collect();
         assert_eq!(messages.len(), 3, "{messages:?}");
-        assert!(messages[0].contains("answered by route b"), "{}", messages[0]);
-        assert!(messages[1].contains("forwarded by route a"), "{}", messages[1]);
+        assert!(messages[0].contains("got 404"), "{}", messages[0]);
+        assert!(messages[1].contains("got route a"), "{}", messages[1]);
         assert!(messages[2].contains(":8443/"), "{}", messages[2]);
         assert!(report.errors.iter().all(|error| error.line > 9));
     }
