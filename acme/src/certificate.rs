@@ -1,0 +1,199 @@
+//! A certificate chain with its private key, parsed and checked to belong together.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use rcgen::{KeyPair, PublicKeyData};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+use crate::error::Error;
+
+/// Chain and key that match, with what the leaf says of itself.
+pub struct Certificate {
+    /// Leaf first, as sent in the handshake. Never empty.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    /// Subject alternative names of the leaf, as written there: DNS names and IP addresses.
+    pub names: Vec<String>,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
+}
+
+impl Certificate {
+    /// From two PEM texts. PKCS#8, PKCS#1 and SEC 1 keys; `what` names the source in errors.
+    pub fn from_pem(what: &str, chain: &[u8], key: &[u8]) -> Result<Certificate, Error> {
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| Error::corrupt(what, format_args!("certificate: {e}")))?;
+        let Some(leaf) = chain.first() else {
+            return Err(Error::corrupt(what, "no certificate in it"));
+        };
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|e| Error::corrupt(what, format_args!("private key: {e}")))?;
+        let facts = Leaf::read(what, leaf)?;
+        facts.check_key(what, &key)?;
+        let Leaf { names, not_before, not_after, .. } = facts;
+        Ok(Certificate { chain, key, names, not_before, not_after })
+    }
+
+    /// From one PEM text that holds both, in any order.
+    pub fn from_bundle(what: &str, bundle: &[u8]) -> Result<Certificate, Error> {
+        Certificate::from_pem(what, bundle, bundle)
+    }
+
+    /// The leaf carries the signature of `authority`, itself a DER certificate.
+    pub fn is_signed_by(&self, authority: &CertificateDer<'_>) -> bool {
+        let (Some(leaf), Ok(authority)) = (self.chain.first(), parse("authority", authority))
+        else {
+            return false;
+        };
+        parse("leaf", leaf)
+            .is_ok_and(|leaf| leaf.verify_signature(Some(authority.public_key())).is_ok())
+    }
+
+    /// The leaf may sign other certificates.
+    pub fn is_authority(&self) -> bool {
+        self.chain.first().is_some_and(|leaf| parse("leaf", leaf).is_ok_and(|leaf| leaf.is_ca()))
+    }
+
+    /// Part of the lifetime still ahead at `now` (Unix seconds): 0 when over, 1 before it starts.
+    pub fn remaining(&self, now: i64) -> f64 {
+        let life = (self.not_after - self.not_before).max(1);
+        ((self.not_after - now) as f64 / life as f64).clamp(0.0, 1.0)
+    }
+
+    pub fn is_valid_at(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+}
+
+/// Never shows the key.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("names", &self.names)
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is read off the first certificate of a chain.
+struct Leaf {
+    names: Vec<String>,
+    not_before: i64,
+    not_after: i64,
+    /// DER of the SubjectPublicKeyInfo.
+    public_key: Vec<u8>,
+}
+
+impl Leaf {
+    fn read(what: &str, der: &CertificateDer<'_>) -> Result<Leaf, Error> {
+        let cert = parse(what, der)?;
+        let alternative = cert
+            .subject_alternative_name()
+            .map_err(|e| Error::corrupt(what, format_args!("alternative names: {e}")))?;
+        let names = alternative
+            .map(|found| found.value.general_names.iter().filter_map(name_text).collect())
+            .unwrap_or_default();
+        Ok(Leaf {
+            names,
+            not_before: cert.validity().not_before.timestamp(),
+            not_after: cert.validity().not_after.timestamp(),
+            public_key: cert.public_key().raw.to_vec(),
+        })
+    }
+
+    fn check_key(&self, what: &str, key: &PrivateKeyDer<'_>) -> Result<(), Error> {
+        let pair = KeyPair::try_from(key)
+            .map_err(|e| Error::corrupt(what, format_args!("private key: {e}")))?;
+        if pair.subject_public_key_info() == self.public_key {
+            Ok(())
+        } else {
+            Err(Error::KeyMismatch)
+        }
+    }
+}
+
+fn parse<'a>(what: &str, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    match X509Certificate::from_der(der.as_ref()) {
+        Ok(([], cert)) => Ok(cert),
+        Ok(_) => Err(Error::corrupt(what, "bytes after the certificate")),
+        Err(e) => Err(Error::corrupt(what, format_args!("certificate: {e}"))),
+    }
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(dns) => Some(dns.to_ascii_lowercase()),
+        GeneralName::IPAddress(octets) => match octets.len() {
+            4 => <[u8; 4]>::try_from(*octets).ok().map(|o| IpAddr::from(o).to_string()),
+            16 => <[u8; 16]>::try_from(*octets).ok().map(|o| IpAddr::from(o).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn self_signed(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_matching_pair_is_read_with_its_names() {
+        let (chain, key) = self_signed(&["App.openclaw.example", "127.0.0.1", "::1"]);
+        let cert = Certificate::from_pem("test", chain.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(cert.names, ["app.openclaw.example", "127.0.0.1", "::1"]);
+        assert_eq!(cert.chain.len(), 1);
+        assert!(cert.not_before < cert.not_after);
+        assert!(!format!("{cert:?}").contains("key"));
+    }
+
+    #[test]
+    fn a_bundle_may_have_the_key_first() {
+        let (chain, key) = self_signed(&["a.example"]);
+        let bundle = format!("{key}{chain}");
+        assert!(Certificate::from_bundle("test", bundle.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn the_key_of_another_certificate_is_refused() {
+        let (chain, _) = self_signed(&["a.example"]);
+        let (_, key) = self_signed(&["a.example"]);
+        let refused = Certificate::from_pem("test", chain.as_bytes(), key.as_bytes());
+        assert!(matches!(refused, Err(Error::KeyMismatch)));
+    }
+
+    #[test]
+    fn no_certificate_or_no_key_is_an_error() {
+        let (chain, key) = self_signed(&["a.example"]);
+        for (chain, key) in [("", key.as_str()), (&chain, ""), (&key, &key), (&chain, &chain)] {
+            let refused = Certificate::from_pem("test", chain.as_bytes(), key.as_bytes());
+            assert!(refused.is_err_and(|e| e.is_corrupt()));
+        }
+    }
+
+    #[test]
+    fn remaining_life_is_a_fraction() {
+        let (chain, key) = self_signed(&["a.example"]);
+        let mut cert = Certificate::from_pem("test", chain.as_bytes(), key.as_bytes()).unwrap();
+        (cert.not_before, cert.not_after) = (100, 200);
+        assert_eq!(cert.remaining(50), 1.0);
+        assert_eq!(cert.remaining(150), 0.5);
+        assert_eq!(cert.remaining(201), 0.0);
+        assert!(cert.is_valid_at(100) && cert.is_valid_at(200));
+        assert!(!cert.is_valid_at(99) && !cert.is_valid_at(201));
+    }
+}
