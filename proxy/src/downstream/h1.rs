@@ -34,7 +34,8 @@ pub async fn serve<S: Stream>(local: Rc<Local>, client: Client, io: S) {
     let mut first = true;
     loop {
         let next = match connection.next(first).await {
-            Begun::Forward(forward) => connection.forward(*forward).await,
+            // Boxed: an idle connection does not carry the room for a request.
+            Begun::Forward(forward) => Box::pin(connection.forward(*forward)).await,
             Begun::Answer { answer, record, head_request, keep_alive, body_read } => {
                 let keep_alive = keep_alive && body_read;
                 connection.answer(&answer, record, head_request, keep_alive, body_read).await

@@ -159,8 +159,10 @@ fn next_deadline(
     };
     let timeouts = &policy.timeouts;
     let head = io.head_since.get().map(|since| (after(since, timeouts.head), Reason::Head));
-    let blocked =
-        io.blocked_since.get().map(|since| (after(since, timeouts.write_progress), Reason::Blocked));
+    let blocked = io
+        .blocked_since
+        .get()
+        .map(|since| (after(since, timeouts.write_progress), Reason::Blocked));
     let idle = match leaving {
         Some(since) => Some((after(since, GOAWAY_GRACE), Reason::Leaving)),
         None => streams.idle_since().map(|(since, served)| {

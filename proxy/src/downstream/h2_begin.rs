@@ -235,12 +235,7 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
     first.extend_from_slice(b"\r\n");
 }
 
-fn own_answer(
-    local: &Local,
-    tls: bool,
-    answer: &Answer,
-    mut record: Record,
-) -> Response<H2Body> {
+fn own_answer(local: &Local, tls: bool, answer: &Answer, mut record: Record) -> Response<H2Body> {
     let reply = Reply::of(answer, record.request_id.as_bytes());
     record.status = reply.status;
     if let Some(rejection) = reply.cause {

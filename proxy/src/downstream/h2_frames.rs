@@ -117,8 +117,14 @@ mod tests {
 
     #[test]
     fn knows_when_a_head_is_open_at_every_cut() {
-        let bytes = [vec![0; PREFACE], frame(4, 0, 6), frame(HEADERS, 0, 10),
-            frame(CONTINUATION, END_HEADERS, 5), frame(DATA, 0, 300)].concat();
+        let bytes = [
+            vec![0; PREFACE],
+            frame(4, 0, 6),
+            frame(HEADERS, 0, 10),
+            frame(CONTINUATION, END_HEADERS, 5),
+            frame(DATA, 0, 300),
+        ]
+        .concat();
         // Ends of preface, SETTINGS and CONTINUATION, then anywhere inside DATA.
         let closed = |n: usize| n == 24 || (33..=39).contains(&n) || n == 72 || n >= 81;
         for cut in 0..=bytes.len() {
@@ -133,7 +139,9 @@ mod tests {
 
     #[test]
     fn floods_are_per_second() {
-        for (kind, most) in [(6, MAX_CONTROL_FRAMES), (RST_STREAM, MAX_RESETS), (DATA, MAX_CONTROL_FRAMES)] {
+        for (kind, most) in
+            [(6, MAX_CONTROL_FRAMES), (RST_STREAM, MAX_RESETS), (DATA, MAX_CONTROL_FRAMES)]
+        {
             let mut scanner = FrameScanner::default();
             scanner.feed(&[0; PREFACE], 1000).unwrap();
             let payload = if kind == DATA { 0 } else { 8 };

@@ -283,9 +283,8 @@ impl Relay {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame<Bytes>>, Rejection>> {
         let endpoint = (deadline(self.progress_ms, self.idle), Cause::StreamIdle);
-        let client = (self.upload.wants_body() && !self.upload.refused).then(|| {
-            (deadline(self.upload.progress_ms, self.body_progress), Cause::BodyTimeout)
-        });
+        let client = (self.upload.wants_body() && !self.upload.refused)
+            .then(|| (deadline(self.upload.progress_ms, self.body_progress), Cause::BodyTimeout));
         let (at_ms, cause) = match client {
             Some(client) if client.0 < endpoint.0 => client,
             _ => endpoint,

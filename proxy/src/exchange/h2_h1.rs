@@ -70,8 +70,13 @@ pub async fn run(
         job.record.endpoint(connection.endpoint.address);
         let now_ms = watch.timer.now_ms();
         job.upload.progress_ms = now_ms;
-        let mut waiting =
-            Waiting { connection, head: Vec::new(), interim: 0, touched: false, progress_ms: now_ms };
+        let mut waiting = Waiting {
+            connection,
+            head: Vec::new(),
+            interim: 0,
+            touched: false,
+            progress_ms: now_ms,
+        };
         let found = poll_fn(|cx| waiting.poll(cx, &mut job, watch, policy, &upstream)).await;
         let rejection = match found {
             Ok(Found::Final(head, rest)) => {

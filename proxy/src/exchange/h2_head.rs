@@ -101,11 +101,11 @@ pub fn trailer_lines(trailers: &HeaderMap) -> Vec<u8> {
 pub fn trailer_map(decoder: &crate::http1::chunked::Decoder) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     decoder.passable_trailers(|name, value| {
-        let pair = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_bytes(value).ok());
+        let pair =
+            HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_bytes(value).ok());
         if let Some((name, value)) = pair {
             map.append(name, value);
         }
     });
     (!map.is_empty()).then_some(map)
 }
-

@@ -56,9 +56,8 @@ fn find<'s, F: FieldSource>(
     {
         return Ok(Found::ToHttps(port));
     }
-    let rule = host
-        .find(view.path(), view.method, client.tls.is_some())
-        .ok_or(early(Cause::NoRoute))?;
+    let rule =
+        host.find(view.path(), view.method, client.tls.is_some()).ok_or(early(Cause::NoRoute))?;
     if let BodyLength::Sized(n) = view.body
         && n > rule.route.body_limit
     {
@@ -77,9 +76,7 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
     };
     match &route.action {
         Action::Forward(_) => Decision::Forward(plan(route.clone(), view)),
-        Action::Redirect(to) => {
-            Decision::Answer(redirect(Some(route.clone()), to, view))
-        }
+        Action::Redirect(to) => Decision::Answer(redirect(Some(route.clone()), to, view)),
         Action::Respond(_) => {
             Decision::Answer(Answer { route: Some(route.clone()), kind: AnswerKind::Respond })
         }

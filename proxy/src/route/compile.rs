@@ -42,10 +42,12 @@ static NEXT_ROUTE_ID: AtomicU64 = AtomicU64::new(1);
 /// Compiles what was accepted; `previous` is what serves now.
 pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) -> Snapshot {
     let global = &accepted.global;
+    let former: HashMap<&Name, &Arc<Upstream>> =
+        previous.upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
     let upstreams: HashMap<&Name, Arc<Upstream>> = accepted
         .upstreams
         .iter()
-        .map(|(name, entry)| (name, upstream(&entry.value, previous, deps)))
+        .map(|(name, entry)| (name, upstream(&entry.value, former.get(name).copied(), deps)))
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
     let former: HashMap<&Name, &Arc<Route>> =
@@ -90,11 +92,14 @@ pub fn empty() -> Snapshot {
     }
 }
 
-fn upstream(spec: &model::Upstream, previous: &Snapshot, deps: &mut Deps<'_>) -> Arc<Upstream> {
-    let former = previous.upstreams.iter().find(|u| u.name == spec.name && u.spec == spec.endpoints);
+fn upstream(
+    spec: &model::Upstream,
+    former: Option<&Arc<Upstream>>,
+    deps: &mut Deps<'_>,
+) -> Arc<Upstream> {
     let state = match former {
-        Some(upstream) => upstream.state.clone(),
-        None => {
+        Some(upstream) if upstream.spec == spec.endpoints => upstream.state.clone(),
+        _ => {
             let set = EndpointSet::resolve(&spec.endpoints, deps.resolved, deps.endpoints);
             Arc::new(UpstreamState {
                 endpoints: ArcSwap::from_pointee(set),
@@ -192,9 +197,9 @@ fn edits(spec: &HeaderEdits) -> Edits {
     let (mut lines, mut pairs) = (Vec::new(), Vec::new());
     for (name, value) in spec.set.iter().chain(&spec.add) {
         crate::http1::write::field(&mut lines, name.as_bytes(), value.expose().as_bytes());
-        let pair = HeaderName::from_bytes(name.as_bytes()).ok().zip(
-            HeaderValue::from_str(value.expose()).ok(),
-        );
+        let pair = HeaderName::from_bytes(name.as_bytes())
+            .ok()
+            .zip(HeaderValue::from_str(value.expose()).ok());
         pairs.extend(pair);
     }
     Edits { drop, lines: lines.into(), pairs }
