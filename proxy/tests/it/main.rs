@@ -5,6 +5,7 @@
 mod access_log;
 mod admin;
 mod bodies;
+mod bulk;
 mod cli;
 mod drain;
 mod harness;
