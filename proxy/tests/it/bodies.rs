@@ -2,7 +2,7 @@
 
 use crate::harness::backend::ok;
 use crate::harness::wire::Framing;
-use crate::harness::{Backend, Client, Conf, Edge, End, Peer, wait_until};
+use crate::harness::{Backend, Conf, Edge, End, Peer, wait_until};
 
 fn app(backend: &Backend) -> Edge {
     Edge::start(&Conf::app(&[backend.addr]))
