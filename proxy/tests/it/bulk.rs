@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::harness::h2c::{H2, get};
 use crate::harness::{Backend, Client, Conf, Edge, End};
 
 const BULK: u64 = 256 << 20;
@@ -65,4 +66,30 @@ fn back_pressure_reaches_a_backend_whose_client_does_not_read() {
     assert!(edge.rss().saturating_sub(before) < GROWTH);
     drop(client);
     assert_ne!(backend.wait_end(0), End::Timeout);
+}
+
+#[test]
+fn stalled_http2_streams_cost_little_and_others_are_served() {
+    let edge = Edge::start(&Conf::app(&[Backend::real()]));
+    edge.tls_client("app.openclaw.example").get("app.openclaw.example", "/bytes/1000000");
+    let before = edge.rss();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(0);
+    let stall = |_| {
+        let h2 = H2::connect_with(&edge.tls(), "app.openclaw.example", &builder);
+        // The first answer lifts the limit on streams; it has no body that a window could stop.
+        assert_eq!(h2.get("https://nowhere.openclaw.example/").status, 421);
+        let open = |_| h2.open(get("https://app.openclaw.example/bytes/100000000"), true);
+        let streams: Vec<_> = (0..100).map(open).collect();
+        h2.run_for(Duration::from_millis(50));
+        (h2, streams)
+    };
+    let stalled: Vec<_> = (0..4).map(stall).collect();
+    for _ in 0..3 {
+        let mut client = edge.tls_client("app.openclaw.example");
+        client.get("app.openclaw.example", "/bytes/100000");
+        stalled.iter().for_each(|(h2, _)| h2.run_for(Duration::from_millis(50)));
+    }
+    let growth = edge.peak_rss().saturating_sub(before);
+    assert!(growth < 64 << 20, "400 stalled streams grew by {growth} bytes");
 }
