@@ -133,7 +133,12 @@ fn begin_head(
     forward(record, plan, upload, head, snapshot, bytes)
 }
 
-fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_alive: bool) -> Begun {
+fn answered(
+    answer: Answer,
+    record: Record,
+    head: &RequestHead<'_, '_>,
+    keep_alive: bool,
+) -> Begun {
     Begun::Answer {
         answer,
         record,

@@ -72,8 +72,7 @@ fn admit(local: &Rc<Local>, id: usize, io: TcpStream, peer: SocketAddr) {
     let Some(policy) = snapshot.listeners.get(id) else { return };
     let name = [policy.name.as_str()];
     local.shared.metrics.connections_accepted.with_label_values(&name).inc();
-    let trusted =
-        snapshot.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
+    let trusted = snapshot.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
     match Admission::enter(local, id, policy, peer, trusted) {
         Ok(admission) => connection::spawn(local.clone(), policy.clone(), admission, io, peer),
         Err(reason) => count_rejected(local, id, reason),

@@ -15,7 +15,9 @@ use crate::http1::head::{FieldSlots, ResponseHead, parse_response};
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
-use crate::request::headers::{ResponseContext, ResponseFraming, write_interim, write_response};
+use crate::request::headers::{
+    ResponseContext, ResponseFraming, write_interim, write_response,
+};
 use crate::request::plan::Plan;
 use crate::request::record::Record;
 
@@ -212,7 +214,11 @@ impl Download {
         Ok(())
     }
 
-    fn interim(&mut self, head: &ResponseHead<'_, '_>, shape: &Shape<'_>) -> Result<(), Rejection> {
+    fn interim(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        shape: &Shape<'_>,
+    ) -> Result<(), Rejection> {
         self.interim += 1;
         if self.interim > MAX_INTERIM {
             return Err(Rejection { cause: Cause::UpstreamProtocol, detail: "interim_responses" });
@@ -277,9 +283,11 @@ impl Download {
         }
         if !bytes.is_empty() || self.decoder.is_done() {
             let taken =
-                body::transfer(&mut self.decoder, self.encoder, bytes, self.out.buffer()).map_err(
-                    |error| Rejection { cause: Cause::UpstreamProtocol, detail: error.reason() },
-                )?;
+                body::transfer(&mut self.decoder, self.encoder, bytes, self.out.buffer())
+                    .map_err(|error| Rejection {
+                        cause: Cause::UpstreamProtocol,
+                        detail: error.reason(),
+                    })?;
             record.bytes_out += taken.data;
             self.surplus(taken.consumed < bytes.len());
         }
@@ -364,7 +372,9 @@ impl Download {
         };
         record.bytes_out += straight as u64;
         self.surplus(straight < bytes.len());
-        self.out.write_through(cx, client, &bytes[..straight]).map_err(|_| Cause::ClientGone)?;
+        self.out
+            .write_through(cx, client, &bytes[..straight])
+            .map_err(|_| Cause::ClientGone)?;
         self.flushed = false;
         self.end_if_done();
         Ok(())

@@ -133,7 +133,12 @@ async fn connection<S: Stream>(
 }
 
 /// Reads ahead to notice a client that leaves. `true`: it has left.
-fn watch<S: Stream>(cx: &mut Context<'_>, local: &Local, io: &mut S, carry: &mut Vec<u8>) -> bool {
+fn watch<S: Stream>(
+    cx: &mut Context<'_>,
+    local: &Local,
+    io: &mut S,
+    carry: &mut Vec<u8>,
+) -> bool {
     while carry.len() < MAX_CARRY {
         let read = local.buffers.with_scratch(|scratch| {
             let room = (MAX_CARRY - carry.len()).min(scratch.len());
@@ -318,10 +323,17 @@ impl Exchange {
 
     /// A pooled connection that ended before any byte of an answer.
     fn stale(&self, rejection: Rejection) -> bool {
-        self.connection.reused && !self.download.touched && rejection.cause == Cause::UpstreamClosed
+        self.connection.reused
+            && !self.download.touched
+            && rejection.cause == Cause::UpstreamClosed
     }
 
-    fn finish<S: Stream>(self, job: &mut Job<'_, S>, upload: &Upload, upstream: &Upstream) -> End {
+    fn finish<S: Stream>(
+        self,
+        job: &mut Job<'_, S>,
+        upload: &Upload,
+        upstream: &Upstream,
+    ) -> End {
         job.record.bytes_in += upload.received;
         let keep_client = self.download.keep_client && upload.done();
         job.record.upstream_ok();

@@ -79,7 +79,11 @@ pub fn transfer(
 }
 
 /// The connection ended: completes a body that ends so. `false`: the body is cut short.
-pub fn finish_at_close(decoder: &mut BodyDecoder, encoder: BodyEncoder, out: &mut Vec<u8>) -> bool {
+pub fn finish_at_close(
+    decoder: &mut BodyDecoder,
+    encoder: BodyEncoder,
+    out: &mut Vec<u8>,
+) -> bool {
     if matches!(decoder, BodyDecoder::UntilClose) {
         *decoder = BodyDecoder::Done;
         if encoder == BodyEncoder::Chunked {

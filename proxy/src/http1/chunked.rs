@@ -63,7 +63,13 @@ impl ChunkError {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Decoder { state: State::Size, size: 0, digits: 0, extension_bytes: 0, trailers: Vec::new() }
+        Decoder {
+            state: State::Size,
+            size: 0,
+            digits: 0,
+            extension_bytes: 0,
+            trailers: Vec::new(),
+        }
     }
 }
 
@@ -259,24 +265,10 @@ mod tests {
     #[test]
     fn refuses_every_ambiguity() {
         for bad in [
-            &b"Z\r\n"[..],
-            b"FFFFFFFFFFFFFFFFF\r\n",
-            b"3\nabc",
-            b"3;x\n\r\n",
-            b"\r\n",
-            b"-1\r\n",
-            b"+3\r\nabc",
-            b"0x3\r\nabc",
-            b" 3\r\nabc",
-            b"3 \r\nabc",
-            b"3;\0\r\nabc",
-            b"3;a\rb\r\n",
-            b"3\r\nabcd\r\n",
-            b"3\r\nabc\n",
-            b"0\r\nX: 1\n\r\n",
-            b"0\r\nX : 1\r\n\r\n",
-            b"0\r\n a: b\r\n\r\n",
-            b"0\r\n\rX",
+            &b"Z\r\n"[..], b"FFFFFFFFFFFFFFFFF\r\n", b"3\nabc", b"3;x\n\r\n", b"\r\n", b"-1\r\n",
+            b"+3\r\nabc", b"0x3\r\nabc", b" 3\r\nabc", b"3 \r\nabc", b"3;\0\r\nabc", b"3;a\rb\r\n",
+            b"3\r\nabcd\r\n", b"3\r\nabc\n", b"0\r\nX: 1\n\r\n", b"0\r\nX : 1\r\n\r\n",
+            b"0\r\n a: b\r\n\r\n", b"0\r\n\rX",
         ] {
             assert!(decode(bad, 1).is_err(), "{:?}", String::from_utf8_lossy(bad));
             assert!(decode(bad, bad.len()).is_err(), "{:?}", String::from_utf8_lossy(bad));

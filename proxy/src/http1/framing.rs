@@ -135,16 +135,8 @@ mod tests {
             assert_eq!(err(&[], &[te]), FramingError::TransferEncoding);
         }
         assert_eq!(err(&[], &[b"chunked", b"chunked"]), FramingError::TransferEncoding);
-        for cl in [
-            &b"-1"[..],
-            b"+1",
-            b"",
-            b"1,1",
-            b"0x1",
-            b"1 ",
-            b"9223372036854775808",
-            b"99999999999999999999",
-        ] {
+        for cl in [&b"-1"[..], b"+1", b"", b"1,1", b"0x1", b"1 ", b"9223372036854775808",
+                   b"99999999999999999999"] {
             assert_eq!(err(&[cl], &[]), FramingError::ContentLength);
         }
         let in10 = request_length(&fields(&[], &[b"chunked"]), true);

@@ -439,8 +439,9 @@ mod tests {
         assert_eq!(error(head(513).as_bytes()), HeadError::TooLarge);
         assert_eq!(error(&head(600).as_bytes()[..512]), HeadError::TooLarge);
 
-        let fields =
-            |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(n - 1));
+        let fields = |n: usize| {
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(n - 1))
+        };
         let mut slots = FieldSlots::new();
         assert!(parse_request(fields(8).as_bytes(), LIMITS, &mut slots).is_ok());
         assert_eq!(error(fields(9).as_bytes()), HeadError::TooLarge);

@@ -55,8 +55,7 @@ impl Client {
         let mut origin = self.peer;
         let hops: Vec<&[u8]> = members(list).collect();
         for hop in hops.iter().rev() {
-            let Some(address) =
-                std::str::from_utf8(hop).ok().and_then(|t| t.parse::<IpAddr>().ok())
+            let Some(address) = std::str::from_utf8(hop).ok().and_then(|t| t.parse::<IpAddr>().ok())
             else {
                 break;
             };

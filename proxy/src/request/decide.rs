@@ -77,7 +77,9 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
     };
     match &route.action {
         Action::Forward(_) => Decision::Forward(plan(route.clone(), view)),
-        Action::Redirect(to) => Decision::Answer(redirect(Some(route.clone()), to, view)),
+        Action::Redirect(to) => {
+            Decision::Answer(redirect(Some(route.clone()), to, view))
+        }
         Action::Respond(_) => {
             Decision::Answer(Answer { route: Some(route.clone()), kind: AnswerKind::Respond })
         }

@@ -143,7 +143,11 @@ pub struct ResponseContext<'a> {
 }
 
 /// Writes the head that the client gets.
-pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &ResponseContext<'_>) {
+pub fn write_response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_, '_>,
+    cx: &ResponseContext<'_>,
+) {
     status_line(out, head.status, head.reason);
     write_response_fields(out, &head.fields, head.connection.nominates, cx);
     match cx.framing {

@@ -314,8 +314,7 @@ impl Record {
     fn line(&self, out: &mut Vec<u8>, duration_us: u64) {
         let or_dash = |text: Option<&str>| text.unwrap_or("-").as_bytes().to_vec();
         self.local.wall.write_time(self.started_us, out);
-        for part in [b" ", self.part(0), b" \"", meters::method_label(self.method).as_bytes(), b" "]
-        {
+        for part in [b" ", self.part(0), b" \"", meters::method_label(self.method).as_bytes(), b" "] {
             out.extend_from_slice(part);
         }
         for part in [self.part(1), b" ", self.part(2), b" ", self.protocol.as_bytes(), b"\" "] {
@@ -403,8 +402,7 @@ pub fn escape(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn escape_char(out: &mut Vec<u8>, c: char) {
-    let bidi =
-        matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bidi = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     match c {
         '"' => out.extend_from_slice(b"\\\""),
         '\\' => out.extend_from_slice(b"\\\\"),

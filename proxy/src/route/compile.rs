@@ -91,8 +91,7 @@ pub fn empty() -> Snapshot {
 }
 
 fn upstream(spec: &model::Upstream, previous: &Snapshot, deps: &mut Deps<'_>) -> Arc<Upstream> {
-    let former =
-        previous.upstreams.iter().find(|u| u.name == spec.name && u.spec == spec.endpoints);
+    let former = previous.upstreams.iter().find(|u| u.name == spec.name && u.spec == spec.endpoints);
     let state = match former {
         Some(upstream) => upstream.state.clone(),
         None => {
@@ -193,9 +192,9 @@ fn edits(spec: &HeaderEdits) -> Edits {
     let (mut lines, mut pairs) = (Vec::new(), Vec::new());
     for (name, value) in spec.set.iter().chain(&spec.add) {
         crate::http1::write::field(&mut lines, name.as_bytes(), value.expose().as_bytes());
-        let pair = HeaderName::from_bytes(name.as_bytes())
-            .ok()
-            .zip(HeaderValue::from_str(value.expose()).ok());
+        let pair = HeaderName::from_bytes(name.as_bytes()).ok().zip(
+            HeaderValue::from_str(value.expose()).ok(),
+        );
         pairs.extend(pair);
     }
     Edits { drop, lines: lines.into(), pairs }

@@ -95,8 +95,7 @@ async fn connect(
     if slot.is_none() && local.pools.evict_one() {
         slot = Slot::take(&local.shared, limit);
     }
-    let slot =
-        slot.ok_or(Rejection { cause: Cause::OverCapacity, detail: "upstream_connections" })?;
+    let slot = slot.ok_or(Rejection { cause: Cause::OverCapacity, detail: "upstream_connections" })?;
     let started = clock::process_us();
     timer.set(upstream.timeouts.connect);
     let outcome = dial(endpoint.address, timer).await;
@@ -105,17 +104,15 @@ async fn connect(
         Ok(io) => {
             let seconds = (clock::process_us() - started) as f64 / 1e6;
             let name = [upstream.name.as_str()];
-            local
-                .shared
-                .metrics
-                .upstream_connect_duration
-                .with_label_values(&name)
-                .observe(seconds);
+            local.shared.metrics.upstream_connect_duration.with_label_values(&name).observe(seconds);
             Ok(UpstreamConnection::new(io, endpoint.clone(), slot))
         }
         Err(rejection) => {
-            let reason =
-                if rejection.detail.is_empty() { rejection.cause.code() } else { rejection.detail };
+            let reason = if rejection.detail.is_empty() {
+                rejection.cause.code()
+            } else {
+                rejection.detail
+            };
             let labels = [upstream.name.as_str(), reason];
             local.shared.metrics.upstream_connection_errors.with_label_values(&labels).inc();
             Err(rejection)

@@ -117,10 +117,9 @@ impl Pools {
     /// Closes the longest idle connection, to make room under the process-wide limit.
     pub fn evict_one(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let oldest = idle
-            .values_mut()
-            .filter(|list| !list.is_empty())
-            .min_by_key(|list| list.first().map_or(u64::MAX, |idle| idle.until_ms));
+        let oldest = idle.values_mut().filter(|list| !list.is_empty()).min_by_key(|list| {
+            list.first().map_or(u64::MAX, |idle| idle.until_ms)
+        });
         oldest.map(|list| list.remove(0)).is_some()
     }
 
