@@ -143,7 +143,7 @@ fn secrets_are_never_printed() {
 #[test]
 fn the_environment_names_the_file_and_values() {
     let lab = Lab::new();
-    let text = good().replace("app.openclaw.example", "${env:EDGE_IT_HOST}");
+    let text = good().replace("app.openclaw.example", "\"${env:EDGE_IT_HOST}\"");
     let path = lab.write("edge.yaml", text);
     let run = |host: Option<&str>| {
         let mut command = std::process::Command::new(crate::harness::edge::BINARY);

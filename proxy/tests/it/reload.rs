@@ -407,8 +407,8 @@ fn kill_at_any_time_and_start_again() {
         std::thread::sleep(Duration::from_millis(40 * n));
         edge.kill();
     }
-    // Also without a readable file: what was accepted last.
-    lab.write("edge.yaml", "{");
+    // Also without a file that can be used: what was accepted last.
+    lab.write("edge.yaml", format!("{}garbage: [\n", conf.render(lab.path())));
     let edge = Edge::start_file(&lab, &lab.path().join("edge.yaml"));
     edge.tls_client("app.openclaw.example").get("app.openclaw.example", "/").assert_ok("ok");
 }

@@ -141,10 +141,9 @@ fn redirect_and_fixed_answers_of_routes() {
     let response = client.get("old.openclaw.example", "/a?b");
     assert_eq!(response.status, 301);
     let location = response.header("location").unwrap();
-    assert!(
-        location.starts_with("http://new.openclaw.example") && location.ends_with("/a?b"),
-        "{location}"
-    );
+    // The scheme stays: written, or left to the client.
+    let rest = location.strip_prefix("http:").unwrap_or(location);
+    assert_eq!(rest, "//new.openclaw.example/a?b");
     let response = client.get("plain.openclaw.example", "/a?b");
     assert_eq!(response.status, 308);
     assert_eq!(response.header("location"), Some("https://plain.openclaw.example/a?b"));
@@ -272,7 +271,8 @@ fn endpoints_take_turns_and_a_refusing_one_is_passed_over() {
     for _ in 0..6 {
         assert_eq!(client.get("app.openclaw.example", "/").status, 200);
     }
-    assert!(a.requests().len() >= 2 && b.requests().len() >= 2);
+    let counts = (a.requests().len(), b.requests().len());
+    assert!(counts.0 >= 2 && counts.1 >= 2, "{counts:?}");
 }
 
 #[test]

@@ -18,11 +18,16 @@ fn takes_short<T>(f: impl FnOnce() -> T) -> T {
     value
 }
 
+fn connect(edge: &Edge, tls: bool) -> Client {
+    if tls { edge.tls_client("app.openclaw.example") } else { edge.client() }
+}
+
 #[test]
 fn half_a_head() {
     let backend = Backend::ok();
     let edge = Edge::start(&Conf::app(&[backend.addr]).both("timeouts: { head: 300ms }"));
-    for mut client in [edge.client(), edge.tls_client("app.openclaw.example")] {
+    for tls in [false, true] {
+        let mut client = connect(&edge, tls);
         client.send("GET / HTTP/1.1\r\nHost: app");
         let response = takes_short(|| client.response());
         response.assert_cause(408, "head_timeout");
@@ -57,7 +62,8 @@ fn a_dripping_head_is_no_progress() {
 fn a_connection_without_a_request() {
     let conf = Conf::app(&[backend::refusing()]).both("timeouts: { head: 300ms }");
     let edge = Edge::start(&conf);
-    for mut client in [edge.client(), edge.tls_client("app.openclaw.example")] {
+    for tls in [false, true] {
+        let mut client = connect(&edge, tls);
         takes_short(|| assert_ne!(client.wire.rest().1, End::Timeout));
     }
 }
@@ -67,7 +73,8 @@ fn idle_between_requests() {
     let backend = Backend::ok();
     let conf = Conf::app(&[backend.addr]).both("timeouts: { keep_alive: 300ms }");
     let edge = Edge::start(&conf);
-    for mut client in [edge.client(), edge.tls_client("app.openclaw.example")] {
+    for tls in [false, true] {
+        let mut client = connect(&edge, tls);
         client.get("app.openclaw.example", "/").assert_ok("ok");
         takes_short(|| client.assert_closed());
     }
@@ -153,9 +160,8 @@ fn first_byte() {
     let backend = Backend::silent();
     let conf = Conf::app_with(&[backend.addr], "timeouts: { first_byte: 300ms }", "");
     let edge = Edge::start(&conf);
-    for (n, mut client) in
-        [edge.client(), edge.tls_client("app.openclaw.example")].into_iter().enumerate()
-    {
+    for (n, tls) in [false, true].into_iter().enumerate() {
+        let mut client = connect(&edge, tls);
         let response = takes_short(|| client.get("app.openclaw.example", "/"));
         response.assert_cause(504, "first_byte_timeout");
         assert_ne!(backend.wait_end(n), End::Timeout);

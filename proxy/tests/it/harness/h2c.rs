@@ -102,7 +102,7 @@ impl H2 {
 
     /// Lets the connection work for a while.
     pub fn run_for(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 }
 
@@ -121,11 +121,18 @@ pub async fn exchange(
 ) -> Result<H2Response, h2::Error> {
     let mut send = send.ready().await?;
     let (response, mut stream) = send.send_request(request, body.is_empty())?;
-    // An answer may come before the body was taken: then the rest of it does not matter.
-    if !body.is_empty() {
-        let _ = push(&mut stream, body, true).await;
+    // Both at once: an echo must be read while it is sent. An answer may also come before the body
+    // was taken; then the rest of the body does not matter.
+    let upload = async {
+        if !body.is_empty() {
+            let _ = push(&mut stream, body, true).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = finish(response) => answer,
+        () = upload => unreachable!("it never ends"),
     }
-    finish(response).await
 }
 
 /// Sends data as the peer's windows allow.
