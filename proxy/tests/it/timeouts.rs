@@ -182,7 +182,7 @@ fn half_an_answer_head_is_not_a_first_answer() {
 }
 
 #[test]
-fn connect() {
+fn upstream_connect() {
     let (address, _full) = backend::hanging();
     let conf = Conf::app_with(&[address], "timeouts: { connect: 300ms }", "");
     let edge = Edge::start(&conf);
