@@ -32,6 +32,9 @@ pub struct Global {
     pub limits: ProcessLimits,
     pub log: Log,
     pub drain: Drain,
+    /// The global part's source before interpolation, one key per line: what the state directory
+    /// keeps (see [`crate::last_good`]). Not for comparison: it changes with every quote.
+    pub text: Arc<str>,
 }
 
 /// The admin server. Restart needed to change.

@@ -27,11 +27,14 @@ pub struct Shared {
     pub access_log: Sink,
 }
 
+/// Listeners counted one by one.
+pub const MAX_LISTENERS: usize = 32;
+
 /// Process-wide counts that limits are checked against.
 #[derive(Default)]
 pub struct Gauges {
-    /// Open client connections, all listeners.
-    pub connections: AtomicUsize,
+    /// Open client connections by listener id; ids beyond the last share the last.
+    pub connections: [AtomicUsize; MAX_LISTENERS],
     /// Open connections to endpoints, idle ones too.
     pub upstream_connections: AtomicUsize,
     /// Bytes held in buffers for a peer that does not take them (design.md #17).

@@ -1,2 +1,5 @@
 //! Host and path to route. Pure: no async, no I/O, no clock.
+
+pub mod compile;
+pub mod find;
 pub mod table;

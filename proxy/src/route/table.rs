@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use config::model::{Http2Policy, ListenerLimits, ListenerTimeouts, PathRule};
+use config::model::{AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, PathRule};
 use config::value::Name;
 use ipnet::IpNet;
 
@@ -25,6 +25,7 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
+    pub access_log: AccessLog,
 }
 
 /// Process-wide ceilings with their defaults resolved.
@@ -51,6 +52,8 @@ pub struct ListenerPolicy {
     pub timeouts: ListenerTimeouts,
     pub http2: Http2Policy,
     pub allow_underscores: bool,
+    /// The `certificates:` entry for clients without SNI.
+    pub default_certificate: Option<Box<str>>,
 }
 
 /// Hosts to their routes.
@@ -85,6 +88,8 @@ pub struct Route {
     pub body_limit: u64,
     pub request_edits: Edits,
     pub response_edits: Edits,
+    /// Sent on TLS only.
+    pub hsts: Option<Hsts>,
     pub access_log: bool,
     pub life: Arc<RouteLife>,
 }
@@ -108,6 +113,13 @@ pub struct Respond {
     pub status: u16,
     pub content_type: Option<Box<str>>,
     pub body: bytes::Bytes,
+}
+
+/// `Strict-Transport-Security`, ready for both protocols.
+pub struct Hsts {
+    /// The finished line with its CRLF.
+    pub line: Box<[u8]>,
+    pub value: http::HeaderValue,
 }
 
 /// Changes to a head, compiled: what is dropped by name, and finished lines to append.

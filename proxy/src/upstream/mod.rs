@@ -1,2 +1,5 @@
 //! The backend side: which endpoint, which connection.
+
+pub mod connect;
 pub mod endpoint;
+pub mod pool;

@@ -1,0 +1,118 @@
+//! Every default in one place (design.md §4); the reference in README.md repeats them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::model::{
+    AccessLog, Admin, Drain, Http2Policy, Listener, ListenerLimits, ListenerTimeouts, Log,
+    ProcessLimits, TlsPolicy, TlsVersion, UpstreamTimeouts,
+};
+use crate::value::Name;
+
+/// Certificates, last accepted entries.
+pub const STATE_DIR: &str = "/var/lib/openclaw-edge";
+/// Request body in bytes.
+pub const BODY_LIMIT: u64 = 10 * 1024 * 1024;
+
+impl Default for Admin {
+    fn default() -> Self {
+        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
+        Admin { listen: Some(listen), socket: None, allowed_hosts: Vec::new() }
+    }
+}
+
+impl Listener {
+    /// A listener with every default: plaintext, no redirect.
+    pub fn new(name: Name, bind: Vec<SocketAddr>) -> Self {
+        Listener {
+            name,
+            bind,
+            tls: None,
+            redirect_to_https: false,
+            public_port: None,
+            limits: ListenerLimits::default(),
+            timeouts: ListenerTimeouts::default(),
+            http2: Http2Policy::default(),
+            allow_underscores: false,
+        }
+    }
+}
+
+/// The listeners of a file without `listeners`: `http` on port 80, redirecting to `https` on 443.
+pub(crate) fn listeners() -> Vec<Listener> {
+    let any = |port| vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)];
+    let named = |name, port| Name::new(name).map(|name| Listener::new(name, any(port)));
+    let http = named("http", 80).map(|http| Listener { redirect_to_https: true, ..http });
+    let https = named("https", 443);
+    let https = https.map(|https| Listener { tls: Some(TlsPolicy::default()), ..https });
+    [http, https].into_iter().flatten().collect()
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        TlsPolicy { min_version: TlsVersion::Tls12, default_certificate: None }
+    }
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        ListenerLimits {
+            connections: None,
+            connections_per_ip: 200,
+            head_bytes: 32 * 1024,
+            head_fields: 100,
+            target_bytes: 16 * 1024,
+            handshakes: 1024,
+        }
+    }
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        ListenerTimeouts {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            body_progress: Duration::from_secs(60),
+            body_min_rate: 240,
+            write_progress: Duration::from_secs(60),
+            http2_idle: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Default for Http2Policy {
+    fn default() -> Self {
+        Http2Policy { enabled: true, max_streams: 100 }
+    }
+}
+
+impl Default for ProcessLimits {
+    fn default() -> Self {
+        ProcessLimits { buffered_bytes: 128 * 1024 * 1024, upstream_connections: None }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { access: AccessLog::Json, queue_bytes: 8 * 1024 * 1024 }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { deadline: Duration::from_secs(15), removed_route_grace: Duration::from_secs(30) }
+    }
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        UpstreamTimeouts {
+            connect: Duration::from_secs(5),
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(3600),
+            keep_alive: Duration::from_secs(4),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What changed between two configurations: for the reload's log and its refusals.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::merge::{Accepted, Kind};
+use crate::model::{Global, Good};
+use crate::value::Name;
+
+/// A field that a running process cannot change: a restart is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticChange {
+    /// `listeners.https.bind`.
+    pub field: String,
+    pub old: String,
+    pub new: String,
+}
+
+/// Every field of the global part that differs and needs a restart.
+pub fn static_changes(old: &Global, new: &Global) -> Vec<StaticChange> {
+    let mut out = Vec::new();
+    let mut compare = |field: &str, old: String, new: String| {
+        if old != new {
+            out.push(StaticChange { field: field.to_owned(), old, new });
+        }
+    };
+    let workers =
+        |global: &Global| global.workers.map_or("one per core".to_owned(), |n| n.to_string());
+    compare("workers", workers(old), workers(new));
+    let state_dir = |global: &Global| global.state_dir.display().to_string();
+    compare("state_dir", state_dir(old), state_dir(new));
+    let listen = |global: &Global| {
+        global.admin.listen.map_or("off".to_owned(), |address| address.to_string())
+    };
+    compare("admin.listen", listen(old), listen(new));
+    let socket = |global: &Global| {
+        global.admin.socket.as_ref().map_or("none".to_owned(), |path| path.display().to_string())
+    };
+    compare("admin.socket", socket(old), socket(new));
+    let hosts = |global: &Global| global.admin.allowed_hosts.join(", ");
+    compare("admin.allowed_hosts", hosts(old), hosts(new));
+    let names = old
+        .listeners
+        .keys()
+        .chain(new.listeners.keys().filter(|name| !old.listeners.contains_key(*name)));
+    for name in names {
+        let bind = |global: &Global| {
+            global
+                .listeners
+                .get(name)
+                .map_or("none".to_owned(), |listener| addresses(&listener.bind))
+        };
+        compare(&format!("listeners.{name}.bind"), bind(old), bind(new));
+    }
+    out
+}
+
+fn addresses(bind: &[SocketAddr]) -> String {
+    let mut bind: Vec<String> = bind.iter().map(SocketAddr::to_string).collect();
+    // The order of addresses means nothing.
+    bind.sort_unstable();
+    bind.join(", ")
+}
+
+/// Entries by what happened to them, in the order of kind and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub added: Vec<(Kind, Name)>,
+    pub removed: Vec<(Kind, Name)>,
+    pub changed: Vec<(Kind, Name)>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// Which entries serve that did not, and the other way round. Compares values, not text: a
+/// comment is no change, a reference that now gives something else is one.
+pub fn diff(old: &Accepted, new: &Accepted) -> Changes {
+    let mut changes = Changes::default();
+    compare(&mut changes, Kind::Certificate, &old.certificates, &new.certificates);
+    compare(&mut changes, Kind::Upstream, &old.upstreams, &new.upstreams);
+    compare(&mut changes, Kind::Route, &old.routes, &new.routes);
+    changes
+}
+
+fn compare<T: PartialEq>(
+    changes: &mut Changes,
+    kind: Kind,
+    old: &BTreeMap<Name, Good<T>>,
+    new: &BTreeMap<Name, Good<T>>,
+) {
+    for (name, entry) in new {
+        match old.get(name) {
+            None => changes.added.push((kind, name.clone())),
+            Some(former) if former.value != entry.value => {
+                changes.changed.push((kind, name.clone()))
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    changes.removed.extend(gone.map(|name| (kind, name.clone())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::NoEnvironment;
+    use crate::merge::merge;
+    use crate::parse;
+
+    fn accepted(text: &str) -> Accepted {
+        merge(None, parse("edge.yaml", text, &NoEnvironment).unwrap())
+    }
+
+    #[test]
+    fn static_fields_by_name() {
+        let old = accepted(
+            "version: 1\nlisteners: { a: { bind: ['127.0.0.1:1', '127.0.0.1:2'] }, b: { bind: ['127.0.0.1:3'] } }\n",
+        );
+        let same = accepted(
+            "version: 1\nlisteners: { a: { bind: ['127.0.0.1:2', '127.0.0.1:1'], tls: {}, limits: { connections: 5 } }, b: { bind: ['127.0.0.1:3'] } }\nlog: { access: off }\n",
+        );
+        assert_eq!(static_changes(&old.global, &same.global), []);
+        let new = accepted(
+            "version: 1\nworkers: 2\nstate_dir: /srv\nadmin: { listen: off, socket: /run/a, allowed_hosts: [x] }\nlisteners: { a: { bind: ['127.0.0.1:1'] }, c: { bind: ['127.0.0.1:9'] } }\n",
+        );
+        let fields: Vec<String> = static_changes(&old.global, &new.global)
+            .into_iter()
+            .map(|change| change.field)
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "workers",
+                "state_dir",
+                "admin.listen",
+                "admin.socket",
+                "admin.allowed_hosts",
+                "listeners.a.bind",
+                "listeners.b.bind",
+                "listeners.c.bind",
+            ]
+        );
+        let change = &static_changes(&old.global, &new.global)[7];
+        assert_eq!((&*change.old, &*change.new), ("none", "127.0.0.1:9"));
+    }
+
+    #[test]
+    fn entries_by_what_happened() {
+        let old = accepted(
+            "version: 1\nupstreams: { u: { endpoints: ['127.0.0.1:1'] } }\nroutes:\n  a: { hosts: [a], upstream: u }\n  b: { hosts: [b], upstream: u }\n  c: { hosts: [c], upstream: u }\n",
+        );
+        let new = accepted(
+            "version: 1\n# moved\nupstreams: { u: { endpoints: ['127.0.0.1:1'] } }\nroutes:\n  d: { hosts: [d], upstream: u }\n  c: { hosts: [c2], upstream: u }\n  a: { upstream: u, hosts: [a] }\n",
+        );
+        let changes = diff(&old, &new);
+        let route = |name: &str| vec![(Kind::Route, Name::new(name).unwrap())];
+        assert_eq!(
+            changes,
+            Changes { added: route("d"), removed: route("b"), changed: route("c") }
+        );
+        assert!(diff(&old, &old).is_empty());
+    }
+}

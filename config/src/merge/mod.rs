@@ -1,0 +1,205 @@
+//! `merge(previous, new)`: what serves after a new file was read (design.md #8). Pure.
+//!
+//! 1. A good entry of the new file serves. An entry that the new file does not hold is gone.
+//! 2. A bad entry is quarantined: its former version, found by name, keeps serving.
+//! 3. Rules between entries come after that, and make an entry bad as well: a route to an upstream
+//!    that is not there, two routes with one claim, a certificate of an unknown issuer.
+//! 4. A good new route wins a claim (host and path) over a former version of a quarantined one.
+//! 5. What a quarantined route claims and nobody serves is blocked: 503, never another route.
+
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::decode::known_names;
+use crate::error::Diagnostic;
+use crate::model::{
+    BadEntry, Candidate, Certificate, CertificateSource, Entry, Global, Good, PathRule, Route,
+    TestCase, Upstream,
+};
+use crate::value::{HostPattern, Name};
+
+/// The configuration that serves: only usable entries, and an account of what was kept back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    pub global: Arc<Global>,
+    pub certificates: BTreeMap<Name, Good<Certificate>>,
+    pub upstreams: BTreeMap<Name, Good<Upstream>>,
+    pub routes: BTreeMap<Name, Good<Route>>,
+    /// Claims answered 503 `quarantined`: no former version, no good route claims them.
+    pub blocked: Vec<Blocked>,
+    pub quarantined: Vec<Quarantined>,
+    pub warnings: Vec<Diagnostic>,
+    pub tests: Vec<TestCase>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blocked {
+    /// The quarantined route.
+    pub route: Name,
+    pub host: HostPattern,
+    pub path: PathRule,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quarantined {
+    pub kind: Kind,
+    pub name: Name,
+    pub line: u64,
+    pub reasons: Vec<Diagnostic>,
+    /// Whether the former version of the entry still serves.
+    pub former_serves: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Certificate,
+    Upstream,
+    Route,
+}
+
+impl Kind {
+    /// The section of the file: `routes`.
+    pub fn section(self) -> &'static str {
+        match self {
+            Kind::Certificate => "certificates",
+            Kind::Upstream => "upstreams",
+            Kind::Route => "routes",
+        }
+    }
+}
+
+/// What serves when `new` follows `previous` (`None`: nothing served before).
+pub fn merge(previous: Option<&Accepted>, new: Candidate) -> Accepted {
+    let Candidate { global, certificates, upstreams, routes, tests, warnings } = new;
+    let mut out = Accepted {
+        global,
+        certificates: BTreeMap::new(),
+        upstreams: BTreeMap::new(),
+        routes: BTreeMap::new(),
+        blocked: Vec::new(),
+        quarantined: Vec::new(),
+        warnings,
+        tests,
+    };
+    out.select_certificates(certificates, previous.map(|previous| &previous.certificates));
+    out.select_upstreams(upstreams, previous.map(|previous| &previous.upstreams));
+    routes::select(&mut out, routes, previous);
+    out.warn_about_certificates();
+    out
+}
+
+impl Accepted {
+    fn select_certificates(
+        &mut self,
+        entries: BTreeMap<Name, Entry<Certificate>>,
+        former: Option<&BTreeMap<Name, Good<Certificate>>>,
+    ) {
+        for (name, entry) in entries {
+            let bad = match entry {
+                Entry::Good(good) => match self.check_issuer(&good) {
+                    Ok(()) => {
+                        self.certificates.insert(name, good);
+                        continue;
+                    }
+                    Err(reason) => bad(good.line, *reason),
+                },
+                Entry::Bad(bad) => bad,
+            };
+            let former = former.and_then(|former| former.get(&name));
+            // An issuer of the global part cannot be kept for one entry.
+            let former = former.filter(|former| self.check_issuer(former).is_ok()).cloned();
+            self.quarantine(Kind::Certificate, &name, bad, former.is_some());
+            self.certificates.extend(former.map(|former| (name, former)));
+        }
+    }
+
+    fn check_issuer(&self, certificate: &Good<Certificate>) -> Result<(), Box<Diagnostic>> {
+        let issuers = &self.global.issuers;
+        match &certificate.value.source {
+            CertificateSource::Issued { issuer, .. } if !issuers.contains_key(issuer) => {
+                Err(Box::new(Diagnostic {
+                    at: format!("certificates.{}.issuer", certificate.value.name),
+                    line: certificate.line,
+                    column: 0,
+                    message: format!("unknown issuer `{issuer}`"),
+                    help: known_names("issuers", issuer.as_str(), issuers.keys().map(Name::as_str)),
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn select_upstreams(
+        &mut self,
+        entries: BTreeMap<Name, Entry<Upstream>>,
+        former: Option<&BTreeMap<Name, Good<Upstream>>>,
+    ) {
+        for (name, entry) in entries {
+            match entry {
+                Entry::Good(good) => {
+                    self.upstreams.insert(name, good);
+                }
+                Entry::Bad(bad) => {
+                    let former = former.and_then(|former| former.get(&name)).cloned();
+                    self.quarantine(Kind::Upstream, &name, bad, former.is_some());
+                    self.upstreams.extend(former.map(|former| (name, former)));
+                }
+            }
+        }
+    }
+
+    fn quarantine(&mut self, kind: Kind, name: &Name, bad: BadEntry, former_serves: bool) {
+        let BadEntry { reasons, line, .. } = bad;
+        let name = name.clone();
+        self.quarantined.push(Quarantined { kind, name, line, reasons, former_serves });
+    }
+
+    fn warn_about_certificates(&mut self) {
+        let mut warn = |at: String, message: String, help: Option<String>| {
+            let finding = Diagnostic { at, line: 0, column: 0, message, help };
+            self.warnings.push(finding);
+        };
+        for (name, listener) in &self.global.listeners {
+            let shown = listener.tls.as_ref().and_then(|tls| tls.default_certificate.as_ref());
+            if let Some(shown) = shown.filter(|shown| !self.certificates.contains_key(*shown)) {
+                let at = format!("listeners.{name}.tls.default_certificate");
+                let names = self.certificates.keys().map(Name::as_str);
+                let help = known_names("certificates", shown.as_str(), names);
+                warn(
+                    at,
+                    format!("unknown certificate `{shown}`: clients without SNI are refused"),
+                    help,
+                );
+            }
+        }
+        let sources = || self.certificates.values().map(|certificate| &certificate.value.source);
+        let tls = self.global.listeners.values().any(|listener| listener.tls.is_some());
+        // The names of files are known only when they are loaded.
+        let files = sources().any(|source| matches!(source, CertificateSource::Files { .. }));
+        if !tls || files || self.global.default_issuer.is_some() || self.global.issuers.is_empty() {
+            return;
+        }
+        let issued = || {
+            sources().flat_map(|source| match source {
+                CertificateSource::Issued { names, .. } => names.as_slice(),
+                CertificateSource::Files { .. } => &[],
+            })
+        };
+        let hosts = self.routes.values().flat_map(|route| &route.value.hosts);
+        let bare: Vec<&HostPattern> =
+            hosts.filter(|host| !issued().any(|name| name.covers(host))).collect();
+        if let Some(first) = bare.first() {
+            let message = format!("{} hosts have no certificate, `{first}` for one", bare.len());
+            let help = "write `default_issuer`, or name them in `certificates`".to_owned();
+            warn("default_issuer".to_owned(), message, Some(help));
+        }
+    }
+}
+
+fn bad(line: u64, reason: Diagnostic) -> BadEntry {
+    BadEntry { reasons: vec![reason], claims: Vec::new(), line }
+}

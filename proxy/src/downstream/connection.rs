@@ -1,0 +1,191 @@
+//! From an accepted socket to a protocol: plain HTTP/1.1, or a TLS handshake and what ALPN chose.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use prometheus::IntGauge;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::listener::Admission;
+use super::tls::MAX_TLS_BUFFER;
+use super::{h1, h2};
+use crate::clock;
+use crate::local::Local;
+use crate::request::client::{Client, TlsInfo};
+use crate::route::table::ListenerPolicy;
+
+/// Serves the connection in a task of its own.
+pub fn spawn(
+    local: Rc<Local>,
+    policy: Arc<ListenerPolicy>,
+    admission: Admission,
+    io: TcpStream,
+    peer: SocketAddr,
+) {
+    if io.set_nodelay(true).is_err() {
+        return; // The peer has reset it already.
+    }
+    if policy.tls.is_none() {
+        let client = Client::new(admission.listener, peer, None);
+        let open = Open::count(&local, &policy, "h1");
+        tokio::task::spawn_local(async move {
+            let _held = (admission, open);
+            h1::serve(local, client, io).await;
+        });
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let listener = admission.listener;
+        if let Some(stream) = handshake(&local, &policy, io).await {
+            let tls = tls_info(&local, &policy, &stream);
+            let client = Client::new(listener, peer, Some(tls));
+            serve_tls(local, policy, admission, client, stream);
+        }
+    });
+}
+
+/// Continues in a task as small as its protocol needs: the handshake's state is gone by then.
+fn serve_tls(
+    local: Rc<Local>,
+    policy: Arc<ListenerPolicy>,
+    admission: Admission,
+    client: Client,
+    stream: TlsStream<TcpStream>,
+) {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let open = Open::count(&local, &policy, "h2");
+        tokio::task::spawn_local(async move {
+            let _held = (admission, open);
+            h2::serve(local, client, stream).await;
+        });
+    } else {
+        let open = Open::count(&local, &policy, "h1");
+        tokio::task::spawn_local(async move {
+            let _held = (admission, open);
+            h1::serve(local, client, stream).await;
+        });
+    }
+}
+
+/// The open-connections gauge, for as long as a connection lives.
+struct Open(IntGauge);
+
+impl Open {
+    fn count(local: &Local, policy: &ListenerPolicy, protocol: &str) -> Open {
+        let labels = [policy.name.as_str(), protocol];
+        let gauge = local.shared.metrics.connections.with_label_values(&labels);
+        gauge.inc();
+        Open(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One handshake under way on this worker.
+struct Handshake(Rc<Local>);
+
+impl Handshake {
+    fn begin(local: &Rc<Local>, limit: usize) -> Option<Handshake> {
+        if local.handshakes.get() >= limit {
+            return None;
+        }
+        local.handshakes.set(local.handshakes.get() + 1);
+        Some(Handshake(local.clone()))
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.set(self.0.handshakes.get().saturating_sub(1));
+    }
+}
+
+async fn handshake(
+    local: &Rc<Local>,
+    policy: &ListenerPolicy,
+    io: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
+    let config = policy.tls.clone()?;
+    let failed = |reason: &str| {
+        let labels = [policy.name.as_str(), reason];
+        local.shared.metrics.tls_handshake_failures.with_label_values(&labels).inc();
+        None
+    };
+    let Some(_under_way) = Handshake::begin(local, policy.limits.handshakes) else {
+        return failed("too_many");
+    };
+    let started = clock::process_us();
+    let timer = local.timers.timer();
+    timer.set(policy.timeouts.handshake);
+    let mut accepting = std::pin::pin!(TlsAcceptor::from(config).accept(io));
+    let outcome = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if timer.check(cx).is_some() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    match outcome {
+        None => failed("timeout"),
+        Some(Err(error)) => failed(failure(&error)),
+        Some(Ok(mut stream)) => {
+            stream.get_mut().1.set_buffer_limit(Some(MAX_TLS_BUFFER));
+            count(local, policy, &stream, clock::process_us() - started);
+            Some(stream)
+        }
+    }
+}
+
+/// The kind of failure, from a closed set.
+fn failure(error: &io::Error) -> &'static str {
+    use rustls::Error;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        None => "connection",
+        Some(Error::AlertReceived(_)) => "alert_received",
+        Some(Error::General(_)) => "no_certificate",
+        Some(Error::NoApplicationProtocol) => "alpn",
+        Some(Error::PeerIncompatible(_)) => "incompatible",
+        Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. }) => "not_tls",
+        Some(_) => "other",
+    }
+}
+
+fn count(local: &Local, policy: &ListenerPolicy, stream: &TlsStream<TcpStream>, took_us: u64) {
+    let metrics = &local.shared.metrics;
+    let name = policy.name.as_str();
+    let session = stream.get_ref().1;
+    let resumed = match session.handshake_kind() {
+        Some(rustls::HandshakeKind::Resumed) => "true",
+        _ => "false",
+    };
+    metrics.tls_handshakes.with_label_values(&[name, version(session), resumed]).inc();
+    metrics.tls_handshake_duration.with_label_values(&[name]).observe(took_us as f64 / 1e6);
+}
+
+fn version(session: &rustls::ServerConnection) -> &'static str {
+    match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "other",
+    }
+}
+
+fn tls_info(local: &Local, policy: &ListenerPolicy, stream: &TlsStream<TcpStream>) -> TlsInfo {
+    let session = stream.get_ref().1;
+    let server_name = session.server_name();
+    TlsInfo {
+        version: version(session),
+        server_name: server_name.map(Into::into),
+        certificate: local.shared.certs.shown(server_name, policy.default_certificate.as_deref()),
+    }
+}

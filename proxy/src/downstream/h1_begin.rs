@@ -1,0 +1,205 @@
+//! From head bytes to something to do: parse, admit, decide, write the endpoint's head. One
+//! synchronous step, because it borrows the worker's scratch buffer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::exchange::upload::Upload;
+use crate::http1::field::FieldId;
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{FieldSlots, HeadError, HeadLimits, RequestHead, parse_request};
+use crate::local::Local;
+use crate::request::admit::admit_h1;
+use crate::request::cause::{Cause, Rejection};
+use crate::request::client::Client;
+use crate::request::decide::decide;
+use crate::request::headers::{RequestContext, write_request};
+use crate::request::plan::{Answer, Decision, Plan};
+use crate::request::record::{Record, RequestId, RequestText};
+use crate::request::view::{FieldSource, HeadView, split_target, wants_keep_alive};
+use crate::route::table::{ListenerPolicy, Snapshot};
+
+/// What to do with a head.
+pub enum Begun {
+    Forward(Box<Forward>),
+    Answer {
+        answer: Answer,
+        record: Record,
+        head_request: bool,
+        keep_alive: bool,
+        /// The request has no body, or it was read.
+        body_read: bool,
+    },
+    /// The client has left, or nothing more is expected of it.
+    Closed,
+}
+
+/// A request to forward, with its head for the endpoint already written.
+pub struct Forward {
+    pub plan: Plan,
+    pub record: Record,
+    pub upload: Upload,
+    pub keep_alive: bool,
+    pub snapshot: Rc<Arc<Snapshot>>,
+}
+
+impl Begun {
+    /// An answer to a request that never became one.
+    pub fn failed(local: &Rc<Local>, client: &Client, rejection: Rejection) -> Begun {
+        let id = RequestId::new(local, None);
+        let text = RequestText::default();
+        let record = Record::begin(local, client, "HTTP/1.1", id, client.peer, &text);
+        Begun::Answer {
+            answer: Answer::reject(None, rejection),
+            record,
+            head_request: false,
+            keep_alive: false,
+            body_read: false,
+        }
+    }
+}
+
+/// Begins a request. `None`: the head is incomplete. The number: bytes used.
+pub fn begin(local: &Rc<Local>, client: &Client, bytes: &[u8]) -> Option<(Begun, usize)> {
+    let snapshot = local.snapshot();
+    let Some(policy) = snapshot.listeners.get(client.listener).cloned() else {
+        return Some((Begun::Closed, bytes.len()));
+    };
+    let limits = HeadLimits {
+        head_bytes: policy.limits.head_bytes,
+        fields: policy.limits.head_fields,
+        target_bytes: policy.limits.target_bytes,
+    };
+    let mut slots = FieldSlots::new();
+    let head = match parse_request(bytes, limits, &mut slots) {
+        Ok(head) => head?,
+        Err(error) => {
+            protocol_error(local, &policy, error);
+            return Some((Begun::failed(local, client, error.into()), bytes.len()));
+        }
+    };
+    Some(begin_head(local, client, &snapshot, &policy, &head, bytes))
+}
+
+fn begin_head(
+    local: &Rc<Local>,
+    client: &Client,
+    snapshot: &Rc<Arc<Snapshot>>,
+    policy: &ListenerPolicy,
+    head: &RequestHead<'_, '_>,
+    bytes: &[u8],
+) -> (Begun, usize) {
+    let trusted = !snapshot.trusted_proxies.is_empty() && client.trusted(&snapshot.trusted_proxies);
+    let given = if trusted { head.fields.get(FieldId::XRequestId) } else { None };
+    let id = RequestId::new(local, given);
+    let origin = match trusted {
+        true => client.origin(&head.fields, &snapshot.trusted_proxies),
+        false => client.peer,
+    };
+    let protocol = if head.http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+    let text = RequestText {
+        method: std::str::from_utf8(head.method).unwrap_or(""),
+        host: head.host.unwrap_or(b""),
+        path: split_target(head.target).0,
+        user_agent: head.fields.get(FieldId::UserAgent).unwrap_or(b""),
+    };
+    let mut record = Record::begin(local, client, protocol, id, origin, &text);
+    let mut view = match admit_h1(head) {
+        Ok(view) => view,
+        Err(rejection) => {
+            let answer = Answer::reject(None, rejection);
+            return (answered(answer, record, head, false), bytes.len());
+        }
+    };
+    let plan = match decide(&mut view, client, snapshot) {
+        Decision::Forward(plan) => plan,
+        Decision::Answer(answer) => {
+            if let Some(route) = &answer.route {
+                record.routed(route);
+            }
+            return (answered(answer, record, head, wants_keep_alive(head)), head.len);
+        }
+    };
+    record.routed(&plan.route);
+    let cx = RequestContext {
+        client,
+        trusted,
+        request_id: id.as_bytes(),
+        public_port: policy.public_port,
+        allow_underscores: policy.allow_underscores,
+        edits: &plan.route.request_edits,
+    };
+    let upload = first_bytes(local, &view, &cx, &plan);
+    forward(record, plan, upload, head, snapshot, bytes)
+}
+
+fn answered(
+    answer: Answer,
+    record: Record,
+    head: &RequestHead<'_, '_>,
+    keep_alive: bool,
+) -> Begun {
+    Begun::Answer {
+        answer,
+        record,
+        head_request: head.method == b"HEAD",
+        keep_alive,
+        body_read: head.body == BodyLength::Sized(0),
+    }
+}
+
+fn first_bytes<F: FieldSource>(
+    local: &Rc<Local>,
+    view: &HeadView<'_, F>,
+    cx: &RequestContext<'_>,
+    plan: &Plan,
+) -> Upload {
+    let mut first = local.buffers.take();
+    write_request(&mut first, view, cx);
+    Upload::new(local, first, plan.body, plan.route.body_limit, local.timers.now_ms())
+}
+
+fn forward(
+    record: Record,
+    plan: Plan,
+    mut upload: Upload,
+    head: &RequestHead<'_, '_>,
+    snapshot: &Rc<Arc<Snapshot>>,
+    bytes: &[u8],
+) -> (Begun, usize) {
+    let body = bytes.get(head.len..).unwrap_or(&[]);
+    let keep_alive = wants_keep_alive(head);
+    match upload.take_first(body) {
+        Ok(used) => {
+            let snapshot = snapshot.clone();
+            let forward = Forward { plan, record, upload, keep_alive, snapshot };
+            (Begun::Forward(Box::new(forward)), head.len + used)
+        }
+        Err(rejection) => {
+            let answer = Answer::reject(Some(plan.route), rejection);
+            (answered(answer, record, head, false), bytes.len())
+        }
+    }
+}
+
+fn protocol_error(local: &Local, policy: &ListenerPolicy, error: HeadError) {
+    let reason = match error {
+        HeadError::TooLarge => "head_too_large",
+        HeadError::TargetTooLong => "target_too_long",
+        HeadError::Version => "version",
+        HeadError::Bad(reason) => reason,
+    };
+    let labels = [policy.name.as_str(), "h1", reason];
+    local.shared.metrics.http_protocol_errors.with_label_values(&labels).inc();
+}
+
+impl From<HeadError> for Rejection {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::TooLarge => Cause::HeadTooLarge.into(),
+            HeadError::TargetTooLong => Cause::TargetTooLong.into(),
+            HeadError::Version => Rejection { cause: Cause::VersionUnsupported, detail: "version" },
+            HeadError::Bad(reason) => Rejection::bad(reason),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Accepts connections of one listening socket on one worker, within the limits.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::address_table::AddressKey;
+use super::connection;
+use crate::local::Local;
+use crate::route::table::ListenerPolicy;
+use crate::state::MAX_LISTENERS;
+use crate::timer::Timer;
+
+/// Pause after accept failed for want of descriptors or memory: it would fail again at once.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Accepts until the drain begins and the queue is empty, then closes the socket: closing with
+/// connections in the queue would reset them (facts/security.md §7).
+pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener) {
+    let timer = local.timers.timer();
+    loop {
+        match next(&local, &socket, &timer).await {
+            None => return,
+            Some(Ok((io, peer))) => admit(&local, id, io, peer),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "accept failed");
+                count_rejected(&local, id, "accept_error");
+                if !peer_fault(&error) {
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+}
+
+async fn next(
+    local: &Local,
+    socket: &TcpListener,
+    timer: &Timer,
+) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    poll_fn(|cx| match socket.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+        Poll::Pending if local.draining() => Poll::Ready(None),
+        Poll::Pending => {
+            // Registers for the wake-up that a drain sends to every timer.
+            let _ = timer.check(cx);
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Errors of the one connection rather than of the process (accept(2)).
+fn peer_fault(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn admit(local: &Rc<Local>, id: usize, io: TcpStream, peer: SocketAddr) {
+    let snapshot = local.snapshot();
+    let Some(policy) = snapshot.listeners.get(id) else { return };
+    let name = [policy.name.as_str()];
+    local.shared.metrics.connections_accepted.with_label_values(&name).inc();
+    let trusted = snapshot.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
+    match Admission::enter(local, id, policy, peer, trusted) {
+        Ok(admission) => connection::spawn(local.clone(), policy.clone(), admission, io, peer),
+        Err(reason) => count_rejected(local, id, reason),
+    }
+}
+
+fn count_rejected(local: &Local, id: usize, reason: &str) {
+    let snapshot = local.snapshot();
+    let name = snapshot.listeners.get(id).map_or("", |policy| policy.name.as_str());
+    local.shared.metrics.connections_rejected.with_label_values(&[name, reason]).inc();
+}
+
+/// A connection's place under the limits; given back on drop.
+pub struct Admission {
+    local: Rc<Local>,
+    pub listener: usize,
+    address: Option<AddressKey>,
+}
+
+impl Admission {
+    fn enter(
+        local: &Rc<Local>,
+        listener: usize,
+        policy: &Arc<ListenerPolicy>,
+        peer: SocketAddr,
+        trusted: bool,
+    ) -> Result<Admission, &'static str> {
+        let count = open(local, listener);
+        if count.fetch_add(1, Ordering::Relaxed) >= policy.max_connections {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return Err("connections");
+        }
+        let address = peer.ip().to_canonical();
+        let key = AddressKey::of(address);
+        let counted = !address.is_loopback() && !trusted;
+        if counted && !local.shared.addresses.enter(key, policy.limits.connections_per_ip) {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return Err("connections_per_ip");
+        }
+        local.connections.set(local.connections.get() + 1);
+        Ok(Admission { local: local.clone(), listener, address: counted.then_some(key) })
+    }
+}
+
+fn open(local: &Local, listener: usize) -> &AtomicUsize {
+    &local.shared.gauges.connections[listener.min(MAX_LISTENERS - 1)]
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        open(&self.local, self.listener).fetch_sub(1, Ordering::Relaxed);
+        if let Some(key) = self.address {
+            self.local.shared.addresses.leave(key);
+        }
+        self.local.connections.set(self.local.connections.get().saturating_sub(1));
+    }
+}

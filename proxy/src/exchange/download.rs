@@ -1,0 +1,405 @@
+//! The endpoint's answer on its way to an HTTP/1.1 client.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::outbox::Outbox;
+use super::splice::Splice;
+use crate::http1::body::{self, BodyDecoder, BodyEncoder};
+use crate::http1::field::FieldId;
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{FieldSlots, ResponseHead, parse_response};
+use crate::io::Stream;
+use crate::local::Local;
+use crate::request::cause::{Cause, Rejection};
+use crate::request::headers::{
+    ResponseContext, ResponseFraming, write_interim, write_response,
+};
+use crate::request::plan::Plan;
+use crate::request::record::Record;
+
+/// Largest response head (design.md §4).
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Interim responses (1xx) before the final one.
+const MAX_INTERIM: usize = 16;
+
+pub struct Download {
+    local: Rc<Local>,
+    state: State,
+    /// An incomplete response head.
+    head: Vec<u8>,
+    /// Bytes for the client.
+    pub out: Outbox,
+    interim: usize,
+    pub decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    splice: Splice,
+    /// Any byte of the endpoint has come.
+    pub touched: bool,
+    /// The client connection can carry another request.
+    pub keep_client: bool,
+    /// The endpoint's connection can carry another request.
+    pub keep_upstream: bool,
+    /// Its silence limit is that of a stream.
+    pub event_stream: bool,
+    /// Nothing waits inside the client's stream (TLS records).
+    flushed: bool,
+    pub progress_ms: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    Body,
+    /// Everything is read; `out` may still hold bytes.
+    Ended,
+    Tunnel,
+}
+
+/// What the driver must do next.
+#[derive(PartialEq, Eq)]
+pub enum Step {
+    Done,
+    /// 101: both sides are raw bytes from here on.
+    Tunnel,
+}
+
+/// Facts of the request that shape the answer.
+pub struct Shape<'a> {
+    pub plan: &'a Plan,
+    /// The client keeps its connection, if the answer allows.
+    pub keep_alive: bool,
+    /// HSTS may be sent.
+    pub tls: bool,
+    /// The whole request body was received and sent.
+    pub upload_done: bool,
+}
+
+impl Download {
+    pub fn new(local: &Rc<Local>, now_ms: u64) -> Download {
+        Download {
+            local: local.clone(),
+            state: State::Head,
+            head: Vec::new(),
+            out: Outbox::new(local),
+            interim: 0,
+            decoder: BodyDecoder::Done,
+            encoder: BodyEncoder::Plain,
+            splice: Splice::default(),
+            touched: false,
+            keep_client: false,
+            keep_upstream: false,
+            event_stream: false,
+            flushed: true,
+            progress_ms: now_ms,
+        }
+    }
+
+    /// The head of the final answer has been written towards the client.
+    pub fn begun(&self) -> bool {
+        self.state != State::Head
+    }
+
+    /// Whether the client is what the answer waits for.
+    pub fn blocked(&self) -> bool {
+        !self.out.is_empty() || !self.flushed || self.splice.holds_bytes()
+    }
+
+    /// Moves bytes until one side has to be waited for.
+    pub fn poll<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut TcpStream,
+        client: &mut S,
+        shape: &Shape<'_>,
+        record: &mut Record,
+    ) -> Poll<Result<Step, Rejection>> {
+        loop {
+            if !self.out.is_empty() {
+                ready!(self.out.poll_drain(cx, client)).map_err(|_| Cause::ClientGone)?;
+                self.flushed = false;
+                self.progress();
+            }
+            // What was written must not wait inside the stream while the endpoint is silent.
+            if !self.flushed {
+                ready!(client.poll_flush(cx)).map_err(|_| Cause::ClientGone)?;
+                self.flushed = true;
+            }
+            match self.state {
+                State::Tunnel => return Poll::Ready(Ok(Step::Tunnel)),
+                State::Ended => return Poll::Ready(Ok(Step::Done)),
+                State::Body => ready!(self.poll_body(cx, upstream, client, record))?,
+                State::Head => ready!(self.poll_head(cx, upstream, shape, record))?,
+            }
+        }
+    }
+
+    fn progress(&mut self) {
+        self.progress_ms = self.local.timers.now_ms();
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut TcpStream,
+        shape: &Shape<'_>,
+        record: &mut Record,
+    ) -> Poll<Result<(), Rejection>> {
+        let local = self.local.clone();
+        local.buffers.with_scratch(|scratch| {
+            let n = match ready!(Stream::poll_read(upstream, cx, scratch)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
+                Ok(n) => n,
+            };
+            self.touched = true;
+            self.progress();
+            record.first_byte();
+            let fresh = &scratch[..n];
+            if self.head.is_empty() {
+                return Poll::Ready(self.read_heads(fresh, shape, record));
+            }
+            let mut bytes = std::mem::take(&mut self.head);
+            bytes.extend_from_slice(fresh);
+            Poll::Ready(self.read_heads(&bytes, shape, record))
+        })
+    }
+
+    /// Reads heads from `bytes`: any interim ones, then the final one with its first body bytes.
+    fn read_heads(
+        &mut self,
+        mut bytes: &[u8],
+        shape: &Shape<'_>,
+        record: &mut Record,
+    ) -> Result<(), Rejection> {
+        let protocol = |detail| Rejection { cause: Cause::UpstreamProtocol, detail };
+        while self.state == State::Head && !bytes.is_empty() {
+            let mut slots = FieldSlots::new();
+            let Some(head) = parse_response(bytes, MAX_HEAD, &mut slots).map_err(protocol)? else {
+                self.head.extend_from_slice(bytes);
+                return Ok(());
+            };
+            let len = head.len;
+            match head.status {
+                101 => self.switch(&head, shape, record)?,
+                100..=199 => self.interim(&head, shape)?,
+                _ => self.begin(&head, shape, record)?,
+            }
+            bytes = bytes.get(len..).unwrap_or(&[]);
+        }
+        if self.state == State::Tunnel {
+            self.out.buffer().extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.take_body(bytes, record)
+    }
+
+    /// 101 is an answer to an upgrade that we passed on, or an attack on the next request.
+    fn switch(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        shape: &Shape<'_>,
+        record: &mut Record,
+    ) -> Result<(), Rejection> {
+        let websocket = head.fields.get(FieldId::Upgrade);
+        let agreed = websocket.is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
+        if !shape.plan.websocket || !agreed {
+            return Err(Rejection { cause: Cause::UpstreamProtocol, detail: "unsolicited_101" });
+        }
+        record.status = 101;
+        self.write_head(head, shape, ResponseFraming::None, false, true);
+        self.state = State::Tunnel;
+        Ok(())
+    }
+
+    fn interim(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        shape: &Shape<'_>,
+    ) -> Result<(), Rejection> {
+        self.interim += 1;
+        if self.interim > MAX_INTERIM {
+            return Err(Rejection { cause: Cause::UpstreamProtocol, detail: "interim_responses" });
+        }
+        // 100 is ours to say, and has been said; HTTP/1.0 knows no interim responses.
+        if head.status != 100 && !shape.plan.http10 {
+            write_interim(self.out.buffer(), head);
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        shape: &Shape<'_>,
+        record: &mut Record,
+    ) -> Result<(), Rejection> {
+        let length = head.body(shape.plan.head_request).map_err(|error| Rejection {
+            cause: Cause::UpstreamProtocol,
+            detail: error.reason(),
+        })?;
+        let framing = framing(head.status, length, shape.plan);
+        self.encoder = match framing {
+            ResponseFraming::Chunked => BodyEncoder::Chunked,
+            _ => BodyEncoder::Plain,
+        };
+        self.keep_client =
+            shape.keep_alive && shape.upload_done && framing != ResponseFraming::Close;
+        self.keep_upstream = head.keeps_alive() && length != BodyLength::UntilClose;
+        self.event_stream = is_event_stream(head.fields.get(FieldId::ContentType));
+        self.decoder = BodyDecoder::new(length);
+        record.status = head.status;
+        self.write_head(head, shape, framing, !self.keep_client, false);
+        self.state = State::Body;
+        Ok(())
+    }
+
+    fn write_head(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        shape: &Shape<'_>,
+        framing: ResponseFraming,
+        close: bool,
+        websocket: bool,
+    ) {
+        let route = &shape.plan.route;
+        let cx = ResponseContext {
+            framing,
+            close,
+            confirm_keep_alive: shape.plan.http10 && !close,
+            websocket,
+            edits: &route.response_edits,
+            hsts: route.hsts.as_ref().filter(|_| shape.tls).map(|hsts| &*hsts.line),
+        };
+        write_response(self.out.buffer(), head, &cx);
+    }
+
+    /// Takes body bytes that arrived together with the head.
+    fn take_body(&mut self, bytes: &[u8], record: &mut Record) -> Result<(), Rejection> {
+        if self.state != State::Body {
+            return Ok(());
+        }
+        if !bytes.is_empty() || self.decoder.is_done() {
+            let taken =
+                body::transfer(&mut self.decoder, self.encoder, bytes, self.out.buffer())
+                    .map_err(|error| Rejection {
+                        cause: Cause::UpstreamProtocol,
+                        detail: error.reason(),
+                    })?;
+            record.bytes_out += taken.data;
+            self.surplus(taken.consumed < bytes.len());
+        }
+        self.end_if_done();
+        Ok(())
+    }
+
+    /// Bytes after the end of an answer: the connection cannot be trusted with another request.
+    fn surplus(&mut self, any: bool) {
+        if any {
+            self.keep_upstream = false;
+        }
+    }
+
+    fn end_if_done(&mut self) {
+        if self.decoder.is_done() {
+            self.state = State::Ended;
+        }
+    }
+
+    fn poll_body<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut TcpStream,
+        client: &mut S,
+        record: &mut Record,
+    ) -> Poll<Result<(), Rejection>> {
+        if let (BodyDecoder::Sized(left), Some(socket)) = (&mut self.decoder, client.plain())
+            && self.splice.applies(*left)
+        {
+            let before = *left;
+            let outcome = self.splice.poll(cx, upstream, socket, left);
+            record.bytes_out += before - *left;
+            if before != *left {
+                self.progress();
+            }
+            ready!(outcome)?;
+            self.decoder = BodyDecoder::Done;
+            self.end_if_done();
+            return Poll::Ready(Ok(()));
+        }
+        if self.local.over_buffered() {
+            return Poll::Pending;
+        }
+        let local = self.local.clone();
+        local.buffers.with_scratch(|scratch| {
+            let n = match ready!(Stream::poll_read(upstream, cx, scratch)) {
+                Ok(n) => n,
+                Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
+            };
+            self.progress();
+            Poll::Ready(self.pass_body(cx, &scratch[..n], client, record))
+        })
+    }
+
+    fn pass_body<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        client: &mut S,
+        record: &mut Record,
+    ) -> Result<(), Rejection> {
+        if bytes.is_empty() {
+            let out = self.out.buffer();
+            if !body::finish_at_close(&mut self.decoder, self.encoder, out) {
+                return Err(Cause::UpstreamClosed.into());
+            }
+            self.end_if_done();
+            return Ok(());
+        }
+        let straight = match (&mut self.decoder, self.encoder) {
+            (BodyDecoder::Sized(left), BodyEncoder::Plain) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= n as u64;
+                if *left == 0 {
+                    self.decoder = BodyDecoder::Done;
+                }
+                n
+            }
+            (BodyDecoder::UntilClose, BodyEncoder::Plain) => bytes.len(),
+            _ => return self.take_body(bytes, record),
+        };
+        record.bytes_out += straight as u64;
+        self.surplus(straight < bytes.len());
+        self.out
+            .write_through(cx, client, &bytes[..straight])
+            .map_err(|_| Cause::ClientGone)?;
+        self.flushed = false;
+        self.end_if_done();
+        Ok(())
+    }
+
+    /// How long the endpoint may be silent now.
+    pub fn idle_limit(&self, idle: Duration, stream_idle: Duration) -> Duration {
+        if self.event_stream { stream_idle } else { idle }
+    }
+}
+
+fn framing(status: u16, length: BodyLength, plan: &Plan) -> ResponseFraming {
+    match length {
+        _ if status == 204 => ResponseFraming::None,
+        _ if status == 304 || plan.head_request => ResponseFraming::Announced,
+        BodyLength::Sized(n) => ResponseFraming::Length(n),
+        _ if plan.http10 => ResponseFraming::Close,
+        BodyLength::Chunked | BodyLength::UntilClose => ResponseFraming::Chunked,
+    }
+}
+
+/// `text/event-stream` and `application/grpc*`: silence is normal.
+pub fn is_event_stream(content_type: Option<&[u8]>) -> bool {
+    let Some(value) = content_type else { return false };
+    [&b"text/event-stream"[..], b"application/grpc"]
+        .iter()
+        .any(|known| value.get(..known.len()).is_some_and(|head| head.eq_ignore_ascii_case(known)))
+}

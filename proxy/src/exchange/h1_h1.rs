@@ -1,0 +1,393 @@
+//! HTTP/1.1 client, HTTP/1.1 endpoint: the hot path. One task drives both sides; every poll moves
+//! bytes in both directions until each has to wait, then sets the one deadline that is next.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use config::model::{ListenerTimeouts, UpstreamTimeouts};
+
+use super::download::{Download, Shape, Step};
+use super::tunnel::{self, First};
+use super::upload::Upload;
+use crate::io::Stream;
+use crate::local::Local;
+use crate::request::cause::{Cause, Rejection};
+use crate::request::plan::Plan;
+use crate::request::record::Record;
+use crate::timer::{Fired, Timer};
+use crate::upstream::connect::{self, Want};
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::pool::UpstreamConnection;
+
+/// Bytes of further requests (pipelining) read while one is under way.
+const MAX_CARRY: usize = 32 * 1024;
+
+/// A request to forward, as the downstream driver has prepared it.
+pub struct Job<'a, S> {
+    pub local: &'a Rc<Local>,
+    pub io: &'a mut S,
+    pub timer: &'a Timer,
+    /// Client bytes after what was used of them.
+    pub carry: &'a mut Vec<u8>,
+    pub record: &'a mut Record,
+    pub plan: &'a Plan,
+    pub timeouts: &'a ListenerTimeouts,
+    pub keep_alive: bool,
+    pub tls: bool,
+}
+
+/// How an exchange ended.
+pub enum End {
+    /// The answer is complete; the client connection goes on, or not.
+    Done { keep_client: bool, body_read: bool },
+    /// Nothing has been sent to the client: it can be told. `body_read`: the request was received
+    /// whole, so the connection can go on.
+    Refused { rejection: Rejection, body_read: bool },
+    /// The answer had begun and cannot be completed: the client must see that.
+    Cut(Rejection),
+    /// The client is gone, or the connection became a tunnel that has ended.
+    Closed,
+}
+
+/// Forwards one request.
+pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
+    let Some(upstream) = job.plan.upstream().cloned() else {
+        return refused(Cause::Internal.into(), &upload);
+    };
+    let mut job = job;
+    let mut want = Want::Any { sure: !job.plan.idempotent };
+    job.timer.follow(Some(job.plan.route.life.clone()));
+    loop {
+        let connection = match connection(&mut job, &upstream, want).await {
+            Ok(connection) => connection,
+            Err(Failure::Gone) => return gone(&mut job),
+            Err(Failure::Rejected(rejection)) => return refused(rejection, &upload),
+        };
+        job.record.endpoint(connection.endpoint.address);
+        if let Err(end) = say_continue(&mut job, &upload).await {
+            return end;
+        }
+        let now_ms = job.timer.now_ms();
+        upload.progress_ms = now_ms;
+        let mut exchange = Exchange { download: Download::new(job.local, now_ms), connection };
+        let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload, &upstream)).await;
+        match outcome {
+            Ok(Step::Done) => return exchange.finish(&mut job, &upload, &upstream),
+            Ok(Step::Tunnel) => return exchange.tunnel(&mut job, &upstream).await,
+            Err(rejection) => {
+                if exchange.stale(rejection) && job.plan.idempotent && upload.rewind() {
+                    retried(&job, &upstream);
+                    want = Want::New;
+                    continue;
+                }
+                return exchange.fail(&mut job, rejection, &upload, &upstream);
+            }
+        }
+    }
+}
+
+fn refused(rejection: Rejection, upload: &Upload) -> End {
+    End::Refused { rejection, body_read: upload.decoder.is_done() }
+}
+
+fn gone<S>(job: &mut Job<'_, S>) -> End {
+    job.record.reject(Cause::ClientGone.into());
+    End::Closed
+}
+
+fn retried<S>(job: &Job<'_, S>, upstream: &Upstream) {
+    let labels = [upstream.name.as_str(), "stale_connection"];
+    job.local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
+}
+
+enum Failure {
+    Gone,
+    Rejected(Rejection),
+}
+
+/// A connection, while the client is watched.
+async fn connection<S: Stream>(
+    job: &mut Job<'_, S>,
+    upstream: &Upstream,
+    want: Want,
+) -> Result<UpstreamConnection, Failure> {
+    if let Want::Any { sure } = want
+        && let Some(connection) = connect::pooled(job.local, upstream, sure)
+    {
+        return Ok(connection);
+    }
+    let mut acquiring = std::pin::pin!(connect::acquire(job.local, upstream, want, job.timer));
+    let (local, io, carry) = (job.local, &mut *job.io, &mut *job.carry);
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = acquiring.as_mut().poll(cx) {
+            return Poll::Ready(outcome.map_err(Failure::Rejected));
+        }
+        match watch(cx, local, io, carry) {
+            true => Poll::Ready(Err(Failure::Gone)),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Reads ahead to notice a client that leaves. `true`: it has left.
+fn watch<S: Stream>(
+    cx: &mut Context<'_>,
+    local: &Local,
+    io: &mut S,
+    carry: &mut Vec<u8>,
+) -> bool {
+    while carry.len() < MAX_CARRY {
+        let read = local.buffers.with_scratch(|scratch| {
+            let room = (MAX_CARRY - carry.len()).min(scratch.len());
+            io.poll_read(cx, &mut scratch[..room]).map_ok(|n| {
+                carry.extend_from_slice(&scratch[..n]);
+                n
+            })
+        });
+        match read {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(_)) => {}
+        }
+    }
+    false
+}
+
+/// `100 Continue`, once an endpoint is there to take the body (design.md §4).
+async fn say_continue<S: Stream>(job: &mut Job<'_, S>, upload: &Upload) -> Result<(), End> {
+    if !job.plan.expect_continue || upload.decoder.is_done() || upload.received > 0 {
+        return Ok(());
+    }
+    let (mut rest, io) = (&b"HTTP/1.1 100 Continue\r\n\r\n"[..], &mut *job.io);
+    let timer = job.timer;
+    timer.set(job.timeouts.write_progress);
+    let sent = poll_fn(|cx| {
+        while !rest.is_empty() {
+            match io.poll_write(cx, rest) {
+                Poll::Ready(Ok(n)) if n > 0 => rest = &rest[n..],
+                Poll::Ready(_) => return Poll::Ready(false),
+                Poll::Pending if timer.check(cx).is_some() => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        io.poll_flush(cx).map(|flushed| flushed.is_ok())
+    })
+    .await;
+    if sent { Ok(()) } else { Err(gone(job)) }
+}
+
+struct Exchange {
+    download: Download,
+    connection: UpstreamConnection,
+}
+
+impl Exchange {
+    fn poll<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        job: &mut Job<'_, S>,
+        upload: &mut Upload,
+        upstream: &Upstream,
+    ) -> Poll<Result<Step, Rejection>> {
+        self.poll_upload(cx, job, upload)?;
+        let shape = Shape {
+            plan: job.plan,
+            keep_alive: job.keep_alive && !job.local.draining(),
+            tls: job.tls,
+            upload_done: upload.done(),
+        };
+        let io = &mut self.connection.io;
+        match self.download.poll(cx, io, job.io, &shape, job.record) {
+            Poll::Ready(outcome) => return Poll::Ready(outcome),
+            Poll::Pending if self.download.begun() => upload.release(job.local),
+            Poll::Pending => {}
+        }
+        if upload.decoder.is_done() && watch(cx, job.local, job.io, job.carry) {
+            return Poll::Ready(Err(Cause::ClientGone.into()));
+        }
+        self.poll_deadline(cx, job, upload, upstream)
+    }
+
+    /// Moves request bytes until the client or the endpoint has to be waited for.
+    fn poll_upload<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        job: &mut Job<'_, S>,
+        upload: &mut Upload,
+    ) -> Result<(), Rejection> {
+        loop {
+            let blocked = upload.blocked();
+            if upload.poll_flush(cx, &mut self.connection.io).is_pending() {
+                return Ok(());
+            }
+            if blocked {
+                upload.progress_ms = job.timer.now_ms();
+            }
+            if !upload.wants_body() || upload.refused {
+                return Ok(());
+            }
+            if !job.carry.is_empty() {
+                let used = upload.take(cx, &mut self.connection.io, job.carry)?;
+                job.carry.drain(..used);
+                continue;
+            }
+            if !self.read_body(cx, job, upload)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads from the client. `false`: there is nothing to read now.
+    fn read_body<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        job: &mut Job<'_, S>,
+        upload: &mut Upload,
+    ) -> Result<bool, Rejection> {
+        let (local, now_ms) = (job.local, job.timer.now_ms());
+        local.buffers.with_scratch(|scratch| match job.io.poll_read(cx, scratch) {
+            Poll::Pending => {
+                upload.waiting(now_ms);
+                Ok(false)
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ClientGone.into()),
+            Poll::Ready(Ok(n)) => {
+                upload.progress_ms = now_ms;
+                let used = upload.take(cx, &mut self.connection.io, &scratch[..n])?;
+                job.carry.extend_from_slice(&scratch[used..n]);
+                match upload.fast_enough(now_ms, job.timeouts.body_min_rate) {
+                    true => Ok(true),
+                    false => Err(Rejection { cause: Cause::BodyTimeout, detail: "rate" }),
+                }
+            }
+        })
+    }
+
+    fn poll_deadline<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        job: &mut Job<'_, S>,
+        upload: &Upload,
+        upstream: &Upstream,
+    ) -> Poll<Result<Step, Rejection>> {
+        if job.local.over_buffered() {
+            job.timer.poll_at_tick();
+        }
+        let waits = self.waits(job.timeouts, &upstream.timeouts, upload);
+        let at = |(since_ms, limit, _): &(u64, Duration, Cause)| {
+            since_ms.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+        };
+        let next = waits.iter().flatten().min_by_key(|wait| at(wait));
+        job.timer.set_at(next.map_or(u64::MAX, |wait| at(wait).saturating_add(50)));
+        match job.timer.check(cx) {
+            None => Poll::Pending,
+            Some(Fired::Deadline) => {
+                let cause = next.map_or(Cause::Internal, |(_, _, cause)| *cause);
+                Poll::Ready(Err(cause.into()))
+            }
+            Some(fired) => Poll::Ready(Err(tunnel::cut(fired))),
+        }
+    }
+
+    /// What is waited for in each direction: since when, how long at most, and what it means when
+    /// that has passed. Only the side that we wait for is held to a limit (design.md #11).
+    fn waits(
+        &self,
+        client: &ListenerTimeouts,
+        endpoint: &UpstreamTimeouts,
+        upload: &Upload,
+    ) -> [Option<(u64, Duration, Cause)>; 2] {
+        let up = if upload.refused || upload.done() {
+            None
+        } else if upload.blocked() {
+            Some((upload.progress_ms, endpoint.idle, Cause::FirstByteTimeout))
+        } else {
+            Some((upload.progress_ms, client.body_progress, Cause::BodyTimeout))
+        };
+        let since = self.download.progress_ms;
+        let down = if self.download.blocked() {
+            Some((since, client.write_progress, Cause::ClientStalled))
+        } else if self.download.begun() {
+            let limit = self.download.idle_limit(endpoint.idle, endpoint.stream_idle);
+            Some((since, limit, Cause::StreamIdle))
+        } else if up.is_none() {
+            Some((since.max(upload.progress_ms), endpoint.first_byte, Cause::FirstByteTimeout))
+        } else {
+            None
+        };
+        [up, down]
+    }
+
+    /// A pooled connection that ended before any byte of an answer.
+    fn stale(&self, rejection: Rejection) -> bool {
+        self.connection.reused
+            && !self.download.touched
+            && rejection.cause == Cause::UpstreamClosed
+    }
+
+    fn finish<S: Stream>(
+        self,
+        job: &mut Job<'_, S>,
+        upload: &Upload,
+        upstream: &Upstream,
+    ) -> End {
+        job.record.bytes_in += upload.received;
+        let keep_client = self.download.keep_client && upload.done();
+        job.record.upstream_ok();
+        if self.download.keep_upstream && upload.done() {
+            let keep_alive = upstream.timeouts.keep_alive;
+            job.local.pools.give(self.connection, job.timer.now_ms(), keep_alive);
+        }
+        End::Done { keep_client, body_read: upload.decoder.is_done() }
+    }
+
+    async fn tunnel<S: Stream>(mut self, job: &mut Job<'_, S>, upstream: &Upstream) -> End {
+        let metrics = &job.local.shared.metrics;
+        let route = [job.plan.route.name.as_str()];
+        metrics.http_upgrades.with_label_values(&route).inc();
+        let open = metrics.websocket_connections.with_label_values(&route);
+        open.inc();
+        let early = std::mem::take(job.carry);
+        let first = First { from_client: &early, from_upstream: &[] };
+        let idle = upstream.timeouts.stream_idle;
+        let io = &mut self.connection.io;
+        tunnel::run(job.local, job.io, io, first, idle, job.timer, job.record).await;
+        open.dec();
+        job.record.upstream_ok();
+        End::Closed
+    }
+
+    fn fail<S: Stream>(
+        self,
+        job: &mut Job<'_, S>,
+        rejection: Rejection,
+        upload: &Upload,
+        upstream: &Upstream,
+    ) -> End {
+        job.record.bytes_in += upload.received;
+        count(job, upstream, rejection.cause.code());
+        match rejection.cause {
+            Cause::ClientGone | Cause::ClientStalled => {
+                let metrics = &job.local.shared.metrics;
+                metrics.upstream_cancelled.with_label_values(&[upstream.name.as_str()]).inc();
+                job.record.reject(rejection);
+                // Unsent bytes are dropped: the client must not take what it has for complete.
+                job.io.abort_on_close();
+                End::Closed
+            }
+            _ if self.download.begun() => {
+                job.record.reject(rejection);
+                End::Cut(rejection)
+            }
+            _ => refused(rejection, upload),
+        }
+    }
+}
+
+fn count<S>(job: &Job<'_, S>, upstream: &Upstream, result: &str) {
+    let labels = [upstream.name.as_str(), result];
+    job.local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
+}

@@ -1,0 +1,9 @@
+//! Executes plans: endpoint, connection, send, relay, retry, record. Nothing in here knows how a
+//! route was chosen; nothing above knows an upstream socket.
+
+pub mod download;
+pub mod h1_h1;
+pub mod outbox;
+pub mod splice;
+pub mod tunnel;
+pub mod upload;

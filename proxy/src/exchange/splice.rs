@@ -1,0 +1,128 @@
+//! Long bodies between two plain sockets move inside the kernel: socket -> pipe -> socket.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::request::cause::{Cause, Rejection};
+
+/// Shorter rests are copied: the pipe would cost more than it saves.
+const LEAST_BYTES: u64 = 64 * 1024;
+/// One splice moves at most this much; the kernel may give the pipe less.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// The pipe of one response, made when its body proves long.
+#[derive(Default)]
+pub struct Splice {
+    pipe: Option<Pipe>,
+    /// The kernel gave no pipe: copy.
+    refused: bool,
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// Bytes inside.
+    held: usize,
+    size: usize,
+}
+
+impl Splice {
+    pub fn applies(&mut self, left: u64) -> bool {
+        if self.pipe.is_some() {
+            return true;
+        }
+        if self.refused || left < LEAST_BYTES {
+            return false;
+        }
+        self.pipe = Pipe::new();
+        self.refused = self.pipe.is_none();
+        self.pipe.is_some()
+    }
+
+    pub fn holds_bytes(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| pipe.held > 0)
+    }
+
+    /// Moves `left` bytes; ready when all have reached the client's socket.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &TcpStream,
+        client: &TcpStream,
+        left: &mut u64,
+    ) -> Poll<Result<(), Rejection>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(Cause::Internal.into())) };
+        loop {
+            while pipe.held > 0 {
+                let n = ready!(pipe.poll_out(cx, client, *left > pipe.held as u64))
+                    .map_err(|_| Cause::ClientGone)?;
+                pipe.held -= n;
+                *left -= n as u64;
+            }
+            if *left == 0 {
+                self.pipe = None;
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(pipe.poll_in(cx, upstream, *left)) {
+                Ok(n) if n > 0 => pipe.held = n,
+                _ => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
+            }
+        }
+    }
+}
+
+impl Pipe {
+    /// Unprivileged processes get few large pipes (pipe-user-pages-soft); a small one works too.
+    fn new() -> Option<Pipe> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        let size = fcntl_setpipe_size(&write, PIPE_BYTES).unwrap_or(64 * 1024);
+        Some(Pipe { read, write, held: 0, size })
+    }
+
+    fn poll_in(
+        &self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        left: u64,
+    ) -> Poll<io::Result<usize>> {
+        let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.size);
+        loop {
+            ready!(from.poll_read_ready(cx))?;
+            let moved = from.try_io(Interest::READABLE, || {
+                let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+                Ok(splice(from, None, &self.write, None, want, flags)?)
+            });
+            match moved {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn poll_out(
+        &self,
+        cx: &mut Context<'_>,
+        to: &TcpStream,
+        more: bool,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(to.poll_write_ready(cx))?;
+            let moved = to.try_io(Interest::WRITABLE, || {
+                let mut flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+                if more {
+                    flags |= SpliceFlags::MORE;
+                }
+                Ok(splice(&self.read, None, to, None, self.held, flags)?)
+            });
+            match moved {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Raw bytes both ways after a 101: WebSocket. The only place with half-close.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::outbox::Outbox;
+use crate::io::Stream;
+use crate::local::Local;
+use crate::request::cause::{Cause, Rejection};
+use crate::request::record::Record;
+use crate::timer::{Fired, Timer};
+
+/// One direction of a tunnel.
+struct Lane {
+    out: Outbox,
+    state: LaneState,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LaneState {
+    Open,
+    /// The source has ended; its end is to be passed on.
+    Ending,
+    Closed,
+}
+
+impl Lane {
+    fn new(local: &Rc<Local>, first: &[u8]) -> Lane {
+        let mut out = Outbox::new(local);
+        if !first.is_empty() {
+            out.buffer().extend_from_slice(first);
+        }
+        Lane { out, state: LaneState::Open, bytes: first.len() as u64 }
+    }
+
+    /// Moves bytes until one side must be waited for. `moved` tells of any progress.
+    fn poll<A: Stream, B: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        local: &Local,
+        from: &mut A,
+        to: &mut B,
+        moved: &mut bool,
+    ) -> Poll<std::io::Result<()>> {
+        loop {
+            if ready!(self.out.poll_drain(cx, to))? {
+                *moved = true;
+            }
+            match self.state {
+                LaneState::Closed => return Poll::Ready(Ok(())),
+                LaneState::Ending => {
+                    ready!(to.poll_flush(cx))?;
+                    ready!(to.poll_shutdown(cx))?;
+                    self.state = LaneState::Closed;
+                    continue;
+                }
+                LaneState::Open => {}
+            }
+            let n = local.buffers.with_scratch(|scratch| {
+                let n = match from.poll_read(cx, scratch) {
+                    Poll::Ready(outcome) => outcome?,
+                    Poll::Pending => return Poll::Pending,
+                };
+                self.out.write_through(cx, to, &scratch[..n])?;
+                Poll::Ready(Ok::<usize, std::io::Error>(n))
+            });
+            match n {
+                Poll::Pending => {
+                    // Nothing more to read: what was written must not wait in the stream.
+                    return match to.poll_flush(cx) {
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                        _ => Poll::Pending,
+                    };
+                }
+                Poll::Ready(n) => match n? {
+                    0 => self.state = LaneState::Ending,
+                    n => {
+                        self.bytes += n as u64;
+                        *moved = true;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// First bytes of each direction, already read.
+pub struct First<'a> {
+    pub from_client: &'a [u8],
+    pub from_upstream: &'a [u8],
+}
+
+/// Runs until both directions have ended, `idle` passes in silence, or the timer fires otherwise.
+pub async fn run<A: Stream, B: Stream>(
+    local: &Rc<Local>,
+    client: &mut A,
+    upstream: &mut B,
+    first: First<'_>,
+    idle: Duration,
+    timer: &Timer,
+    record: &mut Record,
+) {
+    let mut up = Lane::new(local, first.from_client);
+    let mut down = Lane::new(local, first.from_upstream);
+    timer.set(idle);
+    let outcome = poll_fn(|cx| {
+        let mut moved = false;
+        let up_done = up.poll(cx, local, client, upstream, &mut moved);
+        let down_done = down.poll(cx, local, upstream, client, &mut moved);
+        if moved {
+            timer.set(idle);
+        }
+        match (up_done, down_done) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(None),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(None),
+            _ => {}
+        }
+        match timer.check(cx) {
+            Some(fired) => Poll::Ready(Some(cut(fired))),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    record.bytes_in += up.bytes;
+    record.bytes_out += down.bytes;
+    if let Some(rejection) = outcome {
+        record.reject(rejection);
+    }
+}
+
+/// Why a stream was ended by us.
+pub fn cut(fired: Fired) -> Rejection {
+    match fired {
+        Fired::Deadline => Cause::StreamIdle.into(),
+        Fired::RouteRemoved => Cause::RouteRemoved.into(),
+        Fired::Forced => Cause::Draining.into(),
+    }
+}

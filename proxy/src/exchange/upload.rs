@@ -1,0 +1,235 @@
+//! The request on its way to the endpoint: head, first body bytes, rest of the body. Shared by the
+//! HTTP/1.1 and the HTTP/2 driver, which differ only in where body bytes come from.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+
+use super::outbox::Outbox;
+use crate::http1::body::{self, BodyDecoder, BodyEncoder};
+use crate::http1::framing::BodyLength;
+use crate::io::Stream;
+use crate::local::Local;
+use crate::request::cause::{Cause, Rejection};
+
+/// Least average rate is judged over this much waiting.
+const RATE_WINDOW_MS: u64 = 30_000;
+
+pub struct Upload {
+    /// Head and the body bytes that came with it; kept until the answer begins, for a replay.
+    first: Vec<u8>,
+    sent: usize,
+    /// Later body bytes.
+    rest: Outbox,
+    pub decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    /// Body bytes still allowed by the route.
+    allowed: u64,
+    /// Body bytes received from the client.
+    pub received: u64,
+    /// Nothing but `first` has been sent.
+    replayable: bool,
+    /// The endpoint takes no more; its answer may still come.
+    pub refused: bool,
+    /// Worker milliseconds of the last progress.
+    pub progress_ms: u64,
+    rate: Rate,
+}
+
+/// Bytes per time of waiting for them.
+#[derive(Default)]
+struct Rate {
+    bytes: u64,
+    waited_ms: u64,
+    since_ms: Option<u64>,
+}
+
+impl Upload {
+    /// `first` is the written head.
+    pub fn new(
+        local: &Rc<Local>,
+        first: Vec<u8>,
+        length: BodyLength,
+        allowed: u64,
+        now_ms: u64,
+    ) -> Upload {
+        let encoder = match length {
+            BodyLength::Sized(_) => BodyEncoder::Plain,
+            _ => BodyEncoder::Chunked,
+        };
+        Upload {
+            first,
+            sent: 0,
+            rest: Outbox::new(local),
+            decoder: BodyDecoder::new(length),
+            encoder,
+            allowed,
+            received: 0,
+            replayable: true,
+            refused: false,
+            progress_ms: now_ms,
+            rate: Rate::default(),
+        }
+    }
+
+    /// Takes body bytes that arrived together with the head. Returns how many were used.
+    pub fn take_first(&mut self, input: &[u8]) -> Result<usize, Rejection> {
+        let taken = body::transfer(&mut self.decoder, self.encoder, input, &mut self.first)
+            .map_err(|error| Rejection::bad(error.reason()))?;
+        self.count(taken.data)?;
+        Ok(taken.consumed)
+    }
+
+    /// Takes further framed body bytes and writes them on as far as the endpoint takes them.
+    pub fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut TcpStream,
+        input: &[u8],
+    ) -> Result<usize, Rejection> {
+        self.replayable = false;
+        if let (BodyDecoder::Sized(left), false) = (&mut self.decoder, self.refused) {
+            let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+            *left -= n as u64;
+            if *left == 0 {
+                self.decoder = BodyDecoder::Done;
+            }
+            self.count(n as u64)?;
+            if self.rest.write_through(cx, io, &input[..n]).is_err() {
+                self.refuse();
+            }
+            return Ok(n);
+        }
+        let out = self.rest.buffer();
+        let taken = body::transfer(&mut self.decoder, self.encoder, input, out)
+            .map_err(|error| Rejection::bad(error.reason()))?;
+        self.count(taken.data)?;
+        if self.refused {
+            self.rest.clear();
+        }
+        Ok(taken.consumed)
+    }
+
+    /// Takes body data without framing (HTTP/2).
+    pub fn take_data(&mut self, data: &[u8]) -> Result<(), Rejection> {
+        self.replayable = false;
+        self.count(data.len() as u64)?;
+        match (&mut self.decoder, self.encoder) {
+            (BodyDecoder::Sized(left), _) => {
+                // hyper has checked the sum against Content-Length.
+                *left = left.saturating_sub(data.len() as u64);
+                self.rest.buffer().extend_from_slice(data);
+            }
+            _ => crate::http1::chunked::encode(self.rest.buffer(), data),
+        }
+        Ok(())
+    }
+
+    /// The end of a body without framing, with its trailer lines. `false`: it came too early.
+    pub fn end_data(&mut self, trailer_lines: &[u8]) -> bool {
+        let whole = !matches!(self.decoder, BodyDecoder::Sized(left) if left > 0);
+        if self.encoder == BodyEncoder::Chunked && !self.decoder.is_done() {
+            let out = self.rest.buffer();
+            out.extend_from_slice(b"0\r\n");
+            out.extend_from_slice(trailer_lines);
+            out.extend_from_slice(b"\r\n");
+        }
+        self.decoder = BodyDecoder::Done;
+        whole
+    }
+
+    /// Writes what waits. `Ready(())`: more body is wanted, or everything is written.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut TcpStream) -> Poll<()> {
+        if self.refused {
+            return Poll::Ready(());
+        }
+        while self.sent < self.first.len() {
+            match Stream::poll_write(io, cx, &self.first[self.sent..]) {
+                Poll::Ready(Ok(n)) if n > 0 => self.sent += n,
+                Poll::Ready(_) => {
+                    self.refuse();
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match self.rest.poll_drain(cx, io) {
+            Poll::Ready(Ok(_)) => Poll::Ready(()),
+            Poll::Ready(Err(_)) => {
+                self.refuse();
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The endpoint does not read on; what it has to say is still read.
+    fn refuse(&mut self) {
+        self.refused = true;
+        self.rest.clear();
+    }
+
+    fn flushed(&self) -> bool {
+        self.refused || (self.sent == self.first.len() && self.rest.is_empty())
+    }
+
+    /// Everything was received and sent.
+    pub fn done(&self) -> bool {
+        self.decoder.is_done() && self.flushed() && !self.refused
+    }
+
+    /// Whether body bytes are wanted from the client now.
+    pub fn wants_body(&self) -> bool {
+        !self.decoder.is_done() && self.flushed()
+    }
+
+    /// Whether the endpoint is what the request waits for.
+    pub fn blocked(&self) -> bool {
+        !self.flushed()
+    }
+
+    /// Ready for another connection, if that does no harm: nothing but `first` was ever sent.
+    pub fn rewind(&mut self) -> bool {
+        let possible = self.replayable && self.decoder.is_done() && !self.first.is_empty();
+        if possible {
+            self.sent = 0;
+            self.refused = false;
+        }
+        possible
+    }
+
+    /// The answer has begun: there will be no replay.
+    pub fn release(&mut self, local: &Local) {
+        if self.sent >= self.first.len() || self.refused {
+            self.replayable = false;
+            local.buffers.give(std::mem::take(&mut self.first));
+            self.sent = 0;
+        }
+    }
+
+    fn count(&mut self, data: u64) -> Result<(), Rejection> {
+        self.received += data;
+        self.rate.bytes += data;
+        self.allowed = self.allowed.checked_sub(data).ok_or(Cause::BodyTooLarge)?;
+        Ok(())
+    }
+
+    /// We begin to wait for the client (`now_ms`), or go on waiting.
+    pub fn waiting(&mut self, now_ms: u64) {
+        self.rate.since_ms.get_or_insert(now_ms);
+    }
+
+    /// Bytes came. `false`: on average they are too few.
+    pub fn fast_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
+        if let Some(since) = self.rate.since_ms.take() {
+            self.rate.waited_ms += now_ms.saturating_sub(since);
+        }
+        if self.rate.waited_ms < RATE_WINDOW_MS {
+            return true;
+        }
+        let enough = self.rate.bytes.saturating_mul(1000) >= min_rate * self.rate.waited_ms;
+        self.rate = Rate::default();
+        enough
+    }
+}

@@ -1,0 +1,121 @@
+//! What one worker owns. `!Send` (it holds `Rc`s and `Cell`s), so the compiler proves that pools,
+//! buffers and counters are not shared.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::buffers::Buffers;
+use crate::meters::Meters;
+use crate::request::record::LogBuffer;
+use crate::route::table::Snapshot;
+use crate::state::Shared;
+use crate::timer::Timers;
+use crate::upstream::pool::Pools;
+use crate::wall::Wall;
+
+type SnapshotCache = Cache<SharedSnapshot, Arc<Snapshot>>;
+
+/// Gives the cache a handle on `Shared::snapshot`.
+struct SharedSnapshot(Arc<Shared>);
+
+impl std::ops::Deref for SharedSnapshot {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        &self.0.snapshot
+    }
+}
+
+/// One worker's own things.
+pub struct Local {
+    pub shared: Arc<Shared>,
+    newest: RefCell<SnapshotCache>,
+    pinned: RefCell<Rc<Arc<Snapshot>>>,
+    pub timers: Rc<Timers>,
+    pub buffers: Buffers,
+    pub pools: Pools,
+    pub meters: Meters,
+    pub log: LogBuffer,
+    pub wall: Wall,
+    pub ids: RequestIds,
+    /// Client connections of this worker.
+    pub connections: Cell<usize>,
+    /// TLS handshakes under way on this worker.
+    pub handshakes: Cell<usize>,
+}
+
+impl Local {
+    pub fn new(shared: Arc<Shared>) -> Local {
+        Local {
+            newest: RefCell::new(Cache::new(SharedSnapshot(shared.clone()))),
+            pinned: RefCell::new(Rc::new(shared.snapshot.load_full())),
+            timers: Rc::default(),
+            buffers: Buffers::default(),
+            pools: Pools::default(),
+            meters: Meters::default(),
+            log: LogBuffer::default(),
+            wall: Wall::default(),
+            ids: RequestIds::default(),
+            connections: Cell::new(0),
+            handshakes: Cell::new(0),
+            shared,
+        }
+    }
+
+    /// The newest snapshot. One atomic load and a plain count: workers do not contend.
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut newest = self.newest.borrow_mut();
+        let newest = newest.load();
+        let mut pinned = self.pinned.borrow_mut();
+        if !Arc::ptr_eq(newest, &pinned) {
+            *pinned = Rc::new(newest.clone());
+        }
+        pinned.clone()
+    }
+
+    pub fn draining(&self) -> bool {
+        self.shared.drain.draining()
+    }
+
+    /// Whether buffered bytes have reached the process-wide cap.
+    pub fn over_buffered(&self) -> bool {
+        let buffered = self.shared.gauges.buffered.load(Ordering::Relaxed);
+        buffered > 0 && buffered >= self.snapshot().limits.buffered_bytes
+    }
+}
+
+/// Random request ids: 128 bits, drawn in batches.
+pub struct RequestIds {
+    pool: RefCell<(Box<[u8; RequestIds::BATCH]>, usize)>,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        RequestIds { pool: RefCell::new((Box::new([0; Self::BATCH]), Self::BATCH)) }
+    }
+}
+
+impl RequestIds {
+    const BATCH: usize = 4096;
+
+    /// 32 lower-case hex digits.
+    pub fn next(&self) -> [u8; 32] {
+        let (bytes, at) = &mut *self.pool.borrow_mut();
+        if *at >= Self::BATCH {
+            // Without entropy ids repeat; nothing else depends on them.
+            let _ = aws_lc_rs::rand::fill(bytes.as_mut_slice());
+            *at = 0;
+        }
+        let mut id = [0u8; 32];
+        for (pair, byte) in id.chunks_exact_mut(2).zip(&bytes[*at..]) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        *at += 16;
+        id
+    }
+}

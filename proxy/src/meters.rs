@@ -1,0 +1,179 @@
+//! Counting on the hot path: plain cells per worker and route, flushed into the shared metric
+//! families by the worker's tick. Label lookups happen once per worker, route and outcome.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use prometheus::IntGauge;
+use prometheus::local::{LocalHistogram, LocalIntCounter};
+
+use crate::metrics::Metrics;
+use crate::route::table::{Action, Route};
+
+/// Label value where a request matched no route.
+pub const NO_ROUTE: &str = "none";
+
+/// The meters of one worker.
+#[derive(Default)]
+pub struct Meters {
+    routes: RefCell<HashMap<(u64, usize), Rc<RouteMeters>>>,
+}
+
+/// The meters of one route on one listener.
+pub struct RouteMeters {
+    listener: String,
+    route: String,
+    upstream: String,
+    /// Key: method index and status.
+    requests: RefCell<HashMap<(u8, u16), LocalIntCounter>>,
+    /// By status class.
+    durations: RefCell<[Option<LocalHistogram>; 6]>,
+    first_byte: LocalHistogram,
+    received: LocalIntCounter,
+    sent: LocalIntCounter,
+    upstream_ok: LocalIntCounter,
+    pub in_flight: IntGauge,
+    dirty: Cell<bool>,
+}
+
+/// What a finished request adds.
+pub struct Outcome {
+    pub method: u8,
+    pub status: u16,
+    pub duration_us: u64,
+    pub first_byte_us: Option<u64>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// Methods with a label of their own; the last entry is everything else.
+const METHODS: [&str; 9] =
+    ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "other"];
+
+/// Index of a method into the closed label set.
+pub fn method_index(method: &str) -> u8 {
+    let last = METHODS.len() - 1;
+    METHODS[..last].iter().position(|m| *m == method).unwrap_or(last) as u8
+}
+
+pub fn method_label(index: u8) -> &'static str {
+    METHODS.get(usize::from(index)).copied().unwrap_or("other")
+}
+
+impl Meters {
+    /// The meters for a route (`None`: no route matched) on a listener.
+    pub fn route(
+        &self,
+        metrics: &Metrics,
+        listener: (usize, &str),
+        route: Option<&Route>,
+    ) -> Rc<RouteMeters> {
+        let key = (route.map_or(0, |r| r.id), listener.0);
+        if let Some(meters) = self.routes.borrow().get(&key) {
+            return meters.clone();
+        }
+        let meters = Rc::new(RouteMeters::new(metrics, listener.1, route));
+        self.routes.borrow_mut().insert(key, meters.clone());
+        meters
+    }
+
+    /// Adds what was counted to the shared families. Routes of former generations are forgotten
+    /// once nobody counts on them.
+    pub fn flush(&self) {
+        for meters in self.routes.borrow().values() {
+            meters.flush();
+        }
+    }
+
+    /// Forgets every route: called when a new snapshot is live.
+    pub fn forget(&self) {
+        self.flush();
+        self.routes.borrow_mut().clear();
+    }
+}
+
+impl RouteMeters {
+    fn new(metrics: &Metrics, listener: &str, route: Option<&Route>) -> RouteMeters {
+        let name = route.map_or(NO_ROUTE, |r| r.name.as_str());
+        let upstream = match route.map(|r| &r.action) {
+            Some(Action::Forward(upstream)) => upstream.name.as_str(),
+            _ => NO_ROUTE,
+        };
+        RouteMeters {
+            listener: listener.to_owned(),
+            route: name.to_owned(),
+            upstream: upstream.to_owned(),
+            requests: RefCell::default(),
+            durations: RefCell::default(),
+            first_byte: metrics.http_first_byte.with_label_values(&[name, upstream]).local(),
+            received: metrics.http_received_bytes.with_label_values(&[listener, name]).local(),
+            sent: metrics.http_sent_bytes.with_label_values(&[listener, name]).local(),
+            upstream_ok: metrics.upstream_requests.with_label_values(&[upstream, "ok"]).local(),
+            in_flight: metrics.http_in_flight.with_label_values(&[name]),
+            dirty: Cell::new(false),
+        }
+    }
+
+    pub fn add(&self, metrics: &Metrics, outcome: &Outcome) {
+        self.dirty.set(true);
+        self.count_request(metrics, outcome);
+        self.observe_duration(metrics, outcome);
+        if let Some(us) = outcome.first_byte_us {
+            self.first_byte.observe(seconds(us));
+        }
+        self.received.inc_by(outcome.bytes_in);
+        self.sent.inc_by(outcome.bytes_out);
+    }
+
+    /// The endpoint's answer was complete.
+    pub fn upstream_ok(&self) {
+        self.dirty.set(true);
+        self.upstream_ok.inc();
+    }
+
+    fn count_request(&self, metrics: &Metrics, outcome: &Outcome) {
+        let mut requests = self.requests.borrow_mut();
+        let counter = requests.entry((outcome.method, outcome.status)).or_insert_with(|| {
+            let code = outcome.status.to_string();
+            let method = method_label(outcome.method);
+            let labels = [&self.listener, &self.route, &self.upstream, method, code.as_str()];
+            metrics.http_requests.with_label_values(&labels).local()
+        });
+        counter.inc();
+    }
+
+    fn observe_duration(&self, metrics: &Metrics, outcome: &Outcome) {
+        let class = usize::from(outcome.status / 100).min(5);
+        let mut durations = self.durations.borrow_mut();
+        let histogram = durations[class].get_or_insert_with(|| {
+            let label = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"][class];
+            let labels = [self.route.as_str(), &self.upstream, label];
+            metrics.http_request_duration.with_label_values(&labels).local()
+        });
+        histogram.observe(seconds(outcome.duration_us));
+    }
+
+    fn flush(&self) {
+        if !self.dirty.replace(false) {
+            return;
+        }
+        self.requests.borrow().values().for_each(LocalIntCounter::flush);
+        self.durations.borrow().iter().flatten().for_each(LocalHistogram::flush);
+        self.first_byte.flush();
+        self.received.flush();
+        self.sent.flush();
+        self.upstream_ok.flush();
+    }
+}
+
+/// A request that ends after its route's meters were forgotten still counts.
+impl Drop for RouteMeters {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}

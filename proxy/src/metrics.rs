@@ -1,3 +1,0 @@
-//! Every metric family in one struct.
-
-pub struct Metrics {}

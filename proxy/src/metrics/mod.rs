@@ -1,0 +1,365 @@
+//! Every metric family in one struct: a name, a label or a help text is written here and nowhere
+//! else. `METRICS.md` documents them; a test compares the two.
+//!
+//! Label values come from the configuration or from closed lists, never from a client.
+
+mod family;
+
+use prometheus::{
+    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
+
+use crate::state::Shared;
+use family::{Catalogue, forget};
+
+pub use family::Family;
+
+/// The families, ready to count with. A value for a label set that is used often is looked up once
+/// (`with_label_values` hashes and locks) and kept by its user.
+pub struct Metrics {
+    registry: Registry,
+    catalogue: Vec<Family>,
+
+    pub http_requests: IntCounterVec,
+    pub http_request_duration: HistogramVec,
+    pub http_first_byte: HistogramVec,
+    pub http_received_bytes: IntCounterVec,
+    pub http_sent_bytes: IntCounterVec,
+    pub http_in_flight: IntGaugeVec,
+    pub http_local_responses: IntCounterVec,
+    pub http_protocol_errors: IntCounterVec,
+    pub websocket_connections: IntGaugeVec,
+    pub http_upgrades: IntCounterVec,
+
+    pub connections: IntGaugeVec,
+    pub connections_accepted: IntCounterVec,
+    pub connections_rejected: IntCounterVec,
+    pub tls_handshakes: IntCounterVec,
+    pub tls_handshake_failures: IntCounterVec,
+    pub tls_handshake_duration: HistogramVec,
+
+    pub upstream_requests: IntCounterVec,
+    pub upstream_connect_duration: HistogramVec,
+    pub upstream_connections: IntGaugeVec,
+    pub upstream_connection_errors: IntCounterVec,
+    pub upstream_retries: IntCounterVec,
+    pub upstream_cancelled: IntCounterVec,
+    pub upstream_endpoints: IntGaugeVec,
+
+    pub certificate_not_before: IntGaugeVec,
+    pub certificate_not_after: IntGaugeVec,
+
+    pub config_reloads: IntCounterVec,
+    pub config_last_reload_successful: IntGauge,
+    pub config_last_reload_success_timestamp_seconds: IntGauge,
+    pub config_info: IntGaugeVec,
+    pub config_generation: IntGauge,
+    pub config_objects: IntGaugeVec,
+
+    pub buffered_bytes: IntGauge,
+    pub log_dropped: IntCounter,
+    pub request_panics: IntCounter,
+    pub build_info: IntGaugeVec,
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut c = Catalogue::default();
+        let metrics = Metrics {
+            http_requests: c.counters(HTTP_REQUESTS),
+            http_request_duration: c.histograms(HTTP_REQUEST_DURATION, DURATIONS),
+            http_first_byte: c.histograms(HTTP_FIRST_BYTE, DURATIONS),
+            http_received_bytes: c.counters(HTTP_RECEIVED_BYTES),
+            http_sent_bytes: c.counters(HTTP_SENT_BYTES),
+            http_in_flight: c.gauges(HTTP_IN_FLIGHT),
+            http_local_responses: c.counters(HTTP_LOCAL_RESPONSES),
+            http_protocol_errors: c.counters(HTTP_PROTOCOL_ERRORS),
+            websocket_connections: c.gauges(WEBSOCKET_CONNECTIONS),
+            http_upgrades: c.counters(HTTP_UPGRADES),
+            connections: c.gauges(CONNECTIONS),
+            connections_accepted: c.counters(CONNECTIONS_ACCEPTED),
+            connections_rejected: c.counters(CONNECTIONS_REJECTED),
+            tls_handshakes: c.counters(TLS_HANDSHAKES),
+            tls_handshake_failures: c.counters(TLS_HANDSHAKE_FAILURES),
+            tls_handshake_duration: c.histograms(TLS_HANDSHAKE_DURATION, HANDSHAKES),
+            upstream_requests: c.counters(UPSTREAM_REQUESTS),
+            upstream_connect_duration: c.histograms(UPSTREAM_CONNECT_DURATION, HANDSHAKES),
+            upstream_connections: c.gauges(UPSTREAM_CONNECTIONS),
+            upstream_connection_errors: c.counters(UPSTREAM_CONNECTION_ERRORS),
+            upstream_retries: c.counters(UPSTREAM_RETRIES),
+            upstream_cancelled: c.counters(UPSTREAM_CANCELLED),
+            upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
+            certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
+            certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
+            config_reloads: c.counters(CONFIG_RELOADS),
+            config_last_reload_successful: c.gauge(CONFIG_LAST_RELOAD_SUCCESSFUL),
+            config_last_reload_success_timestamp_seconds: c.gauge(CONFIG_LAST_RELOAD_SUCCESS),
+            config_info: c.gauges(CONFIG_INFO),
+            config_generation: c.gauge(CONFIG_GENERATION),
+            config_objects: c.gauges(CONFIG_OBJECTS),
+            buffered_bytes: c.gauge(BUFFERED_BYTES),
+            log_dropped: c.counter(LOG_DROPPED),
+            request_panics: c.counter(REQUEST_PANICS),
+            build_info: c.gauges(BUILD_INFO),
+            registry: c.registry,
+            catalogue: c.families,
+        };
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        let _ = metrics
+            .registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+        metrics
+    }
+
+    /// All families as Prometheus text 0.0.4.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = String::new();
+        // Writing to a String cannot fail; a family without a name, the other error, has no code.
+        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        text.into_bytes()
+    }
+
+    /// Takes over the counts that are kept elsewhere, for a scrape.
+    pub fn collect(&self, shared: &Shared) {
+        use std::sync::atomic::Ordering;
+        let buffered = shared.gauges.buffered.load(Ordering::Relaxed);
+        self.buffered_bytes.set(i64::try_from(buffered).unwrap_or(i64::MAX));
+        let dropped = shared.access_log.dropped();
+        self.log_dropped.inc_by(dropped.saturating_sub(self.log_dropped.get()));
+    }
+
+    /// Every family but `process_*`, in the order of this file.
+    pub fn families(&self) -> &[Family] {
+        &self.catalogue
+    }
+
+    /// Removes every series of a route that is gone.
+    pub fn forget_route(&self, name: &str) {
+        let label = "route";
+        for family in [
+            &self.http_requests,
+            &self.http_received_bytes,
+            &self.http_sent_bytes,
+            &self.http_local_responses,
+            &self.http_upgrades,
+        ] {
+            forget(family, label, name);
+        }
+        forget(&self.http_request_duration, label, name);
+        forget(&self.http_first_byte, label, name);
+        forget(&self.http_in_flight, label, name);
+        forget(&self.websocket_connections, label, name);
+    }
+
+    /// Removes every series of an upstream that is gone.
+    pub fn forget_upstream(&self, name: &str) {
+        let label = "upstream";
+        for family in [
+            &self.http_requests,
+            &self.upstream_requests,
+            &self.upstream_connection_errors,
+            &self.upstream_retries,
+            &self.upstream_cancelled,
+        ] {
+            forget(family, label, name);
+        }
+        forget(&self.http_request_duration, label, name);
+        forget(&self.http_first_byte, label, name);
+        forget(&self.upstream_connect_duration, label, name);
+        forget(&self.upstream_connections, label, name);
+        forget(&self.upstream_endpoints, label, name);
+    }
+
+    /// Removes every series of a certificate that is gone.
+    pub fn forget_certificate(&self, name: &str) {
+        forget(&self.certificate_not_before, "certificate", name);
+        forget(&self.certificate_not_after, "certificate", name);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+/// Seconds; reaches the longest read timeout in use (300 s).
+const DURATIONS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 120.0, 300.0,
+];
+
+/// Seconds.
+const HANDSHAKES: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+type Def = (&'static str, &'static str, &'static [&'static str]);
+
+const HTTP_REQUESTS: Def = (
+    "edge_http_requests_total",
+    "Requests that were answered, by the endpoint or by the edge.",
+    &["listener", "route", "upstream", "method", "code"],
+);
+const HTTP_REQUEST_DURATION: Def = (
+    "edge_http_request_duration_seconds",
+    "First byte of the request head to last byte of the response.",
+    &["route", "upstream", "code_class"],
+);
+const HTTP_FIRST_BYTE: Def = (
+    "edge_http_response_first_byte_seconds",
+    "First byte of the request head to first byte of the response head.",
+    &["route", "upstream"],
+);
+const HTTP_RECEIVED_BYTES: Def =
+    ("edge_http_received_bytes_total", "Request body bytes from clients.", &["listener", "route"]);
+const HTTP_SENT_BYTES: Def =
+    ("edge_http_sent_bytes_total", "Response body bytes to clients.", &["listener", "route"]);
+const HTTP_IN_FLIGHT: Def =
+    ("edge_http_requests_in_flight", "Requests under way, tunnels included.", &["route"]);
+const HTTP_LOCAL_RESPONSES: Def = (
+    "edge_http_local_responses_total",
+    "Answers the edge itself made, by cause.",
+    &["route", "reason"],
+);
+const HTTP_PROTOCOL_ERRORS: Def = (
+    "edge_http_protocol_errors_total",
+    "Requests refused for what their bytes are.",
+    &["listener", "protocol", "reason"],
+);
+const WEBSOCKET_CONNECTIONS: Def =
+    ("edge_websocket_connections", "Open WebSocket tunnels.", &["route"]);
+const HTTP_UPGRADES: Def =
+    ("edge_http_upgrades_total", "Requests that became a tunnel.", &["route"]);
+
+const CONNECTIONS: Def =
+    ("edge_connections", "Open client connections.", &["listener", "protocol"]);
+const CONNECTIONS_ACCEPTED: Def =
+    ("edge_connections_accepted_total", "Accepted client connections.", &["listener"]);
+const CONNECTIONS_REJECTED: Def = (
+    "edge_connections_rejected_total",
+    "Client connections closed at accept, by limit.",
+    &["listener", "reason"],
+);
+const TLS_HANDSHAKES: Def = (
+    "edge_tls_handshakes_total",
+    "Finished TLS handshakes.",
+    &["listener", "version", "resumed"],
+);
+const TLS_HANDSHAKE_FAILURES: Def =
+    ("edge_tls_handshake_failures_total", "Failed TLS handshakes.", &["listener", "reason"]);
+const TLS_HANDSHAKE_DURATION: Def =
+    ("edge_tls_handshake_duration_seconds", "Accept to finished TLS handshake.", &["listener"]);
+
+const UPSTREAM_REQUESTS: Def = (
+    "edge_upstream_requests_total",
+    "Attempts to have a request answered by an endpoint.",
+    &["upstream", "result"],
+);
+const UPSTREAM_CONNECT_DURATION: Def =
+    ("edge_upstream_connect_duration_seconds", "Connect to an endpoint.", &["upstream"]);
+const UPSTREAM_CONNECTIONS: Def =
+    ("edge_upstream_connections", "Open connections to endpoints.", &["upstream", "state"]);
+const UPSTREAM_CONNECTION_ERRORS: Def = (
+    "edge_upstream_connection_errors_total",
+    "Connections to endpoints that could not be made or broke.",
+    &["upstream", "reason"],
+);
+const UPSTREAM_RETRIES: Def = (
+    "edge_upstream_retries_total",
+    "Further attempts after a failed one, by cause.",
+    &["upstream", "reason"],
+);
+const UPSTREAM_CANCELLED: Def = (
+    "edge_upstream_cancelled_total",
+    "Attempts ended because the client was gone.",
+    &["upstream"],
+);
+const UPSTREAM_ENDPOINTS: Def = (
+    "edge_upstream_endpoints",
+    "Endpoints by state; an unresolved one is a name without address so far.",
+    &["upstream", "state"],
+);
+
+const CERTIFICATE_NOT_BEFORE: Def = (
+    "edge_certificate_not_before_timestamp_seconds",
+    "Start of validity, Unix time.",
+    &["certificate"],
+);
+const CERTIFICATE_NOT_AFTER: Def = (
+    "edge_certificate_not_after_timestamp_seconds",
+    "End of validity, Unix time.",
+    &["certificate"],
+);
+
+const CONFIG_RELOADS: Def =
+    ("edge_config_reloads_total", "Readings of the config file, the first included.", &["result"]);
+const CONFIG_LAST_RELOAD_SUCCESSFUL: Def =
+    ("edge_config_last_reload_successful", "1 unless the last reading was refused.", &[]);
+const CONFIG_LAST_RELOAD_SUCCESS: Def = (
+    "edge_config_last_reload_success_timestamp_seconds",
+    "When the last reading was accepted, Unix time.",
+    &[],
+);
+const CONFIG_INFO: Def =
+    ("edge_config_info", "1; the label names the content that serves.", &["hash"]);
+const CONFIG_GENERATION: Def =
+    ("edge_config_generation", "Number of the table that serves, from 1.", &[]);
+const CONFIG_OBJECTS: Def =
+    ("edge_config_objects", "Configured entries by kind and state.", &["kind", "state"]);
+
+const BUFFERED_BYTES: Def =
+    ("edge_buffered_bytes", "Bytes held for peers that do not take them.", &[]);
+const LOG_DROPPED: Def =
+    ("edge_log_dropped_total", "Access-log lines dropped because the queue was full.", &[]);
+const REQUEST_PANICS: Def =
+    ("edge_request_panics_total", "Requests ended by a panic of ours: a bug each.", &[]);
+const BUILD_INFO: Def = ("edge_build_info", "1; the label names the version.", &["version"]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_lists_every_family_as_it_is() {
+        let documented: Vec<(String, String, String)> = include_str!("../../METRICS.md")
+            .lines()
+            .filter(|line| line.starts_with("| `edge_"))
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let labels = cells[3].replace('`', "").replace(", ", ",");
+                (cells[1].trim_matches('`').to_owned(), cells[2].to_owned(), labels)
+            })
+            .collect();
+        let metrics = Metrics::new();
+        let registered: Vec<_> = metrics
+            .families()
+            .iter()
+            .map(|f| (f.name.to_owned(), f.kind.to_owned(), f.labels.join(",")))
+            .collect();
+        assert_eq!(documented, registered);
+    }
+
+    #[test]
+    fn a_removed_route_leaves_no_series_and_takes_no_other_with_it() {
+        let metrics = Metrics::new();
+        for route in ["gone", "kept"] {
+            metrics.http_requests.with_label_values(&["https", route, "u", "GET", "200"]).inc();
+            metrics.http_request_duration.with_label_values(&[route, "u", "2xx"]).observe(0.1);
+            metrics.http_in_flight.with_label_values(&[route]).inc();
+        }
+        metrics.forget_route("gone");
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(!text.contains("gone"), "{text}");
+        assert!(text.contains("edge_http_requests_total{code=\"200\",listener=\"https\""));
+        assert!(text.contains("edge_http_request_duration_seconds_bucket{code_class=\"2xx\""));
+        assert!(text.contains("edge_http_requests_in_flight{route=\"kept\"} 1"));
+    }
+
+    #[test]
+    fn the_text_has_the_process_and_the_version() {
+        let text = String::from_utf8(Metrics::new().render()).unwrap();
+        assert!(text.contains("process_open_fds "), "{text}");
+        assert!(text.contains(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"} 1")));
+    }
+}

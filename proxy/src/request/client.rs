@@ -1,0 +1,69 @@
+//! Who is on the other end of a client connection.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::view::FieldSource;
+use crate::downstream::cert_table::CertEntry;
+use crate::http1::field::{FieldId, members};
+
+/// One client connection, as every request on it sees it.
+pub struct Client {
+    pub listener: usize,
+    pub peer: IpAddr,
+    /// `peer` as text: formatted once per connection.
+    pub peer_text: Box<str>,
+    pub tls: Option<TlsInfo>,
+}
+
+pub struct TlsInfo {
+    /// `TLSv1.3`.
+    pub version: &'static str,
+    pub server_name: Option<Box<str>>,
+    /// The certificate that was shown.
+    pub certificate: Option<Arc<CertEntry>>,
+}
+
+impl Client {
+    pub fn new(listener: usize, peer: SocketAddr, tls: Option<TlsInfo>) -> Client {
+        let peer = peer.ip().to_canonical();
+        Client { listener, peer, peer_text: peer.to_string().into(), tls }
+    }
+
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether the certificate shown is valid for the host; always so on plaintext.
+    pub fn certificate_covers(&self, host: &str) -> bool {
+        let Some(tls) = &self.tls else { return true };
+        tls.server_name.as_deref() == Some(host)
+            || tls.certificate.as_ref().is_some_and(|shown| shown.covers(host))
+    }
+
+    /// Whether the peer's forwarding fields are believed.
+    pub fn trusted(&self, proxies: &[IpNet]) -> bool {
+        proxies.iter().any(|net| net.contains(&self.peer))
+    }
+
+    /// The address the request really comes from: the peer, or behind trusted proxies the
+    /// right-most hop of X-Forwarded-For that is not trusted itself.
+    pub fn origin(&self, fields: &impl FieldSource, proxies: &[IpNet]) -> IpAddr {
+        let Some(list) = fields.get(FieldId::XForwardedFor) else { return self.peer };
+        let mut origin = self.peer;
+        let hops: Vec<&[u8]> = members(list).collect();
+        for hop in hops.iter().rev() {
+            let Some(address) = std::str::from_utf8(hop).ok().and_then(|t| t.parse::<IpAddr>().ok())
+            else {
+                break;
+            };
+            origin = address.to_canonical();
+            if !proxies.iter().any(|net| net.contains(&origin)) {
+                break;
+            }
+        }
+        origin
+    }
+}

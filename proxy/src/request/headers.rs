@@ -1,0 +1,232 @@
+//! Which fields go on, in both directions, and what is added (issue: head rules). Writes canonical
+//! HTTP/1.1; the rules themselves are shared with HTTP/2 through [`FieldSource`] and
+//! [`response_field_passes`].
+//!
+//! Order matters (facts/security.md §0.5): what the client nominates or sends is dropped first,
+//! what the edge sets comes afterwards, so no nomination can remove it.
+
+use super::client::Client;
+use super::view::{FieldSource, HeadView};
+use crate::http1::field::FieldId;
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{Fields, ResponseHead};
+use crate::http1::write::{field, number_field};
+use crate::route::table::Edits;
+
+/// What the request head to the endpoint depends on besides the head itself.
+pub struct RequestContext<'a> {
+    pub client: &'a Client,
+    /// The peer's own forwarding fields are believed and kept.
+    pub trusted: bool,
+    pub request_id: &'a [u8],
+    pub public_port: u16,
+    pub allow_underscores: bool,
+    pub edits: &'a Edits,
+}
+
+/// Writes the head that the endpoint gets.
+pub fn write_request<F: FieldSource>(
+    out: &mut Vec<u8>,
+    view: &HeadView<'_, F>,
+    cx: &RequestContext<'_>,
+) {
+    out.extend_from_slice(view.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(&view.target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    field(out, b"Host", view.authority);
+    let nominates = view.fields.get(FieldId::Connection).is_some();
+    view.fields.each(|id, name, value| {
+        let keep = match id {
+            FieldId::Other | FieldId::UserAgent | FieldId::ContentType | FieldId::Cookie => true,
+            FieldId::Underscore => cx.allow_underscores,
+            FieldId::Identity => cx.trusted && is_forwarding(name),
+            _ => false,
+        };
+        if keep && !(nominates && view.fields.nominated(name)) && !dropped(cx.edits, name) {
+            field(out, name, value);
+        }
+    });
+    write_framing(out, view);
+    write_identity(out, view, cx);
+    out.extend_from_slice(&cx.edits.lines);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_framing<F: FieldSource>(out: &mut Vec<u8>, view: &HeadView<'_, F>) {
+    match view.body {
+        // A method that usually has a body says so when it has none (RFC 9110 §8.6).
+        BodyLength::Sized(0) => {
+            let announced = view.fields.get(FieldId::ContentLength).is_some();
+            if announced || matches!(view.method, "POST" | "PUT" | "PATCH") {
+                field(out, b"Content-Length", b"0");
+            }
+        }
+        BodyLength::Sized(n) => number_field(out, b"Content-Length", n),
+        BodyLength::Chunked | BodyLength::UntilClose => {
+            field(out, b"Transfer-Encoding", b"chunked");
+        }
+    }
+    if view.websocket {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    }
+}
+
+fn write_identity<F: FieldSource>(
+    out: &mut Vec<u8>,
+    view: &HeadView<'_, F>,
+    cx: &RequestContext<'_>,
+) {
+    let peer = cx.client.peer_text.as_bytes();
+    let before = if cx.trusted { view.fields.get(FieldId::XForwardedFor) } else { None };
+    match before {
+        Some(hops) => {
+            out.extend_from_slice(b"X-Forwarded-For: ");
+            out.extend_from_slice(hops);
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(peer);
+            out.extend_from_slice(b"\r\n");
+        }
+        None => field(out, b"X-Forwarded-For", peer),
+    }
+    let mut own = |name: &'static str, value: &[u8]| {
+        // A trusted proxy's word was passed on above.
+        if !(cx.trusted && view.fields.find(name).is_some()) {
+            field(out, name.as_bytes(), value);
+        }
+    };
+    own("X-Forwarded-Proto", cx.client.scheme().as_bytes());
+    own("X-Forwarded-Host", view.authority);
+    own("X-Real-IP", peer);
+    if !(cx.trusted && view.fields.find("X-Forwarded-Port").is_some()) {
+        number_field(out, b"X-Forwarded-Port", u64::from(cx.public_port));
+    }
+    field(out, b"X-Request-Id", cx.request_id);
+}
+
+/// Forwarding fields that a trusted proxy may set; the rest of the identity family (X-Original-URL
+/// and the like) is never believed.
+fn is_forwarding(name: &[u8]) -> bool {
+    let starts = name.get(..12).is_some_and(|head| head.eq_ignore_ascii_case(b"x-forwarded-"));
+    starts || name.eq_ignore_ascii_case(b"x-real-ip") || name.eq_ignore_ascii_case(b"forwarded")
+}
+
+pub fn dropped(edits: &Edits, name: &[u8]) -> bool {
+    edits.drop.iter().any(|dropped| name.eq_ignore_ascii_case(dropped.as_bytes()))
+}
+
+/// How the body of a response reaches an HTTP/1.1 client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// 204, 1xx: neither length nor body.
+    None,
+    /// HEAD and 304: the endpoint's Content-Length describes what is not sent.
+    Announced,
+    Length(u64),
+    Chunked,
+    /// HTTP/1.0: the end of the connection ends the body.
+    Close,
+}
+
+/// What the response head depends on besides the endpoint's head.
+pub struct ResponseContext<'a> {
+    pub framing: ResponseFraming,
+    /// The client connection ends after this response.
+    pub close: bool,
+    /// An HTTP/1.0 client that asked for keep-alive gets it confirmed.
+    pub confirm_keep_alive: bool,
+    /// 101: the connection becomes a tunnel.
+    pub websocket: bool,
+    pub edits: &'a Edits,
+    /// A finished `Strict-Transport-Security` line, where the route sets it.
+    pub hsts: Option<&'a [u8]>,
+}
+
+/// Writes the head that the client gets.
+pub fn write_response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_, '_>,
+    cx: &ResponseContext<'_>,
+) {
+    status_line(out, head.status, head.reason);
+    write_response_fields(out, &head.fields, head.connection.nominates, cx);
+    match cx.framing {
+        ResponseFraming::None | ResponseFraming::Close => {}
+        ResponseFraming::Announced => {
+            if let Some(length) = head.framing.content_length {
+                field(out, b"Content-Length", length);
+            }
+        }
+        ResponseFraming::Length(n) => number_field(out, b"Content-Length", n),
+        ResponseFraming::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
+    }
+    if cx.websocket {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    } else if cx.close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if cx.confirm_keep_alive {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(&cx.edits.lines);
+    if let Some(line) = cx.hsts {
+        out.extend_from_slice(line);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response (103 and the like) as it is, less what is hop-by-hop.
+pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
+    status_line(out, head.status, head.reason);
+    let cx = ResponseContext {
+        framing: ResponseFraming::None,
+        close: false,
+        confirm_keep_alive: false,
+        websocket: false,
+        edits: &Edits::default(),
+        hsts: None,
+    };
+    write_response_fields(out, &head.fields, head.connection.nominates, &cx);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_response_fields(
+    out: &mut Vec<u8>,
+    fields: &Fields<'_, '_>,
+    nominates: bool,
+    cx: &ResponseContext<'_>,
+) {
+    for (id, name, value) in fields.iter() {
+        if response_field_passes(id)
+            && !(nominates && fields.nominated(name))
+            && !dropped(cx.edits, name.as_bytes())
+            && !(cx.hsts.is_some() && name.eq_ignore_ascii_case("strict-transport-security"))
+        {
+            field(out, name.as_bytes(), value);
+        }
+    }
+}
+
+/// Whether a response field of this kind goes to the client (framing is written anew).
+pub fn response_field_passes(id: FieldId) -> bool {
+    !matches!(
+        id,
+        FieldId::Connection
+            | FieldId::HopByHop
+            | FieldId::TransferEncoding
+            | FieldId::ContentLength
+            | FieldId::Upgrade
+            | FieldId::Te
+    )
+}
+
+fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
+    if status == 200 && reason == "OK" {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,72 @@
+//! What is to be done with an admitted request: data that the exchange executes.
+
+use std::sync::Arc;
+
+use super::cause::Rejection;
+use crate::http1::framing::BodyLength;
+use crate::route::table::{Action, Route};
+use crate::upstream::endpoint::Upstream;
+
+/// The outcome of `decide`.
+pub enum Decision {
+    Forward(Plan),
+    Answer(Answer),
+}
+
+/// A request to forward.
+pub struct Plan {
+    pub route: Arc<Route>,
+    pub body: BodyLength,
+    pub head_request: bool,
+    /// The client waits for `100 Continue` before it sends its body.
+    pub expect_continue: bool,
+    /// A WebSocket handshake: 101 turns the connection into a tunnel.
+    pub websocket: bool,
+    /// Sending it twice does no harm (RFC 9110 §9.2.2).
+    pub idempotent: bool,
+    pub http10: bool,
+}
+
+impl Plan {
+    /// The upstream; `decide` makes plans only for routes that forward.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match &self.route.action {
+            Action::Forward(upstream) => Some(upstream),
+            _ => None,
+        }
+    }
+}
+
+/// An answer that the edge gives by itself.
+pub struct Answer {
+    pub route: Option<Arc<Route>>,
+    pub kind: AnswerKind,
+}
+
+pub enum AnswerKind {
+    Reject(Rejection),
+    Redirect {
+        status: u16,
+        location: Vec<u8>,
+    },
+    /// The route's own fixed response.
+    Respond,
+}
+
+impl Answer {
+    pub fn reject(route: Option<Arc<Route>>, rejection: impl Into<Rejection>) -> Answer {
+        Answer { route, kind: AnswerKind::Reject(rejection.into()) }
+    }
+}
+
+impl Answer {
+    /// Response lines that the route adds to its own answers (fixed responses and redirects).
+    pub fn own_lines(&self, tls: bool) -> Vec<u8> {
+        let Some(route) = &self.route else { return Vec::new() };
+        if matches!(self.kind, AnswerKind::Reject(_)) {
+            return Vec::new();
+        }
+        let hsts = route.hsts.as_ref().filter(|_| tls);
+        [&*route.response_edits.lines, hsts.map_or(&[][..], |hsts| &*hsts.line)].concat()
+    }
+}

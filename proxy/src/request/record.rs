@@ -1,0 +1,428 @@
+//! The books of one request: opened with its head, closed exactly once at its end, on error, or on
+//! drop, so that a cancelled request is counted too. Closing writes the access-log line and the
+//! metrics.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::model::AccessLog;
+
+use super::cause::{Cause, Rejection};
+use super::client::Client;
+use crate::clock;
+use crate::local::Local;
+use crate::meters::{self, Outcome, RouteMeters};
+use crate::route::table::{Action, Route};
+
+/// A log text field is cut at this many bytes.
+const MAX_TEXT: usize = 2048;
+/// A worker hands its lines over when it has this many bytes, or at its tick.
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// Lines of one worker that wait to be handed to the log thread.
+#[derive(Default)]
+pub struct LogBuffer {
+    lines: RefCell<(Vec<u8>, u64)>,
+}
+
+impl LogBuffer {
+    fn append(&self, local: &Local, write: impl FnOnce(&mut Vec<u8>)) {
+        let (lines, count) = &mut *self.lines.borrow_mut();
+        write(lines);
+        *count += 1;
+        if lines.len() >= BATCH_BYTES {
+            submit(local, lines, count);
+        }
+    }
+
+    pub fn flush(&self, local: &Local) {
+        let (lines, count) = &mut *self.lines.borrow_mut();
+        if !lines.is_empty() {
+            submit(local, lines, count);
+        }
+    }
+}
+
+fn submit(local: &Local, lines: &mut Vec<u8>, count: &mut u64) {
+    let batch = std::mem::replace(lines, Vec::with_capacity(BATCH_BYTES + MAX_TEXT));
+    local.shared.access_log.submit(batch, std::mem::take(count));
+}
+
+/// An id kept from a trusted proxy or drawn by us; at most 64 bytes.
+#[derive(Clone, Copy)]
+pub struct RequestId {
+    bytes: [u8; 64],
+    len: u8,
+}
+
+impl RequestId {
+    pub fn new(local: &Local, given: Option<&[u8]>) -> RequestId {
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let mut id = RequestId { bytes: [0; 64], len: 32 };
+        match given.filter(|text| (1..=64).contains(&text.len()) && text.iter().all(plain)) {
+            Some(text) => {
+                id.bytes[..text.len()].copy_from_slice(text);
+                id.len = text.len() as u8;
+            }
+            None => id.bytes[..32].copy_from_slice(&local.ids.next()),
+        }
+        id
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// What a request said, as far as it could be read.
+#[derive(Default)]
+pub struct RequestText<'a> {
+    pub method: &'a str,
+    pub host: &'a [u8],
+    /// Without the query.
+    pub path: &'a [u8],
+    pub user_agent: &'a [u8],
+}
+
+pub struct Record {
+    local: Rc<Local>,
+    listener: usize,
+    protocol: &'static str,
+    tls: Option<&'static str>,
+    started_us: u64,
+    first_byte_us: Option<u64>,
+    /// Escaped client, host, path and user agent, one after the other.
+    text: Vec<u8>,
+    ends: [u16; 4],
+    method: u8,
+    pub request_id: RequestId,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub status: u16,
+    rejection: Option<Rejection>,
+    route: Option<Arc<Route>>,
+    endpoint: Option<SocketAddr>,
+    meters: Option<Rc<RouteMeters>>,
+    open: bool,
+}
+
+impl Record {
+    pub fn begin(
+        local: &Rc<Local>,
+        client: &Client,
+        protocol: &'static str,
+        request_id: RequestId,
+        origin: std::net::IpAddr,
+        said: &RequestText<'_>,
+    ) -> Record {
+        let mut record = Record {
+            local: local.clone(),
+            listener: client.listener,
+            protocol,
+            tls: client.tls.as_ref().map(|tls| tls.version),
+            started_us: clock::process_us(),
+            first_byte_us: None,
+            text: local.buffers.take(),
+            ends: [0; 4],
+            method: meters::method_index(said.method),
+            request_id,
+            bytes_in: 0,
+            bytes_out: 0,
+            status: 0,
+            rejection: None,
+            route: None,
+            endpoint: None,
+            meters: None,
+            open: true,
+        };
+        record.note(0, |out| {
+            if origin == client.peer {
+                out.extend_from_slice(client.peer_text.as_bytes());
+            } else {
+                out.extend_from_slice(origin.to_string().as_bytes());
+            }
+        });
+        record.note(1, |out| escape(out, said.host));
+        record.note(2, |out| escape(out, said.path));
+        record.note(3, |out| escape(out, said.user_agent));
+        record
+    }
+
+    fn note(&mut self, slot: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.text);
+        self.ends[slot] = u16::try_from(self.text.len()).unwrap_or(u16::MAX);
+    }
+
+    /// The route was found: the request counts as in flight on it.
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        let meters = self.meters_of(Some(route));
+        meters.in_flight.inc();
+        self.meters = Some(meters);
+        self.route = Some(route.clone());
+    }
+
+    pub fn endpoint(&mut self, address: SocketAddr) {
+        self.endpoint = Some(address);
+    }
+
+    /// The first byte of the endpoint's answer is here.
+    pub fn first_byte(&mut self) {
+        if self.first_byte_us.is_none() {
+            self.first_byte_us = Some(clock::process_us() - self.started_us);
+        }
+    }
+
+    /// The endpoint's answer is complete.
+    pub fn upstream_ok(&self) {
+        if let Some(meters) = &self.meters {
+            meters.upstream_ok();
+        }
+    }
+
+    /// Why the edge answered, cut the stream, or gave up. The first word stands.
+    pub fn reject(&mut self, rejection: Rejection) {
+        self.rejection.get_or_insert(rejection);
+    }
+
+    pub fn elapsed_us(&self) -> u64 {
+        clock::process_us() - self.started_us
+    }
+
+    /// The request is over, well or not.
+    pub fn close(mut self) {
+        self.write();
+    }
+
+    fn meters_of(&self, route: Option<&Route>) -> Rc<RouteMeters> {
+        let local = &self.local;
+        let snapshot = local.snapshot();
+        let name = snapshot.listeners.get(self.listener).map_or("", |l| l.name.as_str());
+        local.meters.route(&local.shared.metrics, (self.listener, name), route)
+    }
+
+    fn write(&mut self) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        if self.status == 0 {
+            self.status = self.rejection.map_or(Cause::ClientGone.status(), Rejection::status);
+        }
+        let duration_us = self.elapsed_us();
+        let metrics = &self.local.shared.metrics;
+        match self.meters.take() {
+            Some(meters) => {
+                meters.in_flight.dec();
+                meters.add(metrics, &self.outcome(duration_us));
+            }
+            None => self.meters_of(None).add(metrics, &self.outcome(duration_us)),
+        }
+        if let Some(rejection) = self.rejection {
+            let route = self.route.as_ref().map_or(meters::NO_ROUTE, |r| r.name.as_str());
+            let labels = [route, rejection.cause.code()];
+            metrics.http_local_responses.with_label_values(&labels).inc();
+        }
+        self.log(duration_us);
+        self.local.buffers.give(std::mem::take(&mut self.text));
+    }
+
+    fn outcome(&self, duration_us: u64) -> Outcome {
+        Outcome {
+            method: self.method,
+            status: self.status,
+            duration_us,
+            first_byte_us: self.first_byte_us,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
+    }
+
+    fn log(&self, duration_us: u64) {
+        if self.route.as_ref().is_some_and(|route| !route.access_log) {
+            return;
+        }
+        let local = &self.local;
+        match local.snapshot().access_log {
+            AccessLog::Off => {}
+            AccessLog::Json => local.log.append(local, |out| self.json(out, duration_us)),
+            AccessLog::Text => local.log.append(local, |out| self.line(out, duration_us)),
+        }
+    }
+
+    fn part(&self, slot: usize) -> &[u8] {
+        let start = if slot == 0 { 0 } else { usize::from(self.ends[slot - 1]) };
+        self.text.get(start..usize::from(self.ends[slot])).unwrap_or(&[])
+    }
+
+    fn upstream(&self) -> Option<&str> {
+        match self.route.as_ref().map(|route| &route.action) {
+            Some(Action::Forward(upstream)) => Some(upstream.name.as_str()),
+            _ => None,
+        }
+    }
+
+    fn json(&self, out: &mut Vec<u8>, duration_us: u64) {
+        out.extend_from_slice(b"{\"time\":\"");
+        self.local.wall.write_time(self.started_us, out);
+        out.push(b'"');
+        json_text(out, "client", self.part(0));
+        json_text(out, "method", meters::method_label(self.method).as_bytes());
+        json_text(out, "host", self.part(1));
+        json_text(out, "path", self.part(2));
+        json_text(out, "protocol", self.protocol.as_bytes());
+        if let Some(version) = self.tls {
+            json_text(out, "tls", version.as_bytes());
+        }
+        json_number(out, "status", u64::from(self.status));
+        if let Some(rejection) = self.rejection {
+            json_text(out, "cause", rejection.cause.code().as_bytes());
+            if !rejection.detail.is_empty() {
+                json_text(out, "detail", rejection.detail.as_bytes());
+            }
+        }
+        if let Some(route) = &self.route {
+            json_text(out, "route", route.name.as_str().as_bytes());
+        }
+        if let Some(upstream) = self.upstream() {
+            json_text(out, "upstream", upstream.as_bytes());
+        }
+        if let Some(address) = self.endpoint {
+            json_text(out, "endpoint", self.local.pools.address_text(address).as_bytes());
+        }
+        json_number(out, "bytes_in", self.bytes_in);
+        json_number(out, "bytes_out", self.bytes_out);
+        json_ms(out, "duration_ms", duration_us);
+        if let Some(us) = self.first_byte_us {
+            json_ms(out, "first_byte_ms", us);
+        }
+        json_text(out, "request_id", self.request_id.as_bytes());
+        json_text(out, "user_agent", self.part(3));
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// `time client "METHOD host path PROTOCOL" status cause route endpoint in out ms id "agent"`
+    fn line(&self, out: &mut Vec<u8>, duration_us: u64) {
+        let or_dash = |text: Option<&str>| text.unwrap_or("-").as_bytes().to_vec();
+        self.local.wall.write_time(self.started_us, out);
+        for part in [b" ", self.part(0), b" \"", meters::method_label(self.method).as_bytes(), b" "] {
+            out.extend_from_slice(part);
+        }
+        for part in [self.part(1), b" ", self.part(2), b" ", self.protocol.as_bytes(), b"\" "] {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(self.status).as_bytes());
+        let endpoint = self.endpoint.map(|address| address.to_string());
+        for part in [
+            or_dash(self.rejection.map(|r| r.cause.code())),
+            or_dash(self.route.as_ref().map(|r| r.name.as_str())),
+            or_dash(endpoint.as_deref()),
+            self.bytes_in.to_string().into_bytes(),
+            self.bytes_out.to_string().into_bytes(),
+        ] {
+            out.push(b' ');
+            out.extend_from_slice(&part);
+        }
+        out.push(b' ');
+        milliseconds(out, duration_us);
+        out.push(b' ');
+        out.extend_from_slice(self.request_id.as_bytes());
+        out.extend_from_slice(b" \"");
+        out.extend_from_slice(self.part(3));
+        out.extend_from_slice(b"\"\n");
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.open {
+            let cause = if std::thread::panicking() { Cause::Internal } else { Cause::ClientGone };
+            self.reject(cause.into());
+            self.write();
+        }
+    }
+}
+
+fn json_text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    out.extend_from_slice(value);
+    out.push(b'"');
+}
+
+fn json_number(out: &mut Vec<u8>, key: &str, value: u64) {
+    json_key(out, key);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn json_ms(out: &mut Vec<u8>, key: &str, us: u64) {
+    json_key(out, key);
+    milliseconds(out, us);
+}
+
+fn json_key(out: &mut Vec<u8>, key: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn milliseconds(out: &mut Vec<u8>, us: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(us / 1000).as_bytes());
+    let digit = |n: u64| b'0' + (n % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(us / 100), digit(us / 10), digit(us)]);
+}
+
+/// Appends text so that it can neither end a JSON string nor a line nor move a terminal: quote,
+/// backslash, controls, DEL and C1 controls, bidi marks and invalid UTF-8 are written as escapes.
+pub fn escape(out: &mut Vec<u8>, text: &[u8]) {
+    let text = text.get(..MAX_TEXT).unwrap_or(text);
+    let plain = |b: &u8| (b' '..0x7f).contains(b) && *b != b'"' && *b != b'\\';
+    if text.iter().all(plain) {
+        out.extend_from_slice(text);
+        return;
+    }
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            escape_char(out, c);
+        }
+        for byte in chunk.invalid() {
+            out.extend_from_slice(format!("\\\\x{byte:02x}").as_bytes());
+        }
+    }
+}
+
+fn escape_char(out: &mut Vec<u8>, c: char) {
+    let bidi = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    match c {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        c if c.is_control() || bidi => {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+        }
+        c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_can_forge_a_line() {
+        for (given, kept) in [
+            (&b"/plain?"[..], "/plain?"),
+            (b"a\"b\\c", "a\\\"b\\\\c"),
+            (b"a\r\nb\x1b[31m\x7f", "a\\u000d\\u000ab\\u001b[31m\\u007f"),
+            ("\u{9b}\u{202e}\u{e9}".as_bytes(), "\\u009b\\u202e\u{e9}"),
+            (b"\xff\xc3", "\\\\xff\\\\xc3"),
+        ] {
+            let mut out = Vec::new();
+            escape(&mut out, given);
+            assert_eq!(String::from_utf8(out).unwrap(), kept);
+        }
+        let mut out = Vec::new();
+        escape(&mut out, &[b'x'; 5000]);
+        assert_eq!(out.len(), MAX_TEXT);
+    }
+}

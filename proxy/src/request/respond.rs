@@ -1,0 +1,185 @@
+//! Answers that the edge gives by itself, the only place that mints a status. One content for
+//! every protocol; [`write_h1`] and [`to_http`] put it into the respective form.
+
+use bytes::Bytes;
+
+use super::cause::{Cause, Rejection};
+use super::plan::{Answer, AnswerKind};
+use crate::http1::write::{field, number_field};
+use crate::route::table::{Action, Respond};
+
+/// A finished answer, independent of the protocol.
+pub struct Reply {
+    pub status: u16,
+    pub content_type: Option<String>,
+    pub location: Option<Vec<u8>>,
+    pub proxy_status: Option<String>,
+    pub retry_after: bool,
+    pub request_id: Vec<u8>,
+    pub body: Bytes,
+    pub cause: Option<Rejection>,
+}
+
+impl Reply {
+    pub fn of(answer: &Answer, request_id: &[u8]) -> Reply {
+        match (&answer.kind, answer.route.as_ref().map(|r| &r.action)) {
+            (AnswerKind::Reject(rejection), _) => Reply::reject(*rejection, request_id),
+            (AnswerKind::Redirect { status, location }, _) => Reply {
+                location: Some(location.clone()),
+                ..Reply::plain(*status, request_id, Bytes::new())
+            },
+            (AnswerKind::Respond, Some(Action::Respond(fixed))) => Reply::fixed(fixed, request_id),
+            (AnswerKind::Respond, _) => Reply::reject(Cause::Internal.into(), request_id),
+        }
+    }
+
+    pub fn reject(rejection: Rejection, request_id: &[u8]) -> Reply {
+        let cause = rejection.cause;
+        let detail = if rejection.detail.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", rejection.detail)
+        };
+        let id = String::from_utf8_lossy(request_id);
+        let body = format!(
+            "{} {}\n\n{}\ncause: {}{detail}\nrequest id: {id}\n",
+            cause.status(),
+            reason_phrase(cause.status()),
+            cause.text(),
+            cause.code(),
+        );
+        Reply {
+            content_type: Some("text/plain; charset=utf-8".to_owned()),
+            proxy_status: Some(format!(
+                "openclaw-edge; error={}; details=\"{}{detail}\"",
+                cause.proxy_error(),
+                cause.code(),
+            )),
+            retry_after: cause.status() == 503,
+            cause: Some(rejection),
+            ..Reply::plain(cause.status(), request_id, body.into())
+        }
+    }
+
+    fn fixed(fixed: &Respond, request_id: &[u8]) -> Reply {
+        Reply {
+            content_type: fixed.content_type.as_deref().map(str::to_owned),
+            ..Reply::plain(fixed.status, request_id, fixed.body.clone())
+        }
+    }
+
+    fn plain(status: u16, request_id: &[u8], body: Bytes) -> Reply {
+        Reply {
+            status,
+            content_type: None,
+            location: None,
+            proxy_status: None,
+            retry_after: false,
+            request_id: request_id.to_vec(),
+            body,
+            cause: None,
+        }
+    }
+
+    fn has_body(&self) -> bool {
+        self.status != 204 && self.status != 304
+    }
+
+    /// Fields in order, without framing and Date.
+    fn each_field(&self, mut each: impl FnMut(&'static str, &[u8])) {
+        if let Some(location) = &self.location {
+            each("location", location);
+        }
+        if let Some(content_type) = &self.content_type {
+            each("content-type", content_type.as_bytes());
+        }
+        if let Some(proxy_status) = &self.proxy_status {
+            each("proxy-status", proxy_status.as_bytes());
+            each("cache-control", b"no-store");
+        }
+        if self.retry_after {
+            each("retry-after", b"1");
+        }
+        if self.cause.is_some_and(|r| r.cause == Cause::MethodRefused) {
+            each("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        }
+        each("x-request-id", &self.request_id);
+    }
+}
+
+/// Appends the answer in HTTP/1.1 form. Returns the body bytes among what was appended.
+pub fn write_h1(
+    out: &mut Vec<u8>,
+    reply: &Reply,
+    date: impl FnOnce(&mut Vec<u8>),
+    head_request: bool,
+    close: bool,
+    extra_lines: &[u8],
+) -> usize {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(reply.status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(reply.status).as_bytes());
+    out.extend_from_slice(b"\r\nDate: ");
+    date(out);
+    out.extend_from_slice(b"\r\n");
+    reply.each_field(|name, value| field(out, name.as_bytes(), value));
+    if reply.has_body() {
+        number_field(out, b"content-length", reply.body.len() as u64);
+    }
+    if close {
+        field(out, b"connection", b"close");
+    }
+    out.extend_from_slice(extra_lines);
+    out.extend_from_slice(b"\r\n");
+    if head_request || !reply.has_body() {
+        return 0;
+    }
+    out.extend_from_slice(&reply.body);
+    reply.body.len()
+}
+
+/// The answer as an HTTP/2 response head; the body is `reply.body`.
+pub fn to_http(reply: &Reply, date: &str) -> http::Response<()> {
+    let mut response = http::Response::new(());
+    *response.status_mut() =
+        http::StatusCode::from_u16(reply.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let fields = response.headers_mut();
+    if let Ok(date) = http::HeaderValue::from_str(date) {
+        fields.insert(http::header::DATE, date);
+    }
+    reply.each_field(|name, value| {
+        if let Ok(value) = http::HeaderValue::from_bytes(value) {
+            fields.append(name, value);
+        }
+    });
+    if reply.has_body() {
+        fields.insert(http::header::CONTENT_LENGTH, reply.body.len().into());
+    }
+    response
+}
+
+pub fn reason_phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_names_its_cause_everywhere() {
+        let reply = Reply::reject(Rejection::bad("host"), b"id1");
+        let mut out = Vec::new();
+        let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, true, b"");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\nDate: now\r\n"), "{text}");
+        let line = "proxy-status: openclaw-edge; error=http_request_error; details=\"bad_request";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("connection: close\r\n"));
+        assert!(text.ends_with("request id: id1\n") && n > 0);
+        for cause in Cause::ALL {
+            assert!(!cause.text().is_empty() && cause.status() >= 400);
+        }
+    }
+}

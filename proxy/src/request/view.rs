@@ -1,0 +1,78 @@
+//! What the pure steps read of a request head, whichever protocol brought it.
+
+use std::borrow::Cow;
+
+use crate::http1::field::FieldId;
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{Expect, Fields, RequestHead};
+
+/// Access to the fields of a head; monomorphised per protocol.
+pub trait FieldSource {
+    /// Calls `each` for every field in order.
+    fn each(&self, each: impl FnMut(FieldId, &[u8], &[u8]));
+
+    /// The first field of a known kind.
+    fn get(&self, id: FieldId) -> Option<&[u8]>;
+
+    /// The first field of this lower-case name.
+    fn find(&self, name: &str) -> Option<&[u8]>;
+
+    /// Whether a Connection field nominates this field name.
+    fn nominated(&self, name: &[u8]) -> bool;
+}
+
+/// An admitted request: every part checked, the host normalised.
+pub struct HeadView<'a, F> {
+    pub method: &'a str,
+    /// Lower-case, without port and trailing dot.
+    pub host: Cow<'a, str>,
+    /// The authority as the client wrote it: what the endpoint gets as Host.
+    pub authority: &'a [u8],
+    /// Origin-form path and query, or `*` for OPTIONS.
+    pub target: Cow<'a, [u8]>,
+    pub http10: bool,
+    pub body: BodyLength,
+    pub expect: Expect,
+    /// A WebSocket upgrade that may be passed on.
+    pub websocket: bool,
+    pub fields: F,
+}
+
+impl<F> HeadView<'_, F> {
+    pub fn path(&self) -> &[u8] {
+        split_target(&self.target).0
+    }
+}
+
+/// Path and query (with its `?`, or empty).
+pub fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b'?', target) {
+        Some(at) => target.split_at(at),
+        None => (target, &[]),
+    }
+}
+
+impl<'b, 's> FieldSource for Fields<'b, 's> {
+    fn each(&self, mut each: impl FnMut(FieldId, &[u8], &[u8])) {
+        for (id, name, value) in self.iter() {
+            each(id, name.as_bytes(), value);
+        }
+    }
+
+    fn get(&self, id: FieldId) -> Option<&[u8]> {
+        Fields::get(self, id)
+    }
+
+    fn find(&self, name: &str) -> Option<&[u8]> {
+        Fields::find(self, name)
+    }
+
+    fn nominated(&self, name: &[u8]) -> bool {
+        std::str::from_utf8(name).is_ok_and(|name| Fields::nominated(self, name))
+    }
+}
+
+/// What is left of a request head after admission that the HTTP/1.1 driver needs itself.
+pub fn wants_keep_alive(head: &RequestHead<'_, '_>) -> bool {
+    if head.http10 { head.connection.keep_alive } else { !head.connection.close }
+}

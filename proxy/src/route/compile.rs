@@ -1,0 +1,254 @@
+//! `config` to [`Snapshot`]. What has not changed keeps its identity: endpoints (and with them the
+//! workers' pools), an upstream's state, a route's life.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use config::merge::{Accepted, Blocked};
+use config::model::{self, HeaderEdits, PathRule};
+use config::value::{HostPattern, Name};
+use http::{HeaderName, HeaderValue};
+use rustls::server::ProducesTickets;
+
+use super::table::{
+    Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect,
+    Respond, Route, RouteLife, Rule, Snapshot,
+};
+use crate::downstream::cert_table::CertTable;
+use crate::downstream::tls;
+use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Upstream, UpstreamState};
+
+/// What compiling needs besides the configuration.
+pub struct Deps<'a> {
+    pub certs: Arc<CertTable>,
+    /// One per process, so that tickets outlive reloads.
+    pub ticketer: Arc<dyn ProducesTickets>,
+    pub bound: &'a [BoundAddress],
+    /// RLIMIT_NOFILE.
+    pub nofile: u64,
+    /// Addresses last known for a name.
+    pub resolved: &'a dyn Fn(&str) -> Option<Vec<IpAddr>>,
+    pub endpoints: &'a mut EndpointRegistry,
+}
+
+/// Descriptors kept back from the limits: listeners, admin, log, certificates.
+const RESERVED_FILES: u64 = 128;
+const DEFAULT_CONNECTIONS: u64 = 15_000;
+static NEXT_ROUTE_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Compiles what was accepted; `previous` is what serves now.
+pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) -> Snapshot {
+    let global = &accepted.global;
+    let upstreams: HashMap<&Name, Arc<Upstream>> = accepted
+        .upstreams
+        .iter()
+        .map(|(name, entry)| (name, upstream(&entry.value, previous, deps)))
+        .collect();
+    let https_port = https_port(&accepted.global, deps.bound);
+    let former: HashMap<&Name, &Arc<Route>> =
+        previous.routes.iter().map(|route| (&route.name, route)).collect();
+    let routes: Vec<(&model::Route, Arc<Route>)> = accepted
+        .routes
+        .values()
+        .filter_map(|entry| {
+            let life = former.get(&entry.value.name).map(|route| route.life.clone());
+            let compiled = route(&entry.value, &upstreams, https_port, life.unwrap_or_default())?;
+            Some((&*entry.value, Arc::new(compiled)))
+        })
+        .collect();
+    let half = deps.nofile.saturating_sub(RESERVED_FILES) / 2;
+    Snapshot {
+        generation: previous.generation + 1,
+        listeners: listeners(accepted, deps, https_port, half),
+        hosts: hosts(&routes, &accepted.blocked),
+        routes: routes.into_iter().map(|(_, route)| route).collect(),
+        upstreams: upstreams.into_values().collect(),
+        trusted_proxies: global.trusted_proxies.clone(),
+        limits: Limits {
+            buffered_bytes: usize::try_from(global.limits.buffered_bytes).unwrap_or(usize::MAX),
+            upstream_connections: global.limits.upstream_connections.unwrap_or(half as usize),
+            removed_route_grace: global.drain.removed_route_grace,
+        },
+        access_log: global.log.access,
+    }
+}
+
+/// The table before the first configuration: nothing is routed.
+pub fn empty() -> Snapshot {
+    Snapshot {
+        generation: 0,
+        listeners: Vec::new(),
+        hosts: HostTable::default(),
+        routes: Vec::new(),
+        upstreams: Vec::new(),
+        trusted_proxies: Vec::new(),
+        limits: Limits::default(),
+        access_log: model::AccessLog::Off,
+    }
+}
+
+fn upstream(spec: &model::Upstream, previous: &Snapshot, deps: &mut Deps<'_>) -> Arc<Upstream> {
+    let former = previous.upstreams.iter().find(|u| u.name == spec.name && u.spec == spec.endpoints);
+    let state = match former {
+        Some(upstream) => upstream.state.clone(),
+        None => {
+            let set = EndpointSet::resolve(&spec.endpoints, deps.resolved, deps.endpoints);
+            Arc::new(UpstreamState {
+                endpoints: ArcSwap::from_pointee(set),
+                cursor: AtomicUsize::new(0),
+            })
+        }
+    };
+    Arc::new(Upstream {
+        name: spec.name.clone(),
+        spec: spec.endpoints.clone(),
+        timeouts: spec.timeouts.clone(),
+        state,
+    })
+}
+
+/// The port that clients reach https on: of the first TLS listener in name order.
+fn https_port(global: &model::Global, bound: &[BoundAddress]) -> u16 {
+    let listener = global.listeners.values().find(|l| l.tls.is_some());
+    listener.map_or(443, |listener| public_port(listener, bound))
+}
+
+fn public_port(listener: &model::Listener, bound: &[BoundAddress]) -> u16 {
+    let bound_port = bound.iter().find(|b| b.listener == listener.name).map(|b| b.address.port());
+    let written = listener.bind.first().map_or(0, std::net::SocketAddr::port);
+    listener.public_port.or(bound_port).unwrap_or(written)
+}
+
+fn listeners(
+    accepted: &Accepted,
+    deps: &Deps<'_>,
+    https_port: u16,
+    half: u64,
+) -> Vec<Arc<ListenerPolicy>> {
+    let policy = |listener: &model::Listener| ListenerPolicy {
+        name: listener.name.clone(),
+        tls: listener.tls.as_ref().map(|policy| {
+            tls::server_config(policy, listener.http2.enabled, &deps.certs, &deps.ticketer)
+        }),
+        redirect_https_port: listener.redirect_to_https.then_some(https_port),
+        public_port: public_port(listener, deps.bound),
+        max_connections: listener
+            .limits
+            .connections
+            .unwrap_or(half.min(DEFAULT_CONNECTIONS) as usize),
+        limits: listener.limits.clone(),
+        timeouts: listener.timeouts.clone(),
+        http2: listener.http2.clone(),
+        allow_underscores: listener.allow_underscores,
+        default_certificate: listener
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.default_certificate.as_ref())
+            .map(|name| name.as_str().into()),
+    };
+    accepted.global.listeners.values().map(|listener| Arc::new(policy(listener))).collect()
+}
+
+fn route(
+    spec: &model::Route,
+    upstreams: &HashMap<&Name, Arc<Upstream>>,
+    https_port: u16,
+    life: Arc<RouteLife>,
+) -> Option<Route> {
+    life.revive();
+    let action = match &spec.action {
+        // `merge` has quarantined routes of unknown upstreams.
+        model::Action::Upstream(name) => Action::Forward(upstreams.get(name)?.clone()),
+        model::Action::Redirect(to) => Action::Redirect(Redirect {
+            https_port: to.https.then_some(https_port),
+            host: to.host.as_deref().map(Into::into),
+            status: to.status,
+        }),
+        model::Action::Respond(fixed) => Action::Respond(Respond {
+            status: fixed.status,
+            content_type: fixed.content_type.as_deref().map(Into::into),
+            body: fixed.body.clone().into(),
+        }),
+    };
+    Some(Route {
+        name: spec.name.clone(),
+        id: NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed),
+        action,
+        body_limit: spec.body_limit.unwrap_or(u64::MAX),
+        request_edits: edits(&spec.headers.request),
+        response_edits: edits(&spec.headers.response),
+        hsts: spec.hsts.as_ref().and_then(hsts),
+        access_log: spec.access_log,
+        life,
+    })
+}
+
+fn edits(spec: &HeaderEdits) -> Edits {
+    let replaced = spec.set.iter().map(|(name, _)| name);
+    let drop = spec.remove.iter().chain(replaced).map(|name| name.as_str().into()).collect();
+    let (mut lines, mut pairs) = (Vec::new(), Vec::new());
+    for (name, value) in spec.set.iter().chain(&spec.add) {
+        crate::http1::write::field(&mut lines, name.as_bytes(), value.expose().as_bytes());
+        let pair = HeaderName::from_bytes(name.as_bytes()).ok().zip(
+            HeaderValue::from_str(value.expose()).ok(),
+        );
+        pairs.extend(pair);
+    }
+    Edits { drop, lines: lines.into(), pairs }
+}
+
+/// RFC 6797 §6.1.
+fn hsts(spec: &model::Hsts) -> Option<Hsts> {
+    let mut text = format!("max-age={}", spec.max_age.as_secs());
+    if spec.include_subdomains {
+        text.push_str("; includeSubDomains");
+    }
+    if spec.preload {
+        text.push_str("; preload");
+    }
+    let line = format!("Strict-Transport-Security: {text}\r\n").into_bytes().into();
+    Some(Hsts { line, value: HeaderValue::from_str(&text).ok()? })
+}
+
+fn hosts(routes: &[(&model::Route, Arc<Route>)], blocked: &[Blocked]) -> HostTable {
+    let mut rules: HashMap<&HostPattern, Vec<Rule>> = HashMap::new();
+    for (spec, route) in routes {
+        for host in &spec.hosts {
+            rules.entry(host).or_default().push(Rule {
+                path: spec.path.clone(),
+                methods: spec.methods.iter().map(|m| m.as_str().into()).collect(),
+                route: route.clone(),
+            });
+        }
+    }
+    for claim in blocked {
+        rules.entry(&claim.host).or_default().push(blocked_rule(&claim.route, &claim.path));
+    }
+    let mut table = HostTable::default();
+    for (host, rules) in rules {
+        let entry = Arc::new(HostEntry::new(rules));
+        match host {
+            HostPattern::Exact(name) => table.exact.insert(name.as_ref().into(), entry),
+            HostPattern::Wildcard(suffix) => table.wildcard.insert(suffix.as_ref().into(), entry),
+        };
+    }
+    table
+}
+
+fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
+    let route = Route {
+        name: name.clone(),
+        id: NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed),
+        action: Action::Quarantined,
+        body_limit: u64::MAX,
+        request_edits: Edits::default(),
+        response_edits: Edits::default(),
+        hsts: None,
+        access_log: true,
+        life: Arc::default(),
+    };
+    Rule { path: path.clone(), methods: Box::default(), route: Arc::new(route) }
+}

@@ -1,0 +1,158 @@
+//! A connection for a request: pooled or new, on the next endpoint in turn, on another one at once
+//! when a connect fails.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use super::endpoint::{Endpoint, EndpointSet, Upstream};
+use super::pool::{Slot, UpstreamConnection};
+use crate::clock;
+use crate::local::Local;
+use crate::request::cause::{Cause, Rejection};
+use crate::timer::{Fired, Timer};
+
+/// Endpoints tried for one request at most.
+const MAX_TRIES: usize = 3;
+
+/// How a connection may be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Pooled or new. `sure`: a pooled one must have been checked with the kernel.
+    Any { sure: bool },
+    /// After a pooled connection had died.
+    New,
+}
+
+/// A pooled connection of the next endpoint in turn, without waiting.
+pub fn pooled(local: &Local, upstream: &Upstream, sure: bool) -> Option<UpstreamConnection> {
+    let set = upstream.state.endpoints.load();
+    let endpoint = nth(&set, turn(upstream))?;
+    loop {
+        let connection = local.pools.take(endpoint)?;
+        if !sure || connection.surely_quiet() {
+            return Some(connection);
+        }
+    }
+}
+
+/// A connection to one of the upstream's endpoints. The wait ends with the timer, too.
+pub async fn acquire(
+    local: &Rc<Local>,
+    upstream: &Upstream,
+    want: Want,
+    timer: &Timer,
+) -> Result<UpstreamConnection, Rejection> {
+    let set = upstream.state.endpoints.load_full();
+    if set.endpoints.is_empty() {
+        let unresolved = !set.unresolved.is_empty();
+        let cause = if unresolved { Cause::DnsFailed } else { Cause::NoEndpoint };
+        return Err(cause.into());
+    }
+    let first = turn(upstream);
+    let mut last = Rejection::new(Cause::NoEndpoint);
+    for attempt in 0..set.endpoints.len().min(MAX_TRIES) {
+        let Some(endpoint) = nth(&set, first.wrapping_add(attempt)) else { break };
+        if let Want::Any { sure } = want
+            && let Some(connection) = local.pools.take(endpoint)
+            && (!sure || connection.surely_quiet())
+        {
+            return Ok(connection);
+        }
+        match connect(local, upstream, endpoint, timer).await {
+            Ok(connection) => return Ok(connection),
+            Err(rejection) if rejection.cause == Cause::OverCapacity => return Err(rejection),
+            Err(rejection) => last = rejection,
+        }
+        let labels = [upstream.name.as_str(), last.cause.code()];
+        local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
+    }
+    Err(last)
+}
+
+fn turn(upstream: &Upstream) -> usize {
+    upstream.state.cursor.fetch_add(1, Ordering::Relaxed)
+}
+
+fn nth(set: &EndpointSet, at: usize) -> Option<&Arc<Endpoint>> {
+    set.endpoints.get(at.checked_rem(set.endpoints.len())?)
+}
+
+async fn connect(
+    local: &Rc<Local>,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    timer: &Timer,
+) -> Result<UpstreamConnection, Rejection> {
+    let limit = local.snapshot().limits.upstream_connections;
+    let mut slot = Slot::take(&local.shared, limit);
+    if slot.is_none() && local.pools.evict_one() {
+        slot = Slot::take(&local.shared, limit);
+    }
+    let slot = slot.ok_or(Rejection { cause: Cause::OverCapacity, detail: "upstream_connections" })?;
+    let started = clock::process_us();
+    timer.set(upstream.timeouts.connect);
+    let outcome = dial(endpoint.address, timer).await;
+    timer.clear();
+    match outcome {
+        Ok(io) => {
+            let seconds = (clock::process_us() - started) as f64 / 1e6;
+            let name = [upstream.name.as_str()];
+            local.shared.metrics.upstream_connect_duration.with_label_values(&name).observe(seconds);
+            Ok(UpstreamConnection::new(io, endpoint.clone(), slot))
+        }
+        Err(rejection) => {
+            let reason = if rejection.detail.is_empty() {
+                rejection.cause.code()
+            } else {
+                rejection.detail
+            };
+            let labels = [upstream.name.as_str(), reason];
+            local.shared.metrics.upstream_connection_errors.with_label_values(&labels).inc();
+            Err(rejection)
+        }
+    }
+}
+
+async fn dial(address: SocketAddr, timer: &Timer) -> Result<TcpStream, Rejection> {
+    let mut connecting = std::pin::pin!(TcpStream::connect(address));
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = connecting.as_mut().poll(cx) {
+            let io = outcome.and_then(|io| io.set_nodelay(true).map(|()| io));
+            return Poll::Ready(io.map_err(|error| connect_error(&error)));
+        }
+        match timer.check(cx) {
+            Some(Fired::Deadline) => Poll::Ready(Err(Cause::ConnectTimeout.into())),
+            Some(_) => Poll::Ready(Err(Cause::Draining.into())),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn connect_error(error: &io::Error) -> Rejection {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    match error.kind() {
+        _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
+            Rejection { cause: Cause::OverCapacity, detail: "file_descriptors" }
+        }
+        ErrorKind::AddrNotAvailable => {
+            Rejection { cause: Cause::OverCapacity, detail: "local_ports" }
+        }
+        ErrorKind::TimedOut => Cause::ConnectTimeout.into(),
+        ErrorKind::ConnectionRefused => {
+            Rejection { cause: Cause::ConnectFailed, detail: "refused" }
+        }
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            Rejection { cause: Cause::ConnectFailed, detail: "unreachable" }
+        }
+        _ => Cause::ConnectFailed.into(),
+    }
+}

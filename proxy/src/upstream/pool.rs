@@ -1,0 +1,138 @@
+//! Idle connections of one worker to endpoints, last in first out.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::endpoint::Endpoint;
+use crate::state::Shared;
+
+/// Idle connections kept per endpoint and worker; more are closed.
+const MAX_IDLE: usize = 256;
+
+/// The idle connections of one worker.
+#[derive(Default)]
+pub struct Pools {
+    idle: RefCell<HashMap<u32, Vec<Idle>>>,
+    /// Addresses as text, for the access log. As many as there are endpoints.
+    texts: RefCell<HashMap<SocketAddr, Box<str>>>,
+}
+
+struct Idle {
+    connection: UpstreamConnection,
+    /// Worker milliseconds after which it is closed.
+    until_ms: u64,
+}
+
+/// One connection to an endpoint, counted while it lives.
+pub struct UpstreamConnection {
+    pub io: TcpStream,
+    pub endpoint: Arc<Endpoint>,
+    /// It has carried a request before: the endpoint may have closed it meanwhile.
+    pub reused: bool,
+    _slot: Slot,
+}
+
+/// A place among the process-wide upstream connections.
+pub struct Slot(Arc<Shared>);
+
+impl Slot {
+    /// `None`: the limit is reached.
+    pub fn take(shared: &Arc<Shared>, limit: usize) -> Option<Slot> {
+        let count = &shared.gauges.upstream_connections;
+        if count.fetch_add(1, Ordering::Relaxed) >= limit {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Slot(shared.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.gauges.upstream_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl UpstreamConnection {
+    pub fn new(io: TcpStream, endpoint: Arc<Endpoint>, slot: Slot) -> UpstreamConnection {
+        UpstreamConnection { io, endpoint, reused: false, _slot: slot }
+    }
+
+    /// Whether the endpoint has neither closed nor sent anything. Costs no system call while no
+    /// event has come.
+    fn quiet(&self) -> bool {
+        matches!(self.io.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// The same, asking the kernel: for requests that must not be sent in vain.
+    pub fn surely_quiet(&self) -> bool {
+        let peek = rustix::net::recv(
+            &self.io,
+            &mut [0u8; 1][..],
+            rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
+        );
+        matches!(peek, Err(rustix::io::Errno::AGAIN))
+    }
+}
+
+impl Pools {
+    /// An idle connection that is still open, as far as its events tell.
+    pub fn take(&self, endpoint: &Endpoint) -> Option<UpstreamConnection> {
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.get_mut(&endpoint.id)?;
+        while let Some(Idle { connection, .. }) = list.pop() {
+            if connection.quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose response is complete.
+    pub fn give(&self, mut connection: UpstreamConnection, now_ms: u64, keep_alive: Duration) {
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.entry(connection.endpoint.id).or_default();
+        if list.len() < MAX_IDLE {
+            connection.reused = true;
+            let keep_ms = u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX);
+            list.push(Idle { connection, until_ms: now_ms.saturating_add(keep_ms) });
+        }
+    }
+
+    /// Closes what has been idle for too long or was closed by the endpoint.
+    pub fn sweep(&self, now_ms: u64) {
+        self.idle.borrow_mut().retain(|_, list| {
+            list.retain(|idle| idle.until_ms > now_ms && idle.connection.quiet());
+            !list.is_empty()
+        });
+    }
+
+    /// Closes the longest idle connection, to make room under the process-wide limit.
+    pub fn evict_one(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let oldest = idle.values_mut().filter(|list| !list.is_empty()).min_by_key(|list| {
+            list.first().map_or(u64::MAX, |idle| idle.until_ms)
+        });
+        oldest.map(|list| list.remove(0)).is_some()
+    }
+
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// The endpoint as text.
+    pub fn address_text(&self, address: SocketAddr) -> Box<str> {
+        let mut texts = self.texts.borrow_mut();
+        if texts.len() > 100_000 {
+            texts.clear();
+        }
+        texts.entry(address).or_insert_with(|| address.to_string().into()).clone()
+    }
+}

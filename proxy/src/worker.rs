@@ -1,0 +1,97 @@
+//! One data-plane thread: its runtime, its accept loops, its tick, its end.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinSet;
+
+use crate::downstream::listener;
+use crate::local::Local;
+use crate::state::Shared;
+use crate::timer::TICK;
+
+/// How long a forced end may take: every timer has fired, tasks only have to close.
+const FORCED_END: Duration = Duration::from_millis(500);
+
+/// Starts worker `index` on its listening sockets (non-blocking), each with its listener id. The
+/// thread ends when a drain has begun and its connections are gone, or when it is forced.
+pub fn start(
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<(usize, StdListener)>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = Builder::new_current_thread();
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let mut builder = runtime;
+        match builder.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(run(Rc::new(Local::new(shared)), sockets)),
+            Err(error) => tracing::error!(%error, "worker runtime could not be made"),
+        }
+    })
+}
+
+async fn run(local: Rc<Local>, sockets: Vec<(usize, StdListener)>) {
+    let mut accepting = JoinSet::new();
+    local.wall.tick();
+    local.timers.tick(false, false);
+    for (id, socket) in sockets {
+        match TcpListener::from_std(socket) {
+            Ok(socket) => {
+                accepting.spawn_local(listener::accept_loop(local.clone(), id, socket));
+            }
+            Err(error) => tracing::error!(%error, "listening socket could not be used"),
+        }
+    }
+    tick_until_drained(&local, &mut accepting).await;
+    end(&local).await;
+}
+
+async fn tick_until_drained(local: &Local, accepting: &mut JoinSet<()>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut draining, mut generation) = (false, 0);
+    while !local.shared.drain.forced() {
+        ticks.tick().await;
+        let begins = local.draining() && !draining;
+        draining |= begins;
+        tick(local, begins);
+        let now = local.snapshot().generation;
+        if std::mem::replace(&mut generation, now) != now {
+            local.meters.forget();
+        }
+        if begins {
+            local.pools.clear();
+        }
+        while accepting.try_join_next().is_some() {}
+        if draining && accepting.is_empty() && local.connections.get() == 0 {
+            return;
+        }
+    }
+}
+
+fn tick(local: &Local, all: bool) {
+    local.wall.tick();
+    local.timers.tick(all, local.shared.drain.forced());
+    local.pools.sweep(local.timers.now_ms());
+    local.meters.flush();
+    local.log.flush(local);
+}
+
+/// Lets tasks see that everything is over, then writes the last books.
+async fn end(local: &Local) {
+    let steps = FORCED_END.as_millis() / TICK.as_millis();
+    for _ in 0..steps {
+        tick(local, true);
+        if local.connections.get() == 0 {
+            break;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+    tick(local, true);
+}
