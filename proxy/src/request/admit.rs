@@ -122,7 +122,8 @@ pub fn host_of(authority: &[u8]) -> Result<Cow<'_, str>, Rejection> {
     check_port(port).ok_or(BAD)?;
     let host = host.strip_suffix('.').unwrap_or(host);
     let name_bytes = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if host.is_empty()
+    // Without empty labels, of which "" is one: `.gw.example` is no host of `*.gw.example`.
+    if host.split('.').any(str::is_empty)
         || host.len() > MAX_HOST
         || (!host.starts_with('[') && !host.bytes().all(name_bytes))
     {
@@ -160,7 +161,7 @@ mod tests {
             assert_eq!(host_of(given.as_bytes()).unwrap(), host);
         }
         for bad in [
-            "", ".", "a:", "a:x", "a:65536", "a:123456", "a/x", "a@b", "a b", "a\\b", "[::1", "[x]",
+            "", ".", "a..", ".a", "a..b", "a:", "a:x", "a:65536", "a:123456", "a/x", "a@b", "a b", "a\\b", "[::1", "[x]",
             "[::1]x", "a,b", "a:1:2", "\u{e9}.example",
         ] {
             assert!(host_of(bad.as_bytes()).is_err(), "{bad:?}");
