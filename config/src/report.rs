@@ -225,3 +225,65 @@ const SECRET_WORDS: &[&str] = &[
     "basic_auth",
     "email",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excerpt(source: &str, line: u64, column: u64) -> (String, String) {
+        Lines::new(source).excerpt(line, column).unwrap()
+    }
+
+    #[test]
+    fn carets_cover_a_word_or_a_quoted_text() {
+        let line = |text: &str, column| excerpt(text, 1, column).1;
+        assert_eq!(line("hosts: x", 1), "^^^^^");
+        assert_eq!(line("a: [bb, c]", 5), "    ^^");
+        assert_eq!(line("a: \"b c\" d", 4), "   ^^^^^");
+        assert_eq!(line("é: ü", 4), "   ^");
+        assert_eq!(line("a:", 3), "  ^");
+        assert_eq!(line("a: b", 0), "");
+        assert_eq!(line("a: b", 99), "");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_finding() {
+        let source = format!("a: [{} needle, {}]", "x, ".repeat(1000), "y, ".repeat(1000));
+        let column = source.find("needle").unwrap() as u64 + 1;
+        let (text, caret) = excerpt(&source, 1, column);
+        assert!(text.contains("needle") && text.chars().count() <= 120);
+        assert_eq!(text.find("needle"), caret.find('^'));
+    }
+
+    #[test]
+    fn lines_that_do_not_exist_have_no_excerpt() {
+        for (line, column) in [(0, 0), (3, 1), (u64::MAX, u64::MAX)] {
+            assert_eq!(Lines::new("a: b\n").excerpt(line, column), None);
+        }
+    }
+
+    #[test]
+    fn literal_secrets_are_masked() {
+        for source in [
+            "headers: { request: { set: { x-a: \"hunter2\" } } }",
+            "headers: { request: { add: { x-a: [\"hunter2\"] } } }",
+            "add:\n  x-a: hunter2",
+            "set:\n  x-a: >\n    hunter2\n    hunter2",
+            "set:\n  x-a: \"one\n    hunter2\"",
+            "admin: { password: hunter2 }",
+            "basic_auth: 'hunter2'",
+            "token: hunter2",
+            // No YAML: only a guess.
+            "{\nset:\n  # why\n  x-a: hunter2",
+            "[set: { x-a: hunter2 }",
+            "[Authorization: hunter2",
+        ] {
+            for line in 1..=source.lines().count() as u64 {
+                let (text, _) = excerpt(source, line, 1);
+                assert!(!text.contains("hunter2"), "{source}: {text}");
+            }
+        }
+        let reference = "set: { x-a: \"${env:TOKEN}\" }";
+        assert_eq!(excerpt(reference, 1, 1).0, reference);
+    }
+}

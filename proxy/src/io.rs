@@ -63,6 +63,33 @@ impl Stream for TcpStream {
     }
 }
 
+/// A stream on the heap: its state (1 KiB for TLS) is not copied into every future it passes through.
+impl<S: Stream> Stream for Box<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        (**self).poll_read(cx, buf)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        (**self).poll_write(cx, buf)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_shutdown(cx)
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        (**self).plain()
+    }
+
+    fn abort_on_close(&self) {
+        (**self).abort_on_close();
+    }
+}
+
 impl Stream for TlsStream<TcpStream> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         read_some(self, cx, buf)

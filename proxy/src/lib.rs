@@ -1,7 +1,11 @@
 //! openclaw-edge: edge reverse proxy and TLS terminator. Modules in reading order.
 
+pub mod admin;
 pub mod buffers;
+pub mod check;
+pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod demo;
 pub mod downstream;
 pub mod exchange;
@@ -13,6 +17,7 @@ pub mod meters;
 pub mod metrics;
 pub mod request;
 pub mod route;
+pub mod server;
 pub mod state;
 pub mod timer;
 pub mod upstream;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::{ArcSwap, Cache};
 
 use crate::buffers::Buffers;
+use crate::exchange::splice::Pipes;
 use crate::meters::Meters;
 use crate::request::record::LogBuffer;
 use crate::route::table::Snapshot;
@@ -38,6 +39,7 @@ pub struct Local {
     pub timers: Rc<Timers>,
     pub buffers: Buffers,
     pub pools: Pools,
+    pub pipes: Pipes,
     pub meters: Meters,
     pub log: LogBuffer,
     pub wall: Wall,
@@ -56,6 +58,7 @@ impl Local {
             timers: Rc::default(),
             buffers: Buffers::default(),
             pools: Pools::default(),
+            pipes: Pipes::default(),
             meters: Meters::default(),
             log: LogBuffer::default(),
             wall: Wall::default(),

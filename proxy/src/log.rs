@@ -150,8 +150,7 @@ impl TracingGuard {
 pub fn init_tracing(format: LogFormat) -> TracingGuard {
     let asked = std::env::var("OPENCLAW_EDGE_LOG").ok();
     let level = asked.as_deref().and_then(|text| text.parse().ok()).unwrap_or(LevelFilter::INFO);
-    let (sink, thread) =
-        Sink::start_on(TRACING_QUEUE, duplicate(io::stderr().as_fd()));
+    let (sink, thread) = Sink::start_on(TRACING_QUEUE, duplicate(io::stderr().as_fd()));
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)

@@ -43,7 +43,7 @@ impl Cx<'_> {
         let mut out = BTreeMap::new();
         let Some((pairs, at)) = self.section(top, section, MAX_ENTRIES) else { return out };
         let of_file = std::mem::take(&mut self.errors);
-        let mut seen: BTreeMap<&str, (Name, Pos)> = BTreeMap::new();
+        let mut seen: BTreeMap<&str, (Name, Pos, Claims)> = BTreeMap::new();
         for (key, node) in pairs {
             let at_entry = at.key(&key.text);
             let name = Name::new(&key.text).unwrap_or_else(|why| {
@@ -52,13 +52,14 @@ impl Cx<'_> {
             });
             let (value, claims) = read(self, &name, node, &at_entry);
             let line = key.pos.line;
-            if let Some((first, pos)) = seen.get(key.text.as_str()).cloned() {
-                // Which of the two is meant nobody knows: neither is used.
+            if let Some((first, pos, earlier)) = seen.get(key.text.as_str()).cloned() {
+                // Which of the two is meant nobody knows: neither is used, both claims are blocked.
                 self.doubled(key, pos, &at);
+                let claims = earlier.into_iter().chain(claims).collect();
                 spoil(out.entry(first), std::mem::take(&mut self.errors), claims, line);
                 continue;
             }
-            seen.insert(&key.text, (name.clone(), key.pos));
+            seen.insert(&key.text, (name.clone(), key.pos, claims.clone()));
             let reasons = std::mem::take(&mut self.errors);
             let entry = match value {
                 Some(value) if reasons.is_empty() => {

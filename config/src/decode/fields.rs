@@ -93,8 +93,12 @@ impl Cx<'_> {
         if let Some((_, help)) = keys.foreign.iter().find(|(foreign, _)| *foreign == name) {
             return self.error(key.pos, &at, message, Some((*help).into()));
         }
-        let help = match nearest(name, keys.known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
+        let foreign = keys.foreign.iter().map(|(foreign, _)| *foreign);
+        let help = match nearest(name, keys.known.iter().copied().chain(foreign)) {
+            Some(near) => match keys.foreign.iter().find(|(foreign, _)| *foreign == near) {
+                Some((_, help)) => (*help).to_owned(),
+                None => format!("did you mean `{near}`?"),
+            },
             None if keys.known.is_empty() => "no key belongs here".to_owned(),
             None if keys.path.is_empty() => {
                 format!("keys at the top level: {}", keys.known.join(", "))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::defaults;
 use crate::model::{
@@ -116,7 +117,12 @@ impl Cx<'_> {
         })?;
         if net.trunc() != net {
             let message = "the address has bits outside its network";
-            self.warn(node.pos, at, message, Some(format!("write `{}`", net.trunc())));
+            self.warn(
+                node.pos,
+                at,
+                message,
+                Some(format!("write {}", shown(node, &net.trunc().to_string()))),
+            );
         }
         if net.prefix_len() == 0 {
             let message = "every peer is trusted to name the client address";
@@ -238,13 +244,11 @@ impl Cx<'_> {
             }
         }
         for (name, upstream) in &candidate.upstreams {
-            let line = match upstream {
-                Entry::Good(good) => good.line,
-                Entry::Bad(bad) => bad.line,
-            };
-            if !used.contains(name) {
+            if let Entry::Good(upstream) = upstream
+                && !used.contains(name)
+            {
                 let at = At::TOP.key("upstreams");
-                let pos = node::Pos { line, column: 0 };
+                let pos = node::Pos { line: upstream.line, column: 0 };
                 self.warn(pos, &at.key(name.as_str()), "no route uses this upstream", None);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::global::only;
+use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::model::{Certificate, CertificateSource, Entry, Global, Issuer};
 use crate::node::{Kind, Node};
@@ -28,7 +29,7 @@ impl Cx<'_> {
         let named = self.field(top, "default_issuer", |cx, node, at| {
             let name = cx.value(node, at, Name::new)?;
             if !issuers.contains_key(&name) {
-                let message = format!("unknown issuer {}", quote(name.as_str()));
+                let message = format!("unknown issuer {}", shown(node, name.as_str()));
                 cx.error(node.pos, at, message, help_for_issuers(name.as_str(), issuers));
             }
             Some(name)

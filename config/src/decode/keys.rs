@@ -437,4 +437,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn an_example_shows_every_key() {
+        let example = include_str!("../../examples/everything.yaml");
+        for keys in ALL {
+            for key in keys.known {
+                assert!(example.contains(&format!("{key}:")), "everything.yaml lacks `{key}`");
+            }
+        }
+    }
 }

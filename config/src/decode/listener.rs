@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::global::socket_address;
+use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::defaults;
 use crate::model::{
@@ -98,9 +99,10 @@ impl Cx<'_> {
                 && (other.ip() == address.ip()
                     || other.ip().is_unspecified() && address.ip().is_unspecified())
         });
-        if let Some((other, pos, by)) = clash {
+        if let Some((_, pos, by)) = clash {
             let message = format!(
-                "`{address}` and `{other}` of listener `{by}` (line {}) are the same port",
+                "{} is the same port as an address of listener `{by}` (line {})",
+                shown(node, &address.to_string()),
                 pos.line
             );
             let help = "`[::]` takes IPv4 as well; remove one of the two";

@@ -68,8 +68,7 @@ impl Cx<'_> {
             Kind::List(items) => items,
             Kind::Scalar(scalar) if !scalar.text.contains(['\n', '"', '[']) => {
                 let message = "expected a list, found a single value";
-                // Not quoted back where it might come close to a secret: lists hold none.
-                let help = format!("write `[{}]`", scalar.text.escape_default());
+                let help = format!("write `[\"{}\"]`", scalar.text.escape_default());
                 self.error(node.pos, at, message, Some(help));
                 return None;
             }
@@ -214,5 +213,13 @@ impl Cx<'_> {
             }
             Ok(PathBuf::from(text))
         })
+    }
+}
+
+/// A value for a message: as it was read, but for a reference, of which only the source is shown.
+pub(crate) fn shown(node: &Node, value: &str) -> String {
+    match &node.kind {
+        Kind::Scalar(scalar) if is_interpolated(&scalar.text) => quote(&scalar.text),
+        _ => quote(value),
     }
 }

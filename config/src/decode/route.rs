@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::entries::Claims;
 use super::global::Defaults;
 use super::headers::check_header_value;
+use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::model::{Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route};
 use crate::node::{Kind, Node};
@@ -42,8 +43,7 @@ impl Cx<'_> {
         let Some(fields) = self.fields(node, at, &keys::ROUTE) else { return (None, Vec::new()) };
         let hosts = self.required(&fields, "hosts", Self::hosts).unwrap_or_default();
         let path = self.field(&fields, "path", Self::path_rule);
-        // A path that cannot be read claims the whole host: nothing that it was to keep apart may
-        // become reachable by another way in.
+        // A path that cannot be read claims the whole host, as far as no other route does.
         let path = path.unwrap_or_else(root);
         let claims = hosts.iter().map(|host| (host.clone(), path.clone())).collect();
         let methods = self.field(&fields, "methods", Self::methods);
@@ -74,11 +74,19 @@ impl Cx<'_> {
                 && !suffix.contains('.')
                 && !RESERVED_SUFFIXES.contains(&&**suffix)
             {
-                let message = format!("`{host}` covers every name right under `{suffix}`");
+                let message = format!(
+                    "{} covers every name of a top-level domain",
+                    shown(node, &host.to_string())
+                );
                 cx.warn(node.pos, at, message, None);
             }
             if !seen.insert(host.clone()) {
-                cx.error(node.pos, at, format!("`{host}` is written twice"), None);
+                cx.error(
+                    node.pos,
+                    at,
+                    format!("{} is written twice", shown(node, &host.to_string())),
+                    None,
+                );
                 return None;
             }
             Some(host)
@@ -107,7 +115,12 @@ impl Cx<'_> {
         self.list(node, at, 1..=32, |cx, node, at| {
             let method = cx.value(node, at, MethodName::parse)?;
             if !seen.insert(method.clone()) {
-                cx.error(node.pos, at, format!("`{method}` is written twice"), None);
+                cx.error(
+                    node.pos,
+                    at,
+                    format!("{} is written twice", shown(node, method.as_str())),
+                    None,
+                );
             }
             Some(method)
         })

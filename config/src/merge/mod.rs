@@ -16,11 +16,13 @@ use std::sync::Arc;
 
 use crate::decode::known_names;
 use crate::error::Diagnostic;
+use crate::interpolate::is_interpolated;
 use crate::model::{
     BadEntry, Candidate, Certificate, CertificateSource, Entry, Global, Good, PathRule, Route,
     TestCase, Upstream,
 };
-use crate::value::{HostPattern, Name};
+use crate::node;
+use crate::value::{HostPattern, Name, quote};
 
 /// The configuration that serves: only usable entries, and an account of what was kept back.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,7 +127,10 @@ impl Accepted {
                     at: format!("certificates.{}.issuer", certificate.value.name),
                     line: certificate.line,
                     column: 0,
-                    message: format!("unknown issuer `{issuer}`"),
+                    message: format!(
+                        "unknown issuer {}",
+                        shown(&certificate.text, issuer.as_str())
+                    ),
                     help: known_names("issuers", issuer.as_str(), issuers.keys().map(Name::as_str)),
                 }))
             }
@@ -189,15 +194,35 @@ impl Accepted {
                 CertificateSource::Files { .. } => &[],
             })
         };
-        let hosts = self.routes.values().flat_map(|route| &route.value.hosts);
-        let bare: Vec<&HostPattern> =
-            hosts.filter(|host| !issued().any(|name| name.covers(host))).collect();
-        if let Some(first) = bare.first() {
-            let message = format!("{} hosts have no certificate, `{first}` for one", bare.len());
+        let hosts = self
+            .routes
+            .values()
+            .flat_map(|route| route.value.hosts.iter().map(move |host| (host, &route.text)));
+        let bare: Vec<(&HostPattern, &Arc<str>)> =
+            hosts.filter(|(host, _)| !issued().any(|name| name.covers(host))).collect();
+        if let Some((first, text)) = bare.first() {
+            let first = shown(text, &first.to_string());
+            let message = match bare.len() {
+                1 => format!("host {first} has no certificate"),
+                count => format!("{count} hosts have no certificate, {first} for one"),
+            };
             let help = "write `default_issuer`, or name them in `certificates`".to_owned();
             warn("default_issuer".to_owned(), message, Some(help));
         }
     }
+}
+
+/// A value for a message, if it stands literally in the entry; never what a reference gave.
+fn shown(text: &str, value: &str) -> String {
+    if !is_interpolated(text) {
+        return quote(value);
+    }
+    let literal = |value: &str| {
+        let mut quoted = String::new();
+        node::write_text(value, &mut quoted);
+        text.to_ascii_lowercase().contains(&quoted)
+    };
+    if literal(&value.to_ascii_lowercase()) { quote(value) } else { "[a reference]".to_owned() }
 }
 
 fn bad(line: u64, reason: Diagnostic) -> BadEntry {

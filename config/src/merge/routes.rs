@@ -1,13 +1,13 @@
 //! Which routes serve: claims, clashes, former versions, blocked claims.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Accepted, Blocked, Kind};
+use super::{Accepted, Blocked, Kind, shown};
 use crate::decode::known_names;
 use crate::error::Diagnostic;
 use crate::last_good;
 use crate::model::{BadEntry, Entry, Good, PathRule, Route};
-use crate::value::{HostPattern, Name};
+use crate::value::{HostPattern, Name, NormPath};
 
 type Claim<'r> = (&'r HostPattern, &'r PathRule);
 
@@ -56,15 +56,16 @@ impl Accepted {
         }
         let bad =
             |entry: &&super::Quarantined| entry.kind == Kind::Upstream && entry.name == *upstream;
+        let written = shown(&route.text, upstream.as_str());
         let (message, help) = match self.quarantined.iter().find(bad) {
             Some(entry) => {
-                let help = format!("see `upstreams.{upstream}`, line {}", entry.line);
-                (format!("its upstream `{upstream}` is quarantined"), Some(help))
+                let help = format!("see line {}", entry.line);
+                (format!("its upstream {written} is quarantined"), Some(help))
             }
             None => {
                 let names = self.upstreams.keys().map(Name::as_str);
                 let help = known_names("upstreams", upstream.as_str(), names);
-                (format!("unknown upstream `{upstream}`"), help)
+                (format!("unknown upstream {written}"), help)
             }
         };
         let at = format!("routes.{}.upstream", route.value.name);
@@ -78,58 +79,81 @@ fn clashes(
     good: &[(Name, Good<Route>)],
     former: Option<&BTreeMap<Name, Good<Route>>>,
 ) -> BTreeMap<usize, Diagnostic> {
-    let mut claims: HashMap<Claim<'_>, Vec<usize>> = HashMap::new();
-    for (index, (_, route)) in good.iter().enumerate() {
-        for claim in claims_of(&route.value) {
-            claims.entry(claim).or_default().push(index);
+    let mut holders: HashMap<Claim<'_>, Vec<usize>> = HashMap::new();
+    for (index, (name, route)) in good.iter().enumerate() {
+        let Some(former) = former.and_then(|former| former.get(name)) else { continue };
+        let held: HashSet<Claim<'_>> = claims_of(&former.value).collect();
+        for claim in claims_of(&route.value).filter(|claim| held.contains(claim)) {
+            holders.entry(claim).or_default().push(index);
         }
     }
-    let had = |index: usize, claim: Claim<'_>| {
-        let name = good.get(index).map(|(name, _)| name);
-        let former = name.and_then(|name| former?.get(name));
-        former.is_some_and(|former| claims_of(&former.value).any(|held| held == claim))
-    };
-    let mut losers: BTreeMap<usize, Diagnostic> = BTreeMap::new();
+    let mut serving: HashMap<Claim<'_>, Vec<usize>> = HashMap::new();
+    let mut losers: BTreeMap<usize, usize> = BTreeMap::new();
     for (index, (_, route)) in good.iter().enumerate() {
-        let rivals = claims_of(&route.value).find_map(|claim| {
-            let rivals = claims.get(&claim).map(Vec::as_slice).unwrap_or_default();
-            let (_, rival) = rivals
-                .iter()
-                .filter(|&&rival| rival != index)
-                .filter_map(|&rival| Some((rival, good.get(rival)?)))
-                .filter(|(_, (_, other))| overlap(&route.value, &other.value))
-                .find(|&(rival, _)| {
-                    let had_here = had(index, claim);
-                    let had_there = had(rival, claim);
-                    let first = rival < index && !losers.contains_key(&rival);
-                    (had_there && !had_here) || first
-                })?;
-            Some((claim, rival))
-        });
-        if let Some(((host, path), (other, rival))) = rivals {
-            losers.insert(index, clash(route, host, path, other, rival));
+        let earlier =
+            claims_of(&route.value).filter_map(|claim| rival(good, index, claim, &serving));
+        let holding = claims_of(&route.value)
+            .filter(|claim| !holders.get(claim).is_some_and(|holders| holders.contains(&index)))
+            .filter_map(|claim| rival(good, index, claim, &holders));
+        match earlier.chain(holding).min() {
+            Some(rival) => {
+                losers.insert(index, rival);
+            }
+            None => {
+                for claim in claims_of(&route.value) {
+                    serving.entry(claim).or_default().push(index);
+                }
+            }
         }
     }
-    losers
+    let reasons = losers.into_iter().filter_map(|(index, loser_to)| {
+        let (_, route) = good.get(index)?;
+        // Named is a route that serves in the end, so that reading the file again says the same.
+        let in_the_end =
+            claims_of(&route.value).filter_map(|claim| rival(good, index, claim, &serving)).min();
+        let (other, rival) = good.get(in_the_end.unwrap_or(loser_to))?;
+        Some((index, clash(route, other, rival)))
+    });
+    reasons.collect()
 }
 
-fn clash(
-    route: &Good<Route>,
-    host: &HostPattern,
-    path: &PathRule,
-    other: &Name,
-    rival: &Good<Route>,
-) -> Diagnostic {
-    let path = match path {
-        PathRule::Exact(path) => format!("exactly `{path}`"),
-        PathRule::Prefix(path) => format!("`{path}`"),
+/// The first route of `claims` that has this claim and a method in common with the route.
+fn rival(
+    good: &[(Name, Good<Route>)],
+    index: usize,
+    claim: Claim<'_>,
+    claims: &HashMap<Claim<'_>, Vec<usize>>,
+) -> Option<usize> {
+    let (_, route) = good.get(index)?;
+    let rivals = claims.get(&claim)?.iter().copied().filter(|rival| *rival != index);
+    let overlapping = |rival: &usize| {
+        good.get(*rival).is_some_and(|(_, other)| overlap(&route.value, &other.value))
+    };
+    rivals.filter(overlapping).min()
+}
+
+fn clash(route: &Good<Route>, other: &Name, rival: &Good<Route>) -> Diagnostic {
+    let both: Vec<String> = route
+        .value
+        .hosts
+        .iter()
+        .filter(|host| rival.value.hosts.contains(host))
+        .map(|host| shown(&route.text, &host.to_string()))
+        .collect();
+    let (first, more) = both.split_at(both.len().min(3));
+    let more = if more.is_empty() { "" } else { ", .." };
+    let hosts = format!("{}{more}", first.join(", "));
+    let path = match &route.value.path {
+        PathRule::Exact(path) => format!("exactly {}", shown(&route.text, path.as_str())),
+        PathRule::Prefix(path) if *path == NormPath::root() => "`/`".to_owned(),
+        PathRule::Prefix(path) => shown(&route.text, path.as_str()),
     };
     Diagnostic {
         at: format!("routes.{}", route.value.name),
         line: route.line,
         column: 0,
         message: format!(
-            "routes `{}` (line {}) and `{other}` (line {}) both claim {path} of `{host}`",
+            "routes `{}` (line {}) and `{other}` (line {}) both claim {path} of {hosts}",
             route.value.name, route.line, rival.line
         ),
         help: Some(format!("`{other}` has it; give them different hosts, paths or methods")),

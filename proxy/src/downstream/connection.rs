@@ -45,7 +45,7 @@ pub fn spawn(
         if let Some(stream) = handshake(&local, &policy, io).await {
             let tls = tls_info(&local, &policy, &stream);
             let client = Client::new(listener, peer, Some(tls));
-            serve_tls(local, policy, admission, client, stream);
+            serve_tls(local, policy, admission, client, Box::new(stream));
         }
     });
 }
@@ -56,7 +56,7 @@ fn serve_tls(
     policy: Arc<ListenerPolicy>,
     admission: Admission,
     client: Client,
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
 ) {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let open = Open::count(&local, &policy, "h2");
@@ -66,10 +66,11 @@ fn serve_tls(
         });
     } else {
         let open = Open::count(&local, &policy, "h1");
-        tokio::task::spawn_local(async move {
+        let f = async move {
             let _held = (admission, open);
             h1::serve(local, client, stream).await;
-        });
+        };
+        tokio::task::spawn_local(f);
     }
 }
 

@@ -316,10 +316,10 @@ impl Download {
         record: &mut Record,
     ) -> Poll<Result<(), Rejection>> {
         if let (BodyDecoder::Sized(left), Some(socket)) = (&mut self.decoder, client.plain())
-            && self.splice.applies(*left)
+            && self.splice.applies(&self.local.pipes, *left)
         {
             let before = *left;
-            let outcome = self.splice.poll(cx, upstream, socket, left);
+            let outcome = self.splice.poll(cx, &self.local.pipes, upstream, socket, left);
             record.bytes_out += before - *left;
             if before != *left {
                 self.progress();

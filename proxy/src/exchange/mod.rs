@@ -3,6 +3,10 @@
 
 pub mod download;
 pub mod h1_h1;
+pub mod h2_body;
+pub mod h2_h1;
+pub mod h2_head;
+pub mod h2_tunnel;
 pub mod outbox;
 pub mod splice;
 pub mod tunnel;

@@ -1,5 +1,6 @@
 //! Long bodies between two plain sockets move inside the kernel: socket -> pipe -> socket.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
@@ -15,7 +16,14 @@ const LEAST_BYTES: u64 = 64 * 1024;
 /// One splice moves at most this much; the kernel may give the pipe less.
 const PIPE_BYTES: usize = 1024 * 1024;
 
-/// The pipe of one response, made when its body proves long.
+/// Idle pipes kept per worker: making one and filling its pages anew costs as much as copying.
+const MAX_KEPT: usize = 16;
+
+/// The idle, empty pipes of one worker.
+#[derive(Default)]
+pub struct Pipes(RefCell<Vec<Pipe>>);
+
+/// The pipe of one response, taken when its body proves long.
 #[derive(Default)]
 pub struct Splice {
     pipe: Option<Pipe>,
@@ -32,14 +40,14 @@ struct Pipe {
 }
 
 impl Splice {
-    pub fn applies(&mut self, left: u64) -> bool {
+    pub fn applies(&mut self, pipes: &Pipes, left: u64) -> bool {
         if self.pipe.is_some() {
             return true;
         }
         if self.refused || left < LEAST_BYTES {
             return false;
         }
-        self.pipe = Pipe::new();
+        self.pipe = pipes.0.borrow_mut().pop().or_else(Pipe::new);
         self.refused = self.pipe.is_none();
         self.pipe.is_some()
     }
@@ -52,6 +60,7 @@ impl Splice {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        pipes: &Pipes,
         upstream: &TcpStream,
         client: &TcpStream,
         left: &mut u64,
@@ -65,6 +74,11 @@ impl Splice {
                 *left -= n as u64;
             }
             if *left == 0 {
+                // Only an empty pipe may serve another response.
+                let mut kept = pipes.0.borrow_mut();
+                if kept.len() < MAX_KEPT {
+                    kept.extend(self.pipe.take());
+                }
                 self.pipe = None;
                 return Poll::Ready(Ok(()));
             }

@@ -241,11 +241,8 @@ const CONNECTIONS_REJECTED: Def = (
     "Client connections closed at accept, by limit.",
     &["listener", "reason"],
 );
-const TLS_HANDSHAKES: Def = (
-    "edge_tls_handshakes_total",
-    "Finished TLS handshakes.",
-    &["listener", "version", "resumed"],
-);
+const TLS_HANDSHAKES: Def =
+    ("edge_tls_handshakes_total", "Finished TLS handshakes.", &["listener", "version", "resumed"]);
 const TLS_HANDSHAKE_FAILURES: Def =
     ("edge_tls_handshake_failures_total", "Failed TLS handshakes.", &["listener", "reason"]);
 const TLS_HANDSHAKE_DURATION: Def =
@@ -270,11 +267,8 @@ const UPSTREAM_RETRIES: Def = (
     "Further attempts after a failed one, by cause.",
     &["upstream", "reason"],
 );
-const UPSTREAM_CANCELLED: Def = (
-    "edge_upstream_cancelled_total",
-    "Attempts ended because the client was gone.",
-    &["upstream"],
-);
+const UPSTREAM_CANCELLED: Def =
+    ("edge_upstream_cancelled_total", "Attempts ended because the client was gone.", &["upstream"]);
 const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",

@@ -56,7 +56,9 @@ fn find<'s, F: FieldSource>(
     {
         return Ok(Found::ToHttps(port));
     }
-    let rule = host.find(view.path(), view.method).ok_or(early(Cause::NoRoute))?;
+    let rule = host
+        .find(view.path(), view.method, client.tls.is_some())
+        .ok_or(early(Cause::NoRoute))?;
     if let BodyLength::Sized(n) = view.body
         && n > rule.route.body_limit
     {

@@ -70,3 +70,18 @@ impl Answer {
         [&*route.response_edits.lines, hsts.map_or(&[][..], |hsts| &*hsts.line)].concat()
     }
 }
+
+impl Answer {
+    /// The same for HTTP/2.
+    pub fn own_pairs(&self, tls: bool) -> Vec<(http::HeaderName, http::HeaderValue)> {
+        let Some(route) = &self.route else { return Vec::new() };
+        if matches!(self.kind, AnswerKind::Reject(_)) {
+            return Vec::new();
+        }
+        let mut pairs = route.response_edits.pairs.clone();
+        if let Some(hsts) = route.hsts.as_ref().filter(|_| tls) {
+            pairs.push((http::header::STRICT_TRANSPORT_SECURITY, hsts.value.clone()));
+        }
+        pairs
+    }
+}

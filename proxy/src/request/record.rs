@@ -195,6 +195,15 @@ impl Record {
         self.write();
     }
 
+    /// The same for a record inside something that lives on.
+    pub fn end(&mut self) {
+        self.write();
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     fn meters_of(&self, route: Option<&Route>) -> Rc<RouteMeters> {
         let local = &self.local;
         let snapshot = local.snapshot();

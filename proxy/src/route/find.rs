@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use config::model::PathRule;
 
-use super::table::{HostEntry, HostTable, Rule};
+use super::table::{Action, HostEntry, HostTable, Rule};
 
 impl HostTable {
     /// The entry for a normalised host (lower-case, without port and trailing dot).
@@ -30,13 +30,19 @@ impl HostEntry {
         HostEntry { rules, path_rules }
     }
 
-    /// The first, that is the most specific, rule that matches.
-    pub fn find(&self, path: &[u8], method: &str) -> Option<&Rule> {
+    /// The first, that is the most specific, rule that matches. A redirect to https is no rule for
+    /// a request that is there already (`secure`): it would lead to itself.
+    pub fn find(&self, path: &[u8], method: &str, secure: bool) -> Option<&Rule> {
         self.rules.iter().find(|rule| {
             path_matches(&rule.path, path)
                 && (rule.methods.is_empty() || rule.methods.iter().any(|m| m.as_ref() == method))
+                && !(secure && only_upgrades(&rule.route.action))
         })
     }
+}
+
+fn only_upgrades(action: &Action) -> bool {
+    matches!(action, Action::Redirect(to) if to.https_port.is_some() && to.host.is_none())
 }
 
 fn catches_all(rule: &PathRule) -> bool {

@@ -1,5 +1,6 @@
 //! Host and path to route. Pure: no async, no I/O, no clock.
 
 pub mod compile;
+pub mod explain;
 pub mod find;
 pub mod table;

@@ -1,0 +1,304 @@
+//! The slow plane, one thread: config file, certificates, DNS, signals; admin runs here too. The
+//! only place that publishes snapshots and certificates, and nothing in it can disturb traffic: a
+//! refused file changes nothing, a slow disk or resolver is waited for elsewhere.
+
+pub mod certs;
+pub mod last_good;
+mod publish;
+pub mod reload;
+pub mod resolve;
+mod signals;
+pub mod status;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use config::error::Diagnostic;
+use config::merge::Accepted;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use crate::clock;
+use crate::state::Shared;
+use certs::{CertKeeper, Problem, Report};
+use last_good::LastGood;
+use reload::{Decision, Reading, ReloadOutcome};
+use resolve::Resolver;
+use status::Status;
+use watch::{Change, Digest, Watch};
+
+pub use publish::Publisher;
+pub use signals::{Signal, Signals};
+
+/// Everything that the control thread owns.
+pub struct Control {
+    pub shared: Arc<Shared>,
+    pub status: Arc<Status>,
+    pub file: PathBuf,
+    pub watch: Watch,
+    pub accepted: Arc<Accepted>,
+    pub publisher: Publisher,
+    pub certs: CertKeeper,
+    pub resolver: Resolver,
+    pub last_good: LastGood,
+    pub signals: Signals,
+    pub workers: Vec<JoinHandle<()>>,
+    pub problems: Vec<Problem>,
+}
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Drained, at once or at the deadline.
+    Drained,
+    /// A worker ended by itself: a bug. Traffic was drained.
+    WorkerLost,
+}
+
+/// The way out.
+struct Leaving {
+    end: End,
+    /// Process milliseconds: connections are cut.
+    deadline: u64,
+    /// Process milliseconds: workers that have not ended by then are left behind.
+    give_up: Option<u64>,
+}
+
+impl Control {
+    /// Runs until the process has drained.
+    pub async fn run(mut self) -> End {
+        let mut tick = ticks(Duration::from_secs(1));
+        let mut refresh = ticks(resolve::REFRESH);
+        let mut renew = ticks(RENEW);
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Signal::Reload => self.reload("SIGHUP").await,
+                    Signal::End => return self.leave(End::Drained).await,
+                },
+                change = self.watch.changed() => self.changed(change).await,
+                Some(report) = self.certs.report() => self.certified(report),
+                Some(answer) = self.resolver.answer() => {
+                    if self.resolver.take(answer) {
+                        self.publisher.update_endpoints(&self.resolver);
+                    }
+                }
+                _ = refresh.tick() => self.resolver.refresh(),
+                _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
+                _ = tick.tick() => {
+                    self.publisher.sweep();
+                    if self.workers.iter().any(JoinHandle::is_finished) {
+                        tracing::error!("a worker has ended by itself; draining the others");
+                        return self.leave(End::WorkerLost).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn changed(&mut self, change: Change) {
+        if change.config {
+            self.reload("file changed").await;
+        } else if change.others {
+            self.reload("a certificate or a referenced file changed").await;
+        }
+    }
+
+    /// Reads the file and applies what it says. What is refused is logged, counted and shown by
+    /// the admin server; what serves goes on serving.
+    async fn reload(&mut self, why: &str) {
+        let reading = reload::read(&self.file);
+        let Reading { hash, files, result, .. } = reading;
+        let decision = reload::decide(&self.accepted, result);
+        let outcome = match decision {
+            Decision::Reject(errors) => {
+                self.watch_files(files);
+                // Certificates are renewed whatever state the config file is in.
+                self.certify().await;
+                reject(why, &self.file.display().to_string(), &errors);
+                ReloadOutcome::Rejected { errors }
+            }
+            Decision::Unchanged(accepted) => {
+                self.accepted = Arc::new(accepted);
+                self.watch_files(files);
+                self.certify().await;
+                tracing::info!("{why}: what the file says serves already");
+                ReloadOutcome::Unchanged
+            }
+            Decision::Apply(accepted, changes) => {
+                let outcome = outcome(&accepted);
+                self.accepted = Arc::new(accepted);
+                self.watch_files(files);
+                // A new host has its certificate before it has its route.
+                self.certify().await;
+                let generation = self.publisher.publish(&self.accepted, &mut self.resolver);
+                self.last_good.keep(&self.accepted);
+                let changed = reload::summary(&changes);
+                tracing::info!(
+                    generation,
+                    outcome = outcome.label(),
+                    "{why}: configuration applied: {changed}"
+                );
+                tell_quarantined(&self.accepted);
+                outcome
+            }
+        };
+        self.note(&outcome, hash);
+    }
+
+    /// Brings certificates to what is configured; goes on after [`CERTIFY`] in any case.
+    async fn certify(&mut self) {
+        self.certs.submit(certs::wanted(&self.accepted));
+        if let Some(report) = self.certs.settled(CERTIFY).await {
+            self.certified(report);
+        }
+    }
+
+    pub(crate) fn certified(&mut self, report: Report) {
+        let Report { problems, .. } = report;
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::warn!("certificate {}: {}", problem.certificate, problem.message);
+        }
+        self.publisher.count_certificates();
+        self.publisher.count_objects(&self.accepted, &problems);
+        self.problems.clone_from(&problems);
+        self.status.update_config(|config| config.certificate_problems = problems);
+        self.status.set_certificates_loaded();
+    }
+
+    /// Watches the config file, what it refers to, and the files of certificates that serve.
+    fn watch_files(&mut self, read: BTreeMap<PathBuf, Option<Digest>>) {
+        let files = certs::wanted(&self.accepted).files;
+        self.watch.set_others(read, files.into_iter().flat_map(|pair| [pair.chain, pair.key]));
+    }
+
+    fn note(&self, outcome: &ReloadOutcome, hash: String) {
+        note(&self.shared, &self.status, outcome, hash, Some(&self.accepted));
+        self.publisher.count_objects(&self.accepted, &self.problems);
+    }
+
+    /// Drains; a second signal or the deadline cuts what is left.
+    async fn leave(mut self, end: End) -> End {
+        let deadline = self.accepted.global.drain.deadline;
+        tracing::info!("draining: up to {} s for what is under way", deadline.as_secs_f32());
+        self.shared.drain.begin();
+        let mut leaving =
+            Leaving { end, deadline: clock::process_ms() + millis(deadline), give_up: None };
+        let mut tick = ticks(Duration::from_millis(10));
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => if signal == Signal::End {
+                    self.cut(&mut leaving, "a second signal came");
+                },
+                _ = tick.tick() => {}
+            }
+            let now = clock::process_ms();
+            if self.workers.iter().all(JoinHandle::is_finished) {
+                break;
+            }
+            if now >= leaving.deadline {
+                self.cut(&mut leaving, "the deadline has passed");
+            }
+            if leaving.give_up.is_some_and(|at| now >= at) {
+                tracing::warn!("a worker does not end; leaving it behind");
+                break;
+            }
+        }
+        let lost = self.workers.into_iter().filter(JoinHandle::is_finished);
+        let panicked = lost.map(JoinHandle::join).any(|joined| joined.is_err());
+        self.last_good.finish(Duration::from_secs(1));
+        if panicked { End::WorkerLost } else { leaving.end }
+    }
+
+    fn cut(&self, leaving: &mut Leaving, why: &str) {
+        if leaving.give_up.is_none() {
+            tracing::info!("{why}: ending what is left");
+            self.shared.drain.force();
+            leaving.give_up = Some(clock::process_ms() + GIVE_UP_MS);
+        }
+    }
+}
+
+/// What a configuration that serves is called.
+pub fn outcome(accepted: &Accepted) -> ReloadOutcome {
+    match accepted.quarantined.len() {
+        0 => ReloadOutcome::Applied,
+        quarantined => ReloadOutcome::Partial { quarantined },
+    }
+}
+
+/// Counts a reading and shows it to the admin API.
+pub fn note(
+    shared: &Shared,
+    status: &Status,
+    outcome: &ReloadOutcome,
+    hash: String,
+    accepted: Option<&Arc<Accepted>>,
+) {
+    let metrics = &shared.metrics;
+    let now = clock::unix_ms();
+    metrics.config_reloads.with_label_values(&[outcome.label()]).inc();
+    let rejected = matches!(outcome, ReloadOutcome::Rejected { .. });
+    metrics.config_last_reload_successful.set(i64::from(!rejected));
+    status.update_config(|config| {
+        config.outcome = outcome.label();
+        config.read_at = now;
+        config.generation = shared.snapshot.load().generation;
+        config.accepted = accepted.cloned();
+        config.errors = match outcome {
+            ReloadOutcome::Rejected { errors } => errors.clone(),
+            _ => Vec::new(),
+        };
+        if !rejected {
+            config.source = "file";
+            config.hash = hash;
+            config.loaded_at = now;
+        }
+    });
+    if !rejected {
+        let seconds = i64::try_from(now / 1000).unwrap_or(i64::MAX);
+        metrics.config_last_reload_success_timestamp_seconds.set(seconds);
+        metrics.config_info.reset();
+        metrics.config_info.with_label_values(&[&status.config.load().hash]).set(1);
+    }
+}
+
+/// One line per error, at most [`LOGGED_ERRORS`].
+pub fn reject(why: &str, file: &str, errors: &[Diagnostic]) {
+    let count = errors.len();
+    tracing::error!("{why}: {file} is refused, {count} error(s); nothing changes");
+    for error in errors.iter().take(LOGGED_ERRORS) {
+        tracing::error!("{file}:{error}");
+    }
+}
+
+/// One line per quarantined entry and its first reason.
+pub fn tell_quarantined(accepted: &Accepted) {
+    for bad in accepted.quarantined.iter().take(LOGGED_ERRORS) {
+        let serves = if bad.former_serves { "its former version serves" } else { "nothing serves" };
+        let reason = bad.reasons.first().map(ToString::to_string).unwrap_or_default();
+        let (kind, name, line) = (reload::word(bad.kind), &bad.name, bad.line);
+        tracing::warn!("{kind} {name} (line {line}) is quarantined, {serves}: {reason}");
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
+/// A reload waits for certificates for this long.
+const CERTIFY: Duration = Duration::from_millis(500);
+/// Between two looks at what the internal issuer has to renew.
+const RENEW: Duration = Duration::from_secs(3600);
+/// After everything was cut, workers only have to close.
+const GIVE_UP_MS: u64 = 2_000;
+const LOGGED_ERRORS: usize = 20;

@@ -1,0 +1,214 @@
+//! Accepted configuration to the snapshot that workers read, and what goes with it: lives of
+//! removed routes, gauges, series of things that are gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::merge::{Accepted, Kind};
+use config::model::EndpointHost;
+use rustls::server::ProducesTickets;
+
+use super::certs::Problem;
+use super::resolve::{Resolver, names};
+use crate::clock;
+use crate::route::compile::{Deps, compile};
+use crate::route::table::{BoundAddress, Snapshot};
+use crate::state::Shared;
+use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Upstream};
+
+/// The only writer of [`Shared::snapshot`].
+pub struct Publisher {
+    shared: Arc<Shared>,
+    ticketer: Arc<dyn ProducesTickets>,
+    bound: Vec<BoundAddress>,
+    nofile: u64,
+    endpoints: EndpointRegistry,
+    /// Series to remove once more, when streams of the removed have ended: process milliseconds.
+    gone: Vec<(u64, Kind, String)>,
+    certificates: BTreeSet<String>,
+}
+
+impl Publisher {
+    pub fn new(
+        shared: Arc<Shared>,
+        ticketer: Arc<dyn ProducesTickets>,
+        bound: Vec<BoundAddress>,
+        nofile: u64,
+    ) -> Publisher {
+        Publisher {
+            shared,
+            ticketer,
+            bound,
+            nofile,
+            endpoints: EndpointRegistry::default(),
+            gone: Vec::new(),
+            certificates: BTreeSet::new(),
+        }
+    }
+
+    /// Makes this serve; workers see it with their next request. Returns its generation.
+    pub fn publish(&mut self, accepted: &Accepted, resolver: &mut Resolver) -> u64 {
+        let previous = self.shared.snapshot.load_full();
+        let snapshot = compile(
+            accepted,
+            &previous,
+            &mut Deps {
+                certs: self.shared.certs.clone(),
+                ticketer: self.ticketer.clone(),
+                bound: &self.bound,
+                nofile: self.nofile,
+                resolved: &|name| resolver.resolved(name),
+                endpoints: &mut self.endpoints,
+            },
+        );
+        let generation = snapshot.generation;
+        let snapshot = Arc::new(snapshot);
+        self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
+        self.shared.snapshot.store(snapshot.clone());
+        self.retire(&previous, &snapshot);
+        resolver.set_names(names(&snapshot));
+        self.count_endpoints(&snapshot);
+        self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        generation
+    }
+
+    /// Gives the upstreams the addresses that are known now.
+    pub fn update_endpoints(&mut self, resolver: &Resolver) {
+        let snapshot = self.shared.snapshot.load_full();
+        for upstream in &snapshot.upstreams {
+            let named =
+                |spec: &config::model::EndpointSpec| matches!(spec.host, EndpointHost::Name(_));
+            if !upstream.spec.iter().any(named) {
+                continue;
+            }
+            let resolved = |name: &str| resolver.resolved(name);
+            let set = EndpointSet::resolve(&upstream.spec, &resolved, &mut self.endpoints);
+            if !same(&upstream.state.endpoints.load(), &set) {
+                let shown: Vec<String> =
+                    set.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+                tracing::info!("upstream {}: endpoints {}", upstream.name, shown.join(", "));
+                upstream.state.endpoints.store(Arc::new(set));
+                self.count_upstream(upstream);
+            }
+        }
+    }
+
+    /// Gauges of certificates after the table changed.
+    pub fn count_certificates(&mut self) {
+        let metrics = &self.shared.metrics;
+        let certs = self.shared.certs.load();
+        let now: BTreeSet<String> = certs.entries().map(|entry| entry.name.clone()).collect();
+        for name in self.certificates.difference(&now) {
+            metrics.forget_certificate(name);
+        }
+        for entry in certs.entries() {
+            let name = [entry.name.as_str()];
+            metrics.certificate_not_before.with_label_values(&name).set(entry.not_before);
+            metrics.certificate_not_after.with_label_values(&name).set(entry.not_after);
+        }
+        self.certificates = now;
+    }
+
+    /// `edge_config_objects`.
+    pub fn count_objects(&self, accepted: &Accepted, problems: &[Problem]) {
+        let totals = [
+            (Kind::Certificate, accepted.certificates.len()),
+            (Kind::Upstream, accepted.upstreams.len()),
+            (Kind::Route, accepted.routes.len()),
+        ];
+        for (kind, total) in totals {
+            let bad = |former: bool| {
+                let bad = accepted.quarantined.iter().filter(|bad| bad.kind == kind);
+                bad.filter(|bad| bad.former_serves == former).count()
+            };
+            let set = |state: &str, count: usize| {
+                let labels = [super::reload::word(kind), state];
+                let gauge = self.shared.metrics.config_objects.with_label_values(&labels);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            };
+            set("serving", total.saturating_sub(bad(true)));
+            set("former", bad(true));
+            set("quarantined", bad(false));
+            if kind == Kind::Certificate {
+                set("failed", problems.len());
+            }
+        }
+    }
+
+    /// Removes series of routes and upstreams whose last streams must have ended.
+    pub fn sweep(&mut self) {
+        let now = clock::process_ms();
+        let snapshot = self.shared.snapshot.load();
+        let (due, later) =
+            std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
+        self.gone = later;
+        let due: Vec<(u64, Kind, String)> = due;
+        for (_, kind, name) in due {
+            self.forget(&snapshot, kind, &name);
+        }
+    }
+
+    /// Streams of removed routes end after the grace time.
+    fn retire(&mut self, previous: &Snapshot, current: &Snapshot) {
+        let names = |snapshot: &Snapshot| -> BTreeSet<(Kind, String)> {
+            let routes = snapshot.routes.iter().map(|r| (Kind::Route, r.name.to_string()));
+            let upstreams = snapshot.upstreams.iter().map(|u| (Kind::Upstream, u.name.to_string()));
+            routes.chain(upstreams).collect()
+        };
+        let kept = names(current);
+        let end = clock::process_ms() + millis(current.limits.removed_route_grace);
+        for route in &previous.routes {
+            if !kept.contains(&(Kind::Route, route.name.to_string())) {
+                route.life.retire(end);
+            }
+        }
+        for (kind, name) in names(previous).difference(&kept) {
+            self.forget(current, *kind, name);
+            self.gone.push((end + SWEEP_AFTER_MS, *kind, name.clone()));
+        }
+    }
+
+    /// Unless the name is back.
+    fn forget(&self, snapshot: &Snapshot, kind: Kind, name: &str) {
+        match kind {
+            Kind::Route if !snapshot.routes.iter().any(|r| r.name.as_str() == name) => {
+                self.shared.metrics.forget_route(name);
+            }
+            Kind::Upstream if !snapshot.upstreams.iter().any(|u| u.name.as_str() == name) => {
+                self.shared.metrics.forget_upstream(name);
+            }
+            _ => {}
+        }
+    }
+
+    fn count_endpoints(&self, snapshot: &Snapshot) {
+        for upstream in &snapshot.upstreams {
+            self.count_upstream(upstream);
+        }
+    }
+
+    fn count_upstream(&self, upstream: &Upstream) {
+        let set = upstream.state.endpoints.load();
+        let counts = [("resolved", set.endpoints.len()), ("unresolved", set.unresolved.len())];
+        for (state, count) in counts {
+            let labels = [upstream.name.as_str(), state];
+            let gauge = self.shared.metrics.upstream_endpoints.with_label_values(&labels);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+fn same(old: &EndpointSet, new: &EndpointSet) -> bool {
+    let addresses = |set: &EndpointSet| -> Vec<_> {
+        set.endpoints.iter().map(|endpoint| endpoint.address).collect()
+    };
+    addresses(old) == addresses(new) && old.unresolved == new.unresolved
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
+/// Workers count in lumps: the last one of a stream that was cut comes a little later.
+const SWEEP_AFTER_MS: u64 = 2_000;

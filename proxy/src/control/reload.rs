@@ -1,0 +1,257 @@
+//! A config file to a decision: what would serve, or why it is refused. Reads files and nothing
+//! else; applying the decision is [`Control`](super::Control)'s.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use config::diff::{Changes, diff, static_changes};
+use config::error::{Diagnostic, Errors};
+use config::merge::{Accepted, Kind, merge};
+use config::model::{Candidate, Global};
+use config::value::Name;
+use config::{Environment, SystemEnvironment};
+
+use super::watch::{Digest, digest_of, read_file};
+
+/// What a reading of the config file led to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReloadOutcome {
+    /// Everything in the file serves.
+    Applied,
+    /// Some entries are quarantined, the rest serves.
+    Partial { quarantined: usize },
+    /// What the file says serves already.
+    Unchanged,
+    /// Nothing changed.
+    Rejected { errors: Vec<Diagnostic> },
+}
+
+impl ReloadOutcome {
+    /// For the metric and the admin API.
+    pub fn label(&self) -> &'static str {
+        match self {
+            ReloadOutcome::Applied => "applied",
+            ReloadOutcome::Partial { .. } => "partial",
+            ReloadOutcome::Unchanged => "unchanged",
+            ReloadOutcome::Rejected { .. } => "rejected",
+        }
+    }
+}
+
+/// One reading of the config file.
+pub struct Reading {
+    /// As read; empty where it could not be.
+    pub text: String,
+    /// Names the content: see [`Digest::short`].
+    pub hash: String,
+    /// The files that its references name, as they were just before they were read.
+    pub files: BTreeMap<PathBuf, Option<Digest>>,
+    pub result: Result<Candidate, Errors>,
+    /// There is no such file.
+    pub absent: bool,
+}
+
+/// What to do about a reading, given what serves.
+pub enum Decision {
+    /// The configuration serves already; its line numbers may be other ones.
+    Unchanged(Accepted),
+    Apply(Accepted, Changes),
+    Reject(Vec<Diagnostic>),
+}
+
+/// Reads and parses the file.
+pub fn read(file: &Path) -> Reading {
+    let bytes = read_file(file);
+    let absent = matches!(&bytes, Err(why) if why.kind() == io::ErrorKind::NotFound);
+    let hash = bytes.as_ref().map(|bytes| Digest::of(bytes).short()).unwrap_or_default();
+    let text = bytes.and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| io::Error::other("the file is not UTF-8"))
+    });
+    let environment = Recording::default();
+    let (text, result) = match text {
+        Ok(text) => {
+            let parsed = config::parse(&file.display().to_string(), &text, &environment);
+            (text, parsed)
+        }
+        Err(why) => (String::new(), Err(Errors(vec![unreadable(&why)]))),
+    };
+    Reading { text, hash, files: environment.files.into_inner(), result, absent }
+}
+
+/// Compares a reading with what serves.
+pub fn decide(serving: &Accepted, read: Result<Candidate, Errors>) -> Decision {
+    let candidate = match read {
+        Ok(candidate) => candidate,
+        Err(Errors(errors)) => return Decision::Reject(errors),
+    };
+    let fixed = static_changes(&serving.global, &candidate.global);
+    if !fixed.is_empty() {
+        let refusal = |change: config::diff::StaticChange| Diagnostic {
+            message: format!("{} -> {}: needs a restart", change.old, change.new),
+            help: Some("restart the process, or take the change back".to_owned()),
+            at: change.field,
+            line: 0,
+            column: 0,
+        };
+        return Decision::Reject(fixed.into_iter().map(refusal).collect());
+    }
+    let new = merge(Some(serving), candidate);
+    let changes = diff(serving, &new);
+    let same = changes.is_empty()
+        && same_global(&serving.global, &new.global)
+        && serving.blocked == new.blocked
+        && quarantined(serving) == quarantined(&new);
+    if same { Decision::Unchanged(new) } else { Decision::Apply(new, changes) }
+}
+
+/// `+route a, -upstream b, ~certificate c`: at most 20 of them.
+pub fn summary(changes: &Changes) -> String {
+    let marked = |mark: char, found: &[(Kind, Name)]| -> Vec<String> {
+        found.iter().map(|(kind, name)| format!("{mark}{} {name}", word(*kind))).collect()
+    };
+    let mut all = marked('+', &changes.added);
+    all.extend(marked('-', &changes.removed));
+    all.extend(marked('~', &changes.changed));
+    if all.is_empty() {
+        return "global settings".to_owned();
+    }
+    let more = all.len().saturating_sub(20);
+    all.truncate(20);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    all.join(", ") + &tail
+}
+
+/// `route`, as in metrics and the admin API.
+pub fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Certificate => "certificate",
+        Kind::Upstream => "upstream",
+        Kind::Route => "route",
+    }
+}
+
+fn quarantined(accepted: &Accepted) -> Vec<(Kind, &Name, bool)> {
+    accepted.quarantined.iter().map(|bad| (bad.kind, &bad.name, bad.former_serves)).collect()
+}
+
+/// The text of the global part is not compared: it changes with every quote.
+fn same_global(old: &Global, new: &Global) -> bool {
+    *old == Global { text: old.text.clone(), ..new.clone() }
+}
+
+fn unreadable(why: &io::Error) -> Diagnostic {
+    Diagnostic {
+        at: String::new(),
+        line: 0,
+        column: 0,
+        message: format!("the file cannot be read: {why}"),
+        help: None,
+    }
+}
+
+/// The process's environment, remembering which files were read.
+#[derive(Default)]
+struct Recording {
+    files: RefCell<BTreeMap<PathBuf, Option<Digest>>>,
+}
+
+impl Environment for Recording {
+    fn var(&self, name: &str) -> Option<String> {
+        SystemEnvironment.var(name)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        // Before reading: a change in between is then seen by the watch.
+        self.files.borrow_mut().insert(path.to_path_buf(), digest_of(path));
+        SystemEnvironment.read(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "version: 1\nlisteners: { web: { bind: ['127.0.0.1:1'] } }\n\
+        upstreams: { u: { endpoints: ['127.0.0.1:2'] } }\n\
+        routes:\n  a: { hosts: [a.openclaw.example], upstream: u }\n";
+
+    fn parsed(text: &str) -> Result<Candidate, Errors> {
+        config::parse("edge.yaml", text, &SystemEnvironment)
+    }
+
+    fn serving() -> Accepted {
+        merge(None, parsed(FILE).unwrap())
+    }
+
+    #[test]
+    fn comments_and_quotes_are_no_change() {
+        let moved = FILE.replace("version: 1\n", "# moved down\nversion: \"1\"\n\n");
+        let Decision::Unchanged(now) = decide(&serving(), parsed(&moved)) else { panic!() };
+        assert_ne!(now.routes["a"].line, serving().routes["a"].line);
+    }
+
+    #[test]
+    fn a_changed_bind_address_is_refused_by_name() {
+        let other = FILE.replace("127.0.0.1:1'", "127.0.0.1:9'");
+        let Decision::Reject(errors) = decide(&serving(), parsed(&other)) else { panic!() };
+        assert_eq!(errors[0].at, "listeners.web.bind");
+        assert!(errors[0].message.contains("127.0.0.1:9"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn a_bad_entry_is_applied_around() {
+        let text = format!("{FILE}  b: {{ hosts: [b.openclaw.example], upstraem: u }}\n");
+        let Decision::Apply(new, changes) = decide(&serving(), parsed(&text)) else { panic!() };
+        assert_eq!(new.quarantined.len(), 1);
+        assert!(changes.is_empty());
+        // The same bad file again is no news.
+        assert!(matches!(decide(&new, parsed(&text)), Decision::Unchanged(_)));
+        let Decision::Apply(mended, _) = decide(&new, parsed(FILE)) else { panic!() };
+        assert!(mended.quarantined.is_empty());
+    }
+
+    #[test]
+    fn changes_are_listed_and_the_list_is_short() {
+        let mut text = FILE.to_owned();
+        for n in 0..30 {
+            text.push_str(&format!("  r{n}: {{ hosts: [r{n}.openclaw.example], upstream: u }}\n"));
+        }
+        let Decision::Apply(_, changes) = decide(&serving(), parsed(&text)) else { panic!() };
+        let line = summary(&changes);
+        assert!(line.starts_with("+route r0, +route r1, "), "{line}");
+        assert!(line.ends_with(" and 10 more"), "{line}");
+    }
+
+    #[test]
+    fn a_reading_knows_the_files_it_depends_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("token");
+        let absent = dir.path().join("absent");
+        std::fs::write(&secret, "t0ken\n").unwrap();
+        let file = dir.path().join("edge.yaml");
+        let header =
+            |path: &Path| format!("{{ set: {{ x-t: \"${{file:{}}}\" }} }}", path.display());
+        let text = format!(
+            "{FILE}  b: {{ hosts: [b.openclaw.example], upstream: u, headers: {{ request: {} }} }}\n  \
+             c: {{ hosts: [c.openclaw.example], upstream: u, headers: {{ request: {} }} }}\n",
+            header(&secret),
+            header(&absent)
+        );
+        std::fs::write(&file, &text).unwrap();
+        let reading = read(&file);
+        assert!(reading.result.is_ok());
+        let expected = [(absent, None), (secret, Some(Digest::of(b"t0ken\n")))];
+        assert_eq!(reading.files, BTreeMap::from(expected));
+        assert_eq!(reading.hash, Digest::of(text.as_bytes()).short());
+    }
+
+    #[test]
+    fn an_absent_file_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let reading = read(&dir.path().join("none.yaml"));
+        assert!(reading.absent && reading.result.is_err());
+        assert!(!read(dir.path()).absent);
+    }
+}

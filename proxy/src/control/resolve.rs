@@ -1,0 +1,243 @@
+//! Names of endpoints to addresses: asked of the system's resolver when a name appears and every
+//! 10 s; the last good answer is kept. Nothing waits for an answer, boot neither.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::EndpointHost;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::route::table::Snapshot;
+
+/// What is known of every name.
+pub struct Resolver {
+    names: HashMap<String, Known>,
+    /// System resolvers under way: a thread each.
+    permits: Arc<Semaphore>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    tell: mpsc::UnboundedSender<Answer>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Sorted; `None`: never resolved.
+    addresses: Option<Vec<IpAddr>>,
+    asking: bool,
+    /// Whether the last answer was an error, so that a lasting one is logged once.
+    failing: bool,
+    /// Refused addresses that were logged.
+    refused: Vec<IpAddr>,
+}
+
+/// What the system's resolver said to one question.
+pub struct Answer {
+    name: String,
+    result: Result<Vec<IpAddr>, String>,
+}
+
+impl Resolver {
+    pub fn new() -> Resolver {
+        let (tell, answers) = mpsc::unbounded_channel();
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        Resolver { names: HashMap::new(), permits, answers, tell }
+    }
+
+    /// The last good addresses of a name.
+    pub fn resolved(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.names.get(name)?.addresses.clone()
+    }
+
+    /// Makes these the names to resolve: asks for the new ones at once, forgets those that are gone.
+    pub fn set_names(&mut self, names: BTreeSet<String>) {
+        self.names.retain(|name, _| names.contains(name));
+        for name in names {
+            if !self.names.contains_key(&name) {
+                self.names.insert(name.clone(), Known::default());
+                self.ask(&name);
+            }
+        }
+    }
+
+    /// Asks for every name again; one that is being asked for is left alone.
+    pub fn refresh(&mut self) {
+        let names: Vec<String> = self.names.keys().cloned().collect();
+        for name in names {
+            self.ask(&name);
+        }
+    }
+
+    /// The next answer.
+    pub async fn answer(&mut self) -> Option<Answer> {
+        self.answers.recv().await
+    }
+
+    /// Takes an answer in; tells whether the name's addresses are other ones now.
+    pub fn take(&mut self, answer: Answer) -> bool {
+        let Answer { name, result } = answer;
+        // Removed from the configuration meanwhile.
+        let Some(known) = self.names.get_mut(&name) else { return false };
+        known.asking = false;
+        let addresses = match result.map(|found| known.admit(&name, found)) {
+            Ok(addresses) if !addresses.is_empty() => addresses,
+            Ok(_) => return known.fail(&name, "no usable address"),
+            Err(why) => return known.fail(&name, &why),
+        };
+        if std::mem::take(&mut known.failing) {
+            tracing::info!("{name} resolves again");
+        }
+        let changed = known.addresses.as_ref() != Some(&addresses);
+        known.addresses = Some(addresses);
+        changed
+    }
+
+    fn ask(&mut self, name: &str) {
+        let Some(known) = self.names.get_mut(name).filter(|known| !known.asking) else { return };
+        known.asking = true;
+        let (name, tell, permits) = (name.to_owned(), self.tell.clone(), self.permits.clone());
+        tokio::spawn(async move {
+            let Ok(permit) = permits.acquire_owned().await else { return };
+            let asked = name.clone();
+            // The permit goes with the thread, which outlives the timeout.
+            let lookup = tokio::task::spawn_blocking(move || {
+                let found = (asked.as_str(), 0).to_socket_addrs();
+                drop(permit);
+                found.map(|found| found.map(|address| address.ip()).collect())
+            });
+            let result = match tokio::time::timeout(TIMEOUT, lookup).await {
+                Ok(Ok(found)) => found.map_err(|why| why.to_string()),
+                Ok(Err(_)) => Err("the lookup ended early".to_owned()),
+                Err(_) => Err("no answer within 5 s".to_owned()),
+            };
+            let _ = tell.send(Answer { name, result });
+        });
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Resolver::new()
+    }
+}
+
+impl Known {
+    /// Sorted and without addresses that DNS must not lead to.
+    fn admit(&mut self, name: &str, mut found: Vec<IpAddr>) -> Vec<IpAddr> {
+        found.sort_unstable();
+        found.dedup();
+        let (refused, admitted): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|address| is_forbidden(*address));
+        if refused != self.refused {
+            for address in &refused {
+                tracing::warn!(
+                    "{name} resolves to {address}: link-local and metadata addresses are \
+                     used only where the configuration writes them as such"
+                );
+            }
+            self.refused = refused;
+        }
+        admitted
+    }
+
+    fn fail(&mut self, name: &str, why: &str) -> bool {
+        if !std::mem::replace(&mut self.failing, true) {
+            let kept = if self.addresses.is_some() { "; the last good answer stays" } else { "" };
+            tracing::warn!("{name} does not resolve: {why}{kept}");
+        }
+        false
+    }
+}
+
+/// The names in a snapshot's upstreams.
+pub fn names(snapshot: &Snapshot) -> BTreeSet<String> {
+    let specs = snapshot.upstreams.iter().flat_map(|upstream| &upstream.spec);
+    specs
+        .filter_map(|spec| match &spec.host {
+            EndpointHost::Name(name) => Some(name.clone()),
+            EndpointHost::Ip(_) => None,
+        })
+        .collect()
+}
+
+/// Addresses that serve credentials to whoever asks from this machine, and their like.
+fn is_forbidden(address: IpAddr) -> bool {
+    /// The metadata service of EC2 over IPv6.
+    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6 == METADATA,
+    }
+}
+
+/// Time between two questions for the same name.
+pub const REFRESH: Duration = Duration::from_secs(10);
+
+const AT_ONCE: usize = 4;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(name: &str) -> Resolver {
+        let mut resolver = Resolver::new();
+        resolver.names.insert(name.to_owned(), Known::default());
+        resolver
+    }
+
+    fn says(name: &str, addresses: &[&str]) -> Answer {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        Answer { name: name.to_owned(), result: Ok(addresses) }
+    }
+
+    fn fails(name: &str) -> Answer {
+        Answer { name: name.to_owned(), result: Err("no such name".to_owned()) }
+    }
+
+    #[test]
+    fn the_last_good_answer_is_kept() {
+        let mut resolver = known("api");
+        assert!(!resolver.take(fails("api")));
+        assert_eq!(resolver.resolved("api"), None);
+        assert!(resolver.take(says("api", &["192.0.2.2", "192.0.2.1"])));
+        let both = Some(vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()]);
+        assert_eq!(resolver.resolved("api"), both);
+        // The order of an answer means nothing.
+        assert!(!resolver.take(says("api", &["192.0.2.1", "192.0.2.2", "192.0.2.1"])));
+        assert!(!resolver.take(fails("api")));
+        assert!(!resolver.take(says("api", &[])));
+        assert_eq!(resolver.resolved("api"), both);
+        assert!(resolver.take(says("api", &["192.0.2.3"])));
+    }
+
+    #[test]
+    fn names_do_not_lead_to_metadata() {
+        let mut resolver = known("evil");
+        let forbidden = ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254"];
+        assert!(!resolver.take(says("evil", &forbidden)));
+        assert_eq!(resolver.resolved("evil"), None);
+        assert!(resolver.take(says("evil", &["169.254.1.1", "192.0.2.1"])));
+        assert_eq!(resolver.resolved("evil"), Some(vec!["192.0.2.1".parse().unwrap()]));
+    }
+
+    #[test]
+    fn answers_for_forgotten_names_are_ignored() {
+        let mut resolver = known("old");
+        resolver.set_names(BTreeSet::new());
+        assert!(!resolver.take(says("old", &["192.0.2.1"])));
+        assert_eq!(resolver.resolved("old"), None);
+    }
+
+    #[tokio::test]
+    async fn the_system_is_asked() {
+        let mut resolver = Resolver::new();
+        resolver.set_names(BTreeSet::from(["localhost".to_owned()]));
+        let answer = resolver.answer().await.unwrap();
+        assert!(resolver.take(answer));
+        assert!(resolver.resolved("localhost").unwrap().iter().all(IpAddr::is_loopback));
+        resolver.refresh();
+        let again = resolver.answer().await.unwrap();
+        assert!(!resolver.take(again));
+    }
+}

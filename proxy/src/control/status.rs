@@ -1,0 +1,93 @@
+//! What the admin server tells: written by `control` and `server`, read by `admin`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use config::error::Diagnostic;
+use config::merge::Accepted;
+
+use super::certs::Problem;
+use crate::route::table::BoundAddress;
+
+/// The state of the process as far as it is no metric.
+#[derive(Default)]
+pub struct Status {
+    pub config: ArcSwap<ConfigStatus>,
+    pub listeners: OnceLock<Vec<BoundAddress>>,
+    admin: Mutex<AdminAddresses>,
+    certificates_loaded: AtomicBool,
+    serving: AtomicBool,
+}
+
+/// The last reading of the config file, and what serves.
+#[derive(Clone, Default)]
+pub struct ConfigStatus {
+    pub file: PathBuf,
+    /// Of the table that serves; 0: none yet.
+    pub generation: u64,
+    /// Of the content that serves, as in `edge_config_info`.
+    pub hash: String,
+    /// `file`, or `last_good` after a start with a broken file.
+    pub source: &'static str,
+    /// Of the last reading: `applied`, `partial`, `unchanged` or `rejected`.
+    pub outcome: &'static str,
+    /// Of the last reading, Unix milliseconds.
+    pub read_at: u64,
+    /// When what serves was accepted, Unix milliseconds.
+    pub loaded_at: u64,
+    /// Why the last reading was rejected.
+    pub errors: Vec<Diagnostic>,
+    pub accepted: Option<Arc<Accepted>>,
+    pub certificate_problems: Vec<Problem>,
+}
+
+/// Where the admin server answers now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminAddresses {
+    pub tcp: Option<SocketAddr>,
+    pub socket: Option<PathBuf>,
+}
+
+impl Status {
+    pub fn update_config(&self, change: impl FnOnce(&mut ConfigStatus)) {
+        let mut status = ConfigStatus::clone(&self.config.load());
+        change(&mut status);
+        self.config.store(Arc::new(status));
+    }
+
+    pub fn admin(&self) -> AdminAddresses {
+        self.admin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn update_admin(&self, change: impl FnOnce(&mut AdminAddresses)) {
+        change(&mut self.admin.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The first attempt at every certificate has ended.
+    pub fn set_certificates_loaded(&self) {
+        self.certificates_loaded.store(true, Ordering::Release);
+    }
+
+    /// All workers accept.
+    pub fn set_serving(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    /// What is missing before the process is ready to serve; empty: it is.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if self.config.load().generation == 0 {
+            missing.push("no configuration is live");
+        }
+        if !self.certificates_loaded.load(Ordering::Acquire) {
+            missing.push("certificates are being loaded");
+        }
+        if !self.serving.load(Ordering::Acquire) {
+            missing.push("listeners are not open");
+        }
+        missing
+    }
+}

@@ -1,0 +1,313 @@
+//! From an HTTP/2 request to something to do: limits, pseudo-header fields, admit, decide. The
+//! rules are those of HTTP/1.1; what hyper and h2 let through is closed here.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, header};
+use hyper::body::{Body as _, Incoming};
+
+use super::h2::Watch;
+use crate::exchange::h2_body::H2Body;
+use crate::exchange::h2_h1::{self, Job};
+use crate::exchange::upload::Upload;
+use crate::http1::field::{FieldId, classify};
+use crate::http1::framing::{BodyLength, FramingFields, request_length};
+use crate::local::Local;
+use crate::request::admit::admit_h2;
+use crate::request::cause::{Cause, Rejection};
+use crate::request::client::Client;
+use crate::request::decide::decide;
+use crate::request::headers::{RequestContext, write_request};
+use crate::request::plan::{Answer, Decision};
+use crate::request::record::{Record, RequestId, RequestText};
+use crate::request::respond::{Reply, to_http};
+use crate::request::view::{FieldSource, split_target};
+use crate::route::table::ListenerPolicy;
+
+/// Answers one request.
+pub async fn answer(
+    local: Rc<Local>,
+    client: Rc<Client>,
+    watch: Rc<Watch>,
+    request: Request<Incoming>,
+) -> Response<H2Body> {
+    let snapshot = local.snapshot();
+    let Some(policy) = snapshot.listeners.get(client.listener).cloned() else {
+        return Response::new(H2Body::empty());
+    };
+    drop(snapshot);
+    let job = match begin(&local, &client, &policy, request) {
+        Begun::Forward(job) => *job,
+        Begun::Answer(answer, record) => {
+            watch.wait_for_client(policy.timeouts.write_progress);
+            return own_answer(&local, client.tls.is_some(), &answer, record);
+        }
+    };
+    let route = job.plan.route.clone();
+    match h2_h1::run(job, &watch, &policy).await {
+        Ok(response) => {
+            watch.wait_for_client(policy.timeouts.write_progress);
+            response
+        }
+        Err((rejection, record)) => {
+            let answer = Answer::reject(Some(route), rejection);
+            watch.wait_for_client(policy.timeouts.write_progress);
+            own_answer(&local, client.tls.is_some(), &answer, record)
+        }
+    }
+}
+
+/// What to do with a request.
+enum Begun {
+    Forward(Box<Job>),
+    Answer(Answer, Record),
+}
+
+fn begin(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    policy: &ListenerPolicy,
+    mut request: Request<Incoming>,
+) -> Begun {
+    let upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
+    let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let snapshot = local.snapshot();
+    let fields = H2Fields::new(&parts.headers);
+    let trusted = !snapshot.trusted_proxies.is_empty() && client.trusted(&snapshot.trusted_proxies);
+    let given = if trusted { fields.get(FieldId::XRequestId) } else { None };
+    let id = RequestId::new(local, given);
+    let origin = match trusted {
+        true => client.origin(&fields, &snapshot.trusted_proxies),
+        false => client.peer,
+    };
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let authority = authority(&parts);
+    let text = RequestText {
+        method: parts.method.as_str(),
+        host: authority.unwrap_or(b""),
+        path: split_target(target.as_bytes()).0,
+        user_agent: fields.get(FieldId::UserAgent).unwrap_or(b""),
+    };
+    let mut record = Record::begin(local, client, "HTTP/2", id, origin, &text);
+    let head = match examine(policy, &parts, &body, authority, upgrade) {
+        Ok(head) => head,
+        Err(rejection) => return Begun::Answer(Answer::reject(None, rejection), record),
+    };
+    let view =
+        admit_h2(head.method, head.authority, target.as_bytes(), head.body, head.websocket, fields);
+    let mut view = match view {
+        Ok(view) => view,
+        Err(rejection) => return Begun::Answer(Answer::reject(None, rejection), record),
+    };
+    let plan = match decide(&mut view, client, &snapshot) {
+        Decision::Forward(plan) => plan,
+        Decision::Answer(answer) => {
+            if let Some(route) = &answer.route {
+                record.routed(route);
+            }
+            return Begun::Answer(answer, record);
+        }
+    };
+    record.routed(&plan.route);
+    let cx = RequestContext {
+        client,
+        trusted,
+        request_id: id.as_bytes(),
+        public_port: policy.public_port,
+        allow_underscores: policy.allow_underscores,
+        edits: &plan.route.request_edits,
+    };
+    let mut first = local.buffers.take();
+    write_request(&mut first, &view, &cx);
+    if head.websocket {
+        add_websocket_key(local, &mut first);
+    }
+    let limit = plan.route.body_limit;
+    let upload = Upload::new(local, first, plan.body, limit, local.timers.now_ms());
+    let source = (plan.body != BodyLength::Sized(0)).then_some(body);
+    let tls = client.tls.is_some();
+    Begun::Forward(Box::new(Job {
+        local: local.clone(),
+        plan,
+        record,
+        upload,
+        source,
+        tls,
+        on_upgrade,
+    }))
+}
+
+/// The parts of a head that HTTP/2 carries elsewhere than HTTP/1.1.
+struct Head<'a> {
+    method: &'a str,
+    authority: &'a [u8],
+    body: BodyLength,
+    websocket: bool,
+}
+
+fn authority(parts: &Parts) -> Option<&[u8]> {
+    let pseudo = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    pseudo.or_else(|| parts.headers.get(header::HOST).map(header::HeaderValue::as_bytes))
+}
+
+fn examine<'a>(
+    policy: &ListenerPolicy,
+    parts: &'a Parts,
+    body: &Incoming,
+    authority: Option<&'a [u8]>,
+    upgrade: bool,
+) -> Result<Head<'a>, Rejection> {
+    check_limits(policy, parts)?;
+    let authority = authority.ok_or(Rejection::bad("missing_host"))?;
+    check_host(&parts.headers, authority)?;
+    let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+    let websocket = protocol.is_some_and(|p| p.as_str().eq_ignore_ascii_case("websocket"));
+    if parts.method == Method::CONNECT && !websocket {
+        return Err(Cause::MethodRefused.into());
+    }
+    // An extended CONNECT is a GET for everybody behind us (RFC 8441 §5.1); its stream is the
+    // tunnel, not a body.
+    let (method, body) = match upgrade {
+        true => ("GET", BodyLength::Sized(0)),
+        false => (parts.method.as_str(), body_length(&parts.headers, body)?),
+    };
+    Ok(Head { method, authority, body, websocket })
+}
+
+/// Count and bytes as RFC 9113 §10.5.1 counts them, cookie crumbs one by one (P47774 class).
+fn check_limits(policy: &ListenerPolicy, parts: &Parts) -> Result<(), Rejection> {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > policy.limits.target_bytes {
+        return Err(Cause::TargetTooLong.into());
+    }
+    let bytes = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + 32
+    };
+    let list: usize = parts.headers.iter().map(bytes).sum();
+    if parts.headers.len() > policy.limits.head_fields || list + target > policy.limits.head_bytes {
+        return Err(Cause::HeadTooLarge.into());
+    }
+    Ok(())
+}
+
+/// At most one Host field, and the same as `:authority` (RFC 9113 §8.3.1).
+fn check_host(headers: &HeaderMap, authority: &[u8]) -> Result<(), Rejection> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(Rejection::bad("duplicate_host")),
+        (Some(host), None) if !host.as_bytes().eq_ignore_ascii_case(authority) => {
+            Err(Rejection::bad("host_differs"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn body_length(headers: &HeaderMap, body: &Incoming) -> Result<BodyLength, Rejection> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Rejection::bad("transfer_encoding"));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lengths.next().map(header::HeaderValue::as_bytes);
+    let fields = FramingFields {
+        content_length: first,
+        content_lengths: usize::from(first.is_some()) + lengths.count(),
+        ..FramingFields::default()
+    };
+    let announced = request_length(&fields, false).map_err(|e| Rejection::bad(e.reason()))?;
+    Ok(match (body.is_end_stream(), first) {
+        (true, _) => BodyLength::Sized(0),
+        (false, Some(_)) => announced,
+        (false, None) => BodyLength::Chunked,
+    })
+}
+
+/// HTTP/1.1 needs a handshake key, which RFC 8441 has done away with.
+fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
+    use base64::Engine;
+    let id = local.ids.next();
+    let key = base64::engine::general_purpose::STANDARD.encode(&id[..16]);
+    first.truncate(first.len().saturating_sub(2));
+    crate::http1::write::field(first, b"Sec-WebSocket-Key", key.as_bytes());
+    first.extend_from_slice(b"\r\n");
+}
+
+fn own_answer(
+    local: &Local,
+    tls: bool,
+    answer: &Answer,
+    mut record: Record,
+) -> Response<H2Body> {
+    let reply = Reply::of(answer, record.request_id.as_bytes());
+    record.status = reply.status;
+    if let Some(rejection) = reply.cause {
+        record.reject(rejection);
+    }
+    let mut response = to_http(&reply, &local.wall.http_date());
+    for (name, value) in answer.own_pairs(tls) {
+        response.headers_mut().append(name, value);
+    }
+    let body: Bytes = reply.body.clone();
+    record.bytes_out += body.len() as u64;
+    record.close();
+    response.map(|()| H2Body::full(body))
+}
+
+/// Fields of an HTTP/2 head, with cookie crumbs joined (RFC 9113 §8.2.3).
+struct H2Fields<'a> {
+    map: &'a HeaderMap,
+    cookie: Cow<'a, [u8]>,
+}
+
+impl<'a> H2Fields<'a> {
+    fn new(map: &'a HeaderMap) -> H2Fields<'a> {
+        let mut crumbs = map.get_all(header::COOKIE).iter().map(header::HeaderValue::as_bytes);
+        let first = crumbs.next().unwrap_or(b"");
+        let mut cookie = Cow::Borrowed(first);
+        for crumb in crumbs {
+            let joined = cookie.to_mut();
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(crumb);
+        }
+        H2Fields { map, cookie }
+    }
+}
+
+impl FieldSource for H2Fields<'_> {
+    fn each(&self, mut each: impl FnMut(FieldId, &[u8], &[u8])) {
+        let mut cookie_done = false;
+        for (name, value) in self.map {
+            let name = name.as_str().as_bytes();
+            match classify(name) {
+                FieldId::Cookie if std::mem::replace(&mut cookie_done, true) => {}
+                FieldId::Cookie => each(FieldId::Cookie, name, &self.cookie),
+                id => each(id, name, value.as_bytes()),
+            }
+        }
+    }
+
+    fn get(&self, id: FieldId) -> Option<&[u8]> {
+        let name = match id {
+            FieldId::XRequestId => "x-request-id",
+            FieldId::XForwardedFor => "x-forwarded-for",
+            FieldId::UserAgent => "user-agent",
+            FieldId::ContentLength => "content-length",
+            FieldId::Expect => "expect",
+            FieldId::ContentType => "content-type",
+            // h2 has refused connection-specific fields.
+            _ => return None,
+        };
+        self.find(name)
+    }
+
+    fn find(&self, name: &str) -> Option<&[u8]> {
+        self.map.get(name).map(header::HeaderValue::as_bytes)
+    }
+
+    fn nominated(&self, _: &[u8]) -> bool {
+        false
+    }
+}

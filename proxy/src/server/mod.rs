@@ -1,0 +1,212 @@
+//! The order in which a process starts and ends.
+//!
+//! Start: signals, configuration (the file, else what was last accepted), file limit, addresses
+//! taken, admin, certificates loaded, first table live, listeners open, workers. Nothing waits for
+//! DNS or a certificate authority. End: see [`Control::run`].
+
+mod bind;
+mod boot;
+mod holder;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use config::merge::Accepted;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::crypto::aws_lc_rs::Ticketer;
+
+use crate::control::certs::{self, CertKeeper};
+use crate::control::last_good::LastGood;
+use crate::control::resolve::Resolver;
+use crate::control::status::Status;
+use crate::control::{Control, End, Publisher, Signals, note};
+use crate::log::{FLUSH, LogFormat, Sink, init_tracing};
+use crate::metrics::Metrics;
+use crate::route::compile::empty;
+use crate::state::Shared;
+use crate::{admin, worker};
+use bind::{Reserved, reserve};
+use boot::Boot;
+
+/// What `run` is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub config: PathBuf,
+    /// Serve beside another process on the same addresses.
+    pub share_ports: bool,
+    pub log_format: LogFormat,
+}
+
+/// Why the process did not start, as one text for people.
+type Refusal = String;
+
+/// Serves until a signal ends it.
+pub fn run(options: &Options) -> ExitCode {
+    let tracing = init_tracing(options.log_format);
+    let code = match runtime() {
+        Ok(runtime) => {
+            let ended = runtime.block_on(serve(options));
+            // A name lookup that hangs is not waited for.
+            runtime.shutdown_background();
+            match ended {
+                Ok(End::Drained) => ExitCode::SUCCESS,
+                Ok(End::WorkerLost) => ExitCode::FAILURE,
+                Err(refusal) => {
+                    tracing::error!("{refusal}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(why) => {
+            tracing::error!("no runtime: {why}");
+            ExitCode::FAILURE
+        }
+    };
+    tracing.finish();
+    code
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // Blocking threads are for name lookups, of which four run at once.
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
+}
+
+async fn serve(options: &Options) -> Result<End, Refusal> {
+    let signals = Signals::install().map_err(|why| format!("signals: {why}"))?;
+    let booted = boot::load(&options.config)?;
+    let accepted = booted.accepted.clone();
+    let nofile = raise_file_limit();
+    let reserved = reserve(accepted.global.listeners.values(), options.share_ports)
+        .map_err(|why| why.to_string())?;
+
+    let (sink, log_thread) = Sink::start(accepted.global.log.queue_bytes);
+    let shared = Arc::new(share(sink.clone()));
+    let status = Arc::new(Status::default());
+    booted.note(&options.config, &status);
+    admin::start(&accepted.global.admin, shared.clone(), status.clone());
+
+    let publisher = publisher(&shared, &reserved, nofile)?;
+    let control = control(booted, options, signals, publisher, shared, status).await;
+    let ended = match open(control, reserved, &accepted) {
+        Ok(control) => Ok(control.run().await),
+        Err(refusal) => Err(refusal),
+    };
+    sink.finish(log_thread, FLUSH);
+    if ended == Ok(End::Drained) {
+        tracing::info!("drained");
+    }
+    ended
+}
+
+fn share(access_log: Sink) -> Shared {
+    Shared {
+        snapshot: ArcSwap::from_pointee(empty()),
+        certs: Arc::default(),
+        gauges: Default::default(),
+        addresses: Default::default(),
+        metrics: Metrics::new(),
+        drain: Default::default(),
+        access_log,
+    }
+}
+
+fn publisher(shared: &Arc<Shared>, reserved: &Reserved, nofile: u64) -> Result<Publisher, Refusal> {
+    let ticketer = Ticketer::new().map_err(|why| format!("session tickets: {why}"))?;
+    Ok(Publisher::new(shared.clone(), ticketer, reserved.addresses(), nofile))
+}
+
+/// Certificates, then the first table.
+async fn control(
+    booted: Boot,
+    options: &Options,
+    signals: Signals,
+    mut publisher: Publisher,
+    shared: Arc<Shared>,
+    status: Arc<Status>,
+) -> Control {
+    let Boot { accepted, mut watch, outcome, hash, files } = booted;
+    let mut certs = CertKeeper::start(shared.certs.clone());
+    let wanted = certs::wanted(&accepted);
+    let pairs = wanted.files.clone();
+    watch.set_others(files, pairs.into_iter().flat_map(|pair| [pair.chain, pair.key]));
+    certs.submit(wanted);
+    let report = certs.settled(FIRST_CERTIFICATES).await;
+    let mut resolver = Resolver::new();
+    publisher.publish(&accepted, &mut resolver);
+    note(&shared, &status, &outcome, hash, Some(&accepted));
+    let last_good = LastGood::start(&accepted.global.state_dir);
+    last_good.keep(&accepted);
+    let mut control = Control {
+        shared,
+        status,
+        file: options.config.clone(),
+        watch,
+        accepted,
+        publisher,
+        certs,
+        resolver,
+        last_good,
+        signals,
+        workers: Vec::new(),
+        problems: Vec::new(),
+    };
+    match report {
+        Some(report) => control.certified(report),
+        None => {
+            tracing::warn!("not every certificate is there yet; the others follow");
+            control.status.set_certificates_loaded();
+        }
+    }
+    control
+}
+
+/// Opens the listeners and starts the workers.
+fn open(mut control: Control, reserved: Reserved, accepted: &Accepted) -> Result<Control, Refusal> {
+    let workers = worker_count(accepted);
+    let (sockets, bound) = reserved.listen(workers).map_err(|why| why.to_string())?;
+    for bound in &bound {
+        let protocol = if bound.tls { "https" } else { "http" };
+        tracing::info!("listener {}: {protocol} on {}", bound.listener, bound.address);
+    }
+    let _ = control.status.listeners.set(bound);
+    let start = |(index, sockets)| worker::start(index, control.shared.clone(), sockets);
+    let started: std::io::Result<Vec<JoinHandle<()>>> =
+        sockets.into_iter().enumerate().map(start).collect();
+    control.workers = started.map_err(|why| {
+        control.shared.drain.force();
+        format!("a worker cannot be started: {why}")
+    })?;
+    control.status.set_serving();
+    tracing::info!(
+        "openclaw-edge {} serves {} routes and {} upstreams from {} with {workers} workers",
+        env!("CARGO_PKG_VERSION"),
+        accepted.routes.len(),
+        accepted.upstreams.len(),
+        control.file.display(),
+    );
+    Ok(control)
+}
+
+fn worker_count(accepted: &Accepted) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    accepted.global.workers.map_or_else(cores, usize::from)
+}
+
+/// Lifts the soft limit of open files to the hard one and tells what holds.
+fn raise_file_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: maximum, maximum };
+    if current != maximum
+        && let Err(why) = setrlimit(Resource::Nofile, wanted)
+    {
+        tracing::warn!("the limit of open files stays as it is: {why}");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Certificates that are not there by then follow while serving.
+const FIRST_CERTIFICATES: Duration = Duration::from_secs(10);
