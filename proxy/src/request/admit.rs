@@ -122,7 +122,8 @@ pub fn host_of(authority: &[u8]) -> Result<Cow<'_, str>, Rejection> {
     check_port(port).ok_or(BAD)?;
     let host = host.strip_suffix('.').unwrap_or(host);
     let name_bytes = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if host.is_empty()
+    // Without empty labels, of which "" is one: `.gw.example` is no host of `*.gw.example`.
+    if host.split('.').any(str::is_empty)
         || host.len() > MAX_HOST
         || (!host.starts_with('[') && !host.bytes().all(name_bytes))
     {
@@ -162,6 +163,9 @@ mod tests {
         for bad in [
             "",
             ".",
+            "a..",
+            ".a",
+            "a..b",
             "a:",
             "a:x",
             "a:65536",
