@@ -47,7 +47,8 @@ pub fn admit_h2<'a, F: FieldSource>(
     if target.iter().any(|b| *b <= b' ' || *b == b'#' || *b == 0x7f) {
         return Err(Rejection::bad("target"));
     }
-    if !target.starts_with(b"/") && !(method == "OPTIONS" && target == b"*") {
+    let asterisk = method == "OPTIONS" && target == b"*";
+    if !target.starts_with(b"/") && !asterisk {
         return Err(Rejection::bad("target"));
     }
     let expect = match fields.get(crate::http1::field::FieldId::Expect) {
