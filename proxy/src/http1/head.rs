@@ -345,12 +345,19 @@ fn parse_error(error: httparse::Error, bytes: &[u8], limits: HeadLimits) -> Head
     }
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
-        httparse::Error::Version => HeadError::Version,
+        httparse::Error::Version if three_tokens(bytes) => HeadError::Version,
+        httparse::Error::Version => HeadError::Bad("request_line"),
         httparse::Error::HeaderName => HeadError::Bad("field_name"),
         httparse::Error::HeaderValue => HeadError::Bad("field_value"),
         httparse::Error::NewLine => HeadError::Bad("line_end"),
         httparse::Error::Token | httparse::Error::Status => HeadError::Bad("request_line"),
     }
+}
+
+/// Whether a version stands where one belongs; otherwise the target has a blank in it.
+fn three_tokens(bytes: &[u8]) -> bool {
+    let line = bytes.split(|b| *b == b'\n').find(|line| !line.trim_ascii().is_empty());
+    line.is_some_and(|line| line.trim_ascii_end().split(|b| *b == b' ').count() == 3)
 }
 
 fn has_bare_lf(head: &[u8]) -> bool {
