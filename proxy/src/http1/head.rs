@@ -466,4 +466,34 @@ mod tests {
         let mut slots = FieldSlots::new();
         assert!(parse_response(&[b'x'; 10], 10, &mut slots).is_err());
     }
+
+    proptest::proptest! {
+        /// What is accepted whole is incomplete at every cut before its end, never an error, and
+        /// never shorter than it is.
+        #[test]
+        fn a_head_is_the_same_however_it_arrives(
+            path in "/[a-z0-9/?=&%]{0,30}",
+            fields in proptest::collection::vec(("[A-Za-z][A-Za-z0-9-]{0,10}", "[ -~]{0,20}"), 0..6),
+        ) {
+            let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let bytes = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            let mut slots = FieldSlots::new();
+            if let Ok(Some(head)) = parse_request(bytes.as_bytes(), LIMITS, &mut slots) {
+                proptest::prop_assert_eq!(head.len, bytes.len());
+                for cut in 0..bytes.len() {
+                    let mut slots = FieldSlots::new();
+                    let part = parse_request(&bytes.as_bytes()[..cut], LIMITS, &mut slots);
+                    proptest::prop_assert!(matches!(part, Ok(None)), "at {cut}");
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let mut slots = FieldSlots::new();
+            let _ = parse_request(&bytes, LIMITS, &mut slots);
+            let mut slots = FieldSlots::new();
+            let _ = parse_response(&bytes, 1024, &mut slots);
+        }
+    }
 }

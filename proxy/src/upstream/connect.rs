@@ -12,7 +12,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 
 use super::endpoint::{Endpoint, EndpointSet, Upstream};
-use super::pool::{Slot, UpstreamConnection};
+use super::pool::{ConnectionGauges, Slot, UpstreamConnection};
 use crate::clock;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
@@ -122,7 +122,8 @@ async fn connect(
                 .upstream_connect_duration
                 .with_label_values(&name)
                 .observe(seconds);
-            Ok(UpstreamConnection::new(io, endpoint.clone(), slot))
+            let gauges = ConnectionGauges::new(&local.shared.metrics, upstream.name.as_str());
+            Ok(UpstreamConnection::new(io, endpoint.clone(), slot, gauges))
         }
         Err(rejection) => {
             let reason =

@@ -66,9 +66,8 @@ fn serve(stream: TcpStream, name: &str) -> Result<()> {
 
 fn answer(stream: &mut impl Write, body: &str, head_only: bool) -> Result<()> {
     let length = body.len();
-    let mut text = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
-    );
+    let mut text =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
     if !head_only {
         text.push_str(body);
     }
@@ -206,7 +205,10 @@ mod tests {
         let port = start("this").unwrap();
         let mut stream = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap());
         for (request, expected) in [
-            ("PUT /up HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "bytes 3 wrong 0 framing length\n"),
+            (
+                "PUT /up HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+                "bytes 3 wrong 0 framing length\n",
+            ),
             ("GET / HTTP/1.1\r\n\r\n", "this\n"),
         ] {
             stream.get_mut().write_all(request.as_bytes()).unwrap();
