@@ -150,6 +150,7 @@ async fn control(
     note(&shared, &status, &outcome, hash, Some(&accepted));
     let last_good = LastGood::start(&accepted.global.state_dir);
     last_good.keep(&accepted);
+    last_good.settle(Duration::from_secs(1));
     let mut control = Control {
         shared,
         status,
