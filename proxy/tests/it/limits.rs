@@ -1,0 +1,257 @@
+//! Every limit, at it and one past it.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use crate::harness::backend::ok;
+use crate::harness::h2c::{H2, get};
+use crate::harness::{Backend, Client, Conf, Edge, End, wait_until, ws};
+
+/// A GET whose head is exactly `size` bytes.
+fn head_of(size: usize) -> String {
+    let frame = "GET / HTTP/1.1\r\nHost: app.openclaw.example\r\nX-Fill: \r\n\r\n";
+    frame.replace("Fill: ", &format!("Fill: {}", "a".repeat(size - frame.len())))
+}
+
+#[test]
+fn head_bytes() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    for mut client in [edge.client(), edge.tls_client("app.openclaw.example")] {
+        client.send(head_of(32 * 1024));
+        client.response().assert_ok("ok");
+        client.send(head_of(32 * 1024 + 1));
+        client.response().assert_cause(431, "head_too_large");
+        client.assert_closed();
+    }
+    assert_eq!(backend.requests().len(), 2);
+    let small = Edge::start(&Conf::app(&[backend.addr]).both("limits: { head_bytes: 1KiB }"));
+    let mut client = small.client();
+    client.send(head_of(1024));
+    client.response().assert_ok("ok");
+    client.send(head_of(1025));
+    client.response().assert_cause(431, "head_too_large");
+}
+
+#[test]
+fn head_fields() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let request = |fields: usize| {
+        let lines: String = (1..fields).map(|n| format!("X-{n}: v\r\n")).collect();
+        format!("GET / HTTP/1.1\r\nHost: app.openclaw.example\r\n{lines}\r\n")
+    };
+    let mut client = edge.client();
+    client.send(request(100));
+    client.response().assert_ok("ok");
+    client.send(request(101));
+    client.response().assert_cause(431, "head_too_large");
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[test]
+fn target_bytes() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]).both("limits: { target_bytes: 256B }"));
+    let mut client = edge.client();
+    client.get("app.openclaw.example", &format!("/{}", "a".repeat(255))).assert_ok("ok");
+    client
+        .get("app.openclaw.example", &format!("/{}", "a".repeat(256)))
+        .assert_cause(414, "target_too_long");
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let mut client = edge.client();
+    client.get("app.openclaw.example", &format!("/{}", "a".repeat(16 * 1024 - 1))).assert_ok("ok");
+    let long = format!("/{}", "a".repeat(16 * 1024));
+    client.get("app.openclaw.example", &long).assert_cause(414, "target_too_long");
+}
+
+#[test]
+fn body_limit_by_length() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], "", "body_limit: 1KiB"));
+    let post = |size: usize| {
+        let head = "POST / HTTP/1.1\r\nHost: app.openclaw.example\r\n";
+        format!("{head}Content-Length: {size}\r\n\r\n{}", "a".repeat(size))
+    };
+    for mut client in [edge.client(), edge.tls_client("app.openclaw.example")] {
+        client.send(post(1024));
+        client.response().assert_ok("ok");
+        client.send(post(1025));
+        client.response().assert_cause(413, "body_too_large");
+    }
+    assert_eq!(backend.requests().len(), 2);
+    edge.wait_log("cause", "body_too_large");
+}
+
+#[test]
+fn body_limit_by_bytes_that_came() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], "", "body_limit: 1KiB"));
+    let head =
+        "POST / HTTP/1.1\r\nHost: app.openclaw.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = format!("200\r\n{}\r\n", "a".repeat(512));
+    let mut client = edge.client();
+    client.send(format!("{head}{chunk}{chunk}0\r\n\r\n"));
+    client.response().assert_ok("ok");
+    client.send(format!("{head}{chunk}{chunk}1\r\nb\r\n0\r\n\r\n"));
+    match client.response_to("POST") {
+        Ok(response) => response.assert_cause(413, "body_too_large"),
+        Err(end) => assert_ne!(end, End::Timeout),
+    }
+    edge.wait_log("cause", "body_too_large");
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    let post = || crate::harness::h2c::post("https://app.openclaw.example/");
+    assert_eq!(h2.exchange(post(), &[b'a'; 1024]).unwrap().status, 200);
+    h2.exchange(post(), &[b'a'; 1025]).unwrap().assert_cause(413, "body_too_large");
+    let whole = |request: &crate::harness::backend::Request| request.body.cut.is_none();
+    assert_eq!(backend.requests().iter().filter(|r| whole(r)).count(), 2);
+}
+
+#[test]
+fn default_body_limit_is_10_mib() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let mut client = edge.client();
+    let limit = 10 << 20;
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: app.openclaw.example\r\nContent-Length: {}\r\n\r\n",
+        limit + 1
+    ));
+    client.response().assert_cause(413, "body_too_large");
+}
+
+/// Opened connections that were not closed at once.
+fn survivors(mut clients: Vec<Client>) -> Vec<Client> {
+    let mut alive = Vec::new();
+    for mut client in clients.drain(..) {
+        if client.wire.try_send("GET / HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n").is_err() {
+            continue;
+        }
+        if client.response_to("GET").is_ok_and(|response| response.status == 200) {
+            alive.push(client);
+        }
+    }
+    alive
+}
+
+#[test]
+fn connections_per_listener() {
+    let backend = Backend::ok();
+    let conf = Conf::app(&[backend.addr]).workers(2).http("limits: { connections: 3 }");
+    let edge = Edge::start(&conf);
+    let alive = survivors((0..6).map(|_| edge.client()).collect());
+    assert_eq!(alive.len(), 3);
+    edge.tls_client("app.openclaw.example").get("app.openclaw.example", "/").assert_ok("ok");
+    drop(alive);
+    wait_until("room for new connections", || survivors(vec![edge.client()]).len() == 1);
+}
+
+/// An address of this machine that is not loopback.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Sends nothing: asks the kernel which source address it would use.
+    socket.connect("192.0.2.1:9").expect("this test needs a route and an address besides loopback");
+    socket.local_addr().unwrap().ip()
+}
+
+#[test]
+fn connections_per_address() {
+    let own = own_address();
+    let backend = Backend::ok();
+    let conf = Conf::app(&[backend.addr])
+        .workers(2)
+        .bind("0.0.0.0:0", "0.0.0.0:0")
+        .both("limits: { connections_per_ip: 3 }");
+    let edge = Edge::start(&conf);
+    let from = |edge: &Edge, ip: IpAddr| {
+        let connect = |_| Client::from(ip, (ip, edge.http.port()).into());
+        survivors((0..6).map(connect).collect())
+    };
+    let alive = from(&edge, own);
+    assert_eq!(alive.len(), 3, "from {own}");
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    assert_eq!(from(&edge, loopback).len(), 6, "loopback is free");
+    drop(alive);
+    let trusting = Edge::start(&conf.global(&format!("trusted_proxies: [\"{own}/32\"]")));
+    assert_eq!(from(&trusting, own).len(), 6, "trusted proxies are free");
+}
+
+#[test]
+fn upstream_connections() {
+    let backend = Backend::silent();
+    let conf = Conf::app(&[backend.addr]).workers(2).global("limits: { upstream_connections: 2 }");
+    let edge = Edge::start(&conf);
+    let mut busy = [edge.client(), edge.client()];
+    for client in &mut busy {
+        client.send("GET / HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n");
+    }
+    backend.wait_requests(2);
+    edge.client().get("app.openclaw.example", "/").assert_cause(503, "over_capacity");
+    drop(busy);
+    backend.wait_idle();
+    let mut client = edge.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n");
+    backend.wait_requests(3);
+}
+
+#[test]
+fn idle_upstream_connections_give_way() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let edge = Edge::start(
+        &Conf::new(format!(
+            "upstreams:\n  a: {{ endpoints: [\"{}\"] }}\n  b: {{ endpoints: [\"{}\"] }}\n\
+             routes:\n  a: {{ hosts: [a.openclaw.example], upstream: a }}\n\
+             \x20 b: {{ hosts: [b.openclaw.example], upstream: b }}\n",
+            a.addr, b.addr
+        ))
+        .global("limits: { upstream_connections: 1 }"),
+    );
+    let mut client = edge.client();
+    client.get("a.openclaw.example", "/").assert_ok("a");
+    client.get("b.openclaw.example", "/").assert_ok("b");
+    client.get("a.openclaw.example", "/").assert_ok("a");
+}
+
+#[test]
+fn response_head_size() {
+    let answer = |fill: usize| {
+        let lines = format!("X-Fill: {}\r\n", "a".repeat(1000)).repeat(fill);
+        format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok")
+    };
+    let backend = Backend::canned(answer(60));
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    edge.client().get("app.openclaw.example", "/").assert_ok("ok");
+    let backend = Backend::canned(answer(70));
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    edge.client().get("app.openclaw.example", "/").assert_cause(502, "upstream_protocol");
+}
+
+#[test]
+fn http2_streams() {
+    let backend = Backend::script(|peer| {
+        while let Some(request) = peer.request() {
+            if request.target() != "/hang" {
+                peer.send(ok("ok"));
+            }
+        }
+    });
+    let conf = Conf::app(&[backend.addr]).https("http2: { max_streams: 5 }");
+    let edge = Edge::start(&conf);
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    assert_eq!(h2.get("https://app.openclaw.example/").status, 200);
+    h2.run_for(Duration::from_millis(50));
+    assert_eq!(h2.send.current_max_send_streams(), 5);
+    let hang = || h2.send.clone().send_request(get("https://app.openclaw.example/hang"), true);
+    let _open: Vec<_> = (0..5).map(|_| hang().unwrap()).collect();
+    h2.run_for(Duration::from_millis(100));
+    assert_eq!(backend.requests().len(), 6);
+}
+
+#[test]
+fn tunnels_have_no_body_limit() {
+    let backend = Backend::script(ws::serve_echo);
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], "", "body_limit: 10B"));
+    let mut client = edge.client();
+    ws::open(&mut client, "app.openclaw.example", "/");
+    client.ws_echo(&"x".repeat(100_000));
+}

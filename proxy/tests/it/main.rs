@@ -1,0 +1,22 @@
+//! Integration tests against the real binary. One test binary: only here does Cargo give
+//! `CARGO_BIN_EXE_openclaw-edge`, and one link is faster than twenty.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod access_log;
+mod admin;
+mod bodies;
+mod bulk;
+mod cli;
+mod drain;
+mod harness;
+mod headers;
+mod http2;
+mod limits;
+mod reload;
+mod routing;
+mod selftest;
+mod smuggling;
+mod sse;
+mod timeouts;
+mod tls;
+mod websocket;
