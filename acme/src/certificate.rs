@@ -64,8 +64,8 @@ impl Certificate {
 
     /// Part of the lifetime still ahead at `now` (Unix seconds): 0 when over, 1 before it starts.
     pub fn remaining(&self, now: i64) -> f64 {
-        let life = (self.not_after - self.not_before).max(1);
-        ((self.not_after - now) as f64 / life as f64).clamp(0.0, 1.0)
+        let life = self.not_after.saturating_sub(self.not_before).max(1);
+        (self.not_after.saturating_sub(now) as f64 / life as f64).clamp(0.0, 1.0)
     }
 
     pub fn is_valid_at(&self, now: i64) -> bool {

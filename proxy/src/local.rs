@@ -31,11 +31,22 @@ impl std::ops::Deref for SharedSnapshot {
     }
 }
 
+/// A snapshot that this worker holds; shared within the worker without atomics.
+pub struct PinnedSnapshot(Arc<Snapshot>);
+
+impl std::ops::Deref for PinnedSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// One worker's own things.
 pub struct Local {
     pub shared: Arc<Shared>,
     newest: RefCell<SnapshotCache>,
-    pinned: RefCell<Rc<Arc<Snapshot>>>,
+    pinned: RefCell<Rc<PinnedSnapshot>>,
     pub timers: Rc<Timers>,
     pub buffers: Buffers,
     pub pools: Pools,
@@ -54,7 +65,7 @@ impl Local {
     pub fn new(shared: Arc<Shared>) -> Local {
         Local {
             newest: RefCell::new(Cache::new(SharedSnapshot(shared.clone()))),
-            pinned: RefCell::new(Rc::new(shared.snapshot.load_full())),
+            pinned: RefCell::new(Rc::new(PinnedSnapshot(shared.snapshot.load_full()))),
             timers: Rc::default(),
             buffers: Buffers::default(),
             pools: Pools::default(),
@@ -70,12 +81,12 @@ impl Local {
     }
 
     /// The newest snapshot. One atomic load and a plain count: workers do not contend.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Rc<PinnedSnapshot> {
         let mut newest = self.newest.borrow_mut();
         let newest = newest.load();
         let mut pinned = self.pinned.borrow_mut();
-        if !Arc::ptr_eq(newest, &pinned) {
-            *pinned = Rc::new(newest.clone());
+        if !Arc::ptr_eq(newest, &pinned.0) {
+            *pinned = Rc::new(PinnedSnapshot(newest.clone()));
         }
         pinned.clone()
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::h1_begin::{Begun, Forward, begin};
+use super::h1_begin::{Begun, Forward, OwnAnswer, begin};
 use crate::exchange::h1_h1::{self, End, Job};
 use crate::http1::head::terminator;
 use crate::io::Stream;
@@ -16,7 +16,6 @@ use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::client::Client;
 use crate::request::plan::Answer;
-use crate::request::record::Record;
 use crate::request::respond::{Reply, write_h1};
 use crate::timer::Timer;
 
@@ -36,10 +35,7 @@ pub async fn serve<S: Stream>(local: Rc<Local>, client: Client, io: S) {
         let next = match connection.next(first).await {
             // Boxed: an idle connection does not carry the room for a request.
             Begun::Forward(forward) => Box::pin(connection.forward(*forward)).await,
-            Begun::Answer { answer, record, head_request, keep_alive, body_read } => {
-                let keep_alive = keep_alive && body_read;
-                connection.answer(&answer, record, head_request, keep_alive, body_read).await
-            }
+            Begun::Answer(own) => Box::pin(connection.answer(*own)).await,
             Begun::Closed => Next::Close,
         };
         first = false;
@@ -203,9 +199,10 @@ impl<S: Stream> Connection<S> {
                 }
             }
             End::Refused { rejection, body_read } => {
+                let keep_alive = keep_alive && may_go_on(rejection);
                 let answer = Answer::reject(Some(plan.route.clone()), rejection);
-                let keep = keep_alive && body_read && may_go_on(rejection);
-                self.answer(&answer, record, plan.head_request, keep, body_read).await
+                let head_request = plan.head_request;
+                self.answer(OwnAnswer { answer, record, head_request, keep_alive, body_read }).await
             }
             End::Cut(_) => {
                 record.close();
@@ -221,17 +218,11 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Writes an answer of our own.
-    async fn answer(
-        &mut self,
-        answer: &Answer,
-        mut record: Record,
-        head_request: bool,
-        keep_alive: bool,
-        body_read: bool,
-    ) -> Next {
-        let close = !keep_alive || self.local.draining();
+    async fn answer(&mut self, own: OwnAnswer) -> Next {
+        let OwnAnswer { answer, mut record, head_request, keep_alive, body_read } = own;
+        let close = !keep_alive || !body_read || self.local.draining();
         let mut out = self.local.buffers.take();
-        let reply = Reply::of(answer, record.request_id.as_bytes());
+        let reply = Reply::of(&answer, record.request_id.as_bytes());
         record.status = reply.status;
         if let Some(rejection) = reply.cause {
             record.reject(rejection);

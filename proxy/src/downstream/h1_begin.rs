@@ -2,13 +2,12 @@
 //! synchronous step, because it borrows the worker's scratch buffer.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::exchange::upload::Upload;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, HeadError, HeadLimits, RequestHead, parse_request};
-use crate::local::Local;
+use crate::local::{Local, PinnedSnapshot};
 use crate::request::admit::admit_h1;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::client::Client;
@@ -17,21 +16,24 @@ use crate::request::headers::{RequestContext, write_request};
 use crate::request::plan::{Answer, Decision, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::view::{FieldSource, HeadView, split_target, wants_keep_alive};
-use crate::route::table::{ListenerPolicy, Snapshot};
+use crate::route::table::ListenerPolicy;
 
 /// What to do with a head.
 pub enum Begun {
     Forward(Box<Forward>),
-    Answer {
-        answer: Answer,
-        record: Record,
-        head_request: bool,
-        keep_alive: bool,
-        /// The request has no body, or it was read.
-        body_read: bool,
-    },
+    Answer(Box<OwnAnswer>),
     /// The client has left, or nothing more is expected of it.
     Closed,
+}
+
+/// An answer of our own to a request.
+pub struct OwnAnswer {
+    pub answer: Answer,
+    pub record: Record,
+    pub head_request: bool,
+    pub keep_alive: bool,
+    /// The request has no body, or it was read.
+    pub body_read: bool,
 }
 
 /// A request to forward, with its head for the endpoint already written.
@@ -40,7 +42,7 @@ pub struct Forward {
     pub record: Record,
     pub upload: Upload,
     pub keep_alive: bool,
-    pub snapshot: Rc<Arc<Snapshot>>,
+    pub snapshot: Rc<PinnedSnapshot>,
 }
 
 impl Begun {
@@ -49,13 +51,13 @@ impl Begun {
         let id = RequestId::new(local, None);
         let text = RequestText::default();
         let record = Record::begin(local, client, "HTTP/1.1", id, client.peer, &text);
-        Begun::Answer {
+        Begun::Answer(Box::new(OwnAnswer {
             answer: Answer::reject(None, rejection),
             record,
             head_request: false,
             keep_alive: false,
             body_read: false,
-        }
+        }))
     }
 }
 
@@ -84,7 +86,7 @@ pub fn begin(local: &Rc<Local>, client: &Client, bytes: &[u8]) -> Option<(Begun,
 fn begin_head(
     local: &Rc<Local>,
     client: &Client,
-    snapshot: &Rc<Arc<Snapshot>>,
+    snapshot: &Rc<PinnedSnapshot>,
     policy: &ListenerPolicy,
     head: &RequestHead<'_, '_>,
     bytes: &[u8],
@@ -134,13 +136,13 @@ fn begin_head(
 }
 
 fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_alive: bool) -> Begun {
-    Begun::Answer {
+    Begun::Answer(Box::new(OwnAnswer {
         answer,
         record,
         head_request: head.method == b"HEAD",
         keep_alive,
         body_read: head.body == BodyLength::Sized(0),
-    }
+    }))
 }
 
 fn first_bytes<F: FieldSource>(
@@ -159,7 +161,7 @@ fn forward(
     plan: Plan,
     mut upload: Upload,
     head: &RequestHead<'_, '_>,
-    snapshot: &Rc<Arc<Snapshot>>,
+    snapshot: &Rc<PinnedSnapshot>,
     bytes: &[u8],
 ) -> (Begun, usize) {
     let body = bytes.get(head.len..).unwrap_or(&[]);

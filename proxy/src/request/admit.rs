@@ -47,7 +47,8 @@ pub fn admit_h2<'a, F: FieldSource>(
     if target.iter().any(|b| *b <= b' ' || *b == b'#' || *b == 0x7f) {
         return Err(Rejection::bad("target"));
     }
-    if !target.starts_with(b"/") && !(method == "OPTIONS" && target == b"*") {
+    let asterisk = method == "OPTIONS" && target == b"*";
+    if !target.starts_with(b"/") && !asterisk {
         return Err(Rejection::bad("target"));
     }
     let expect = match fields.get(crate::http1::field::FieldId::Expect) {
@@ -122,7 +123,8 @@ pub fn host_of(authority: &[u8]) -> Result<Cow<'_, str>, Rejection> {
     check_port(port).ok_or(BAD)?;
     let host = host.strip_suffix('.').unwrap_or(host);
     let name_bytes = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if host.is_empty()
+    // Without empty labels, of which "" is one: `.gw.example` is no host of `*.gw.example`.
+    if host.split('.').any(str::is_empty)
         || host.len() > MAX_HOST
         || (!host.starts_with('[') && !host.bytes().all(name_bytes))
     {
@@ -162,6 +164,9 @@ mod tests {
         for bad in [
             "",
             ".",
+            "a..",
+            ".a",
+            "a..b",
             "a:",
             "a:x",
             "a:65536",

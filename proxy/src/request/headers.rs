@@ -192,10 +192,12 @@ fn write_response_fields(
     cx: &ResponseContext<'_>,
 ) {
     for (id, name, value) in fields.iter() {
+        let replaced = cx.hsts.is_some() && name.eq_ignore_ascii_case("strict-transport-security");
+        let nominated = nominates && fields.nominated(name);
         if response_field_passes(id)
-            && !(nominates && fields.nominated(name))
+            && !replaced
+            && !nominated
             && !dropped(cx.edits, name.as_bytes())
-            && !(cx.hsts.is_some() && name.eq_ignore_ascii_case("strict-transport-security"))
         {
             field(out, name.as_bytes(), value);
         }

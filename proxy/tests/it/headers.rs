@@ -88,6 +88,31 @@ fn a_trusted_peer_is_believed() {
 }
 
 #[test]
+fn what_a_trusted_peer_says_is_kept() {
+    let backend = Backend::ok();
+    let conf = Conf::app(&[backend.addr]).global("trusted_proxies: [\"127.0.0.1\"]");
+    let fields = "X-Real-IP: 192.0.2.6\r\nX-Forwarded-Port: 8443\r\n\
+                  X-Forwarded-Host: outer.openclaw.example\r\n";
+    let (_edge, request) = through(&conf, &backend, fields);
+    assert_eq!(request.field("x-real-ip"), "192.0.2.6");
+    assert_eq!(request.field("x-forwarded-port"), "8443");
+    assert_eq!(request.field("x-forwarded-host"), "outer.openclaw.example");
+}
+
+#[test]
+fn a_trusted_peer_may_add_a_line_of_its_own() {
+    // HAProxy appends a second X-Forwarded-For: the first one is what its client made up.
+    let backend = Backend::ok();
+    let conf = Conf::app(&[backend.addr]).global("trusted_proxies: [\"127.0.0.1\"]");
+    let fields = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 192.0.2.6\r\n\
+                  X-Request-Id: two-lines-0123456789\r\n";
+    let (edge, request) = through(&conf, &backend, fields);
+    let hops = request.head.all("x-forwarded-for").join(", ");
+    assert_eq!(hops, "203.0.113.9, 192.0.2.6, 127.0.0.1");
+    assert_eq!(edge.wait_log("request_id", "two-lines-0123456789")["client"], "192.0.2.6");
+}
+
+#[test]
 fn over_tls_the_backend_learns_scheme_and_port() {
     let backend = Backend::ok();
     let edge = Edge::start(&Conf::app(&[backend.addr]).https("public_port: 443"));

@@ -263,6 +263,17 @@ fn every_request_of_a_connection_is_routed_by_itself() {
 }
 
 #[test]
+fn two_endpoints_take_turns() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let edge = Edge::start(&Conf::app(&[a.addr, b.addr]));
+    let mut client = edge.client();
+    for _ in 0..6 {
+        assert_eq!(client.get("app.openclaw.example", "/").status, 200);
+    }
+    assert_eq!((a.requests().len(), b.requests().len()), (3, 3));
+}
+
+#[test]
 fn endpoints_take_turns_and_a_refusing_one_is_passed_over() {
     let (a, b) = (Backend::named("a"), Backend::named("b"));
     let refusing = crate::harness::backend::refusing();

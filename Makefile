@@ -1,0 +1,38 @@
+# Tasks of openclaw-edge. Each one installs what it needs first (Debian, Ubuntu; root or sudo) and
+# needs nothing but a Rust toolchain.
+
+FUZZ_SECONDS ?= 60
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+# No sanitizer: unsafe code is denied, and sums and assertions are checked.
+FUZZ_FLAGS = --sanitizer none
+
+.PHONY: help demo test bench check fuzz
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+demo: ## The main job on this machine: four hosts, certificates, a config to edit
+	@bash .ci/setup build
+	cargo run --locked --release -- demo $(DEMO_ARGS)
+
+test: ## All tests
+	@bash .ci/setup build test
+	cargo test --locked --workspace
+
+bench: ## CPU per request and memory per connection beside nginx (about 10 minutes)
+	@bash .ci/setup build bench
+	cargo build --locked --release --workspace
+	cargo run --locked --release -p benches --bin load -- --edge target/release/openclaw-edge $(BENCH_ARGS)
+
+check: ## Format, lints, dependencies, documentation
+	@bash .ci/setup build check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --locked check bans licenses sources
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps
+
+fuzz: ## Every fuzz target for FUZZ_SECONDS
+	@bash .ci/setup build fuzz
+	cd fuzz && cargo fuzz build $(FUZZ_FLAGS)
+	@bash .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_FLAGS)
