@@ -1,9 +1,10 @@
 //! Measurements of openclaw-edge: see README.md.
 //!
-//! The binaries are `load` (CPU per request against peers) and `reload` (time of a 10,000-host
-//! reload); here is what both need.
+//! The binaries are `load` (CPU per request against peers), `reload` (time of a 10,000-host reload)
+//! and `soak` (what must hold over time); here is what they share.
 
 pub mod edge;
+pub mod generators;
 pub mod http;
 pub mod net;
 pub mod report;

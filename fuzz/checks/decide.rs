@@ -47,6 +47,7 @@ fn forwarded_as_decided<F: FieldSource>(view: &HeadView<'_, F>, plan: &Plan, cli
     let cx = RequestContext {
         client,
         trusted: false,
+        origin: client.peer,
         request_id: b"0123456789abcdef",
         public_port: 443,
         allow_underscores: false,

@@ -1,11 +1,12 @@
 //! Byte streams as the drivers use them: plain slices, polled. Implemented for TCP, TLS over TCP,
 //! and HTTP/2 tunnels.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -18,6 +19,8 @@ pub trait Stream: Unpin {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// The socket itself, where its bytes are the stream's bytes: then they may be spliced.
     fn plain(&self) -> Option<&TcpStream>;
+    /// Whether the peer has ended its sending half, unread bytes before it or not.
+    fn read_closed(&self) -> bool;
     /// The next close sends RST instead of FIN: the peer must not take what it has for complete.
     fn abort_on_close(&self);
 }
@@ -30,6 +33,16 @@ fn read_some<S: AsyncRead + Unpin>(
     let mut buf = ReadBuf::new(buf);
     ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
+}
+
+/// RDHUP as far as the event loop has seen it.
+fn saw_end(socket: &TcpStream) -> bool {
+    let ready = std::pin::pin!(socket.ready(Interest::READABLE));
+    match ready.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+        Poll::Ready(Err(_)) => true,
+        Poll::Pending => false,
+    }
 }
 
 fn reset_on_close(socket: &TcpStream) {
@@ -56,6 +69,10 @@ impl Stream for TcpStream {
 
     fn plain(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+
+    fn read_closed(&self) -> bool {
+        saw_end(self)
     }
 
     fn abort_on_close(&self) {
@@ -85,6 +102,10 @@ impl<S: Stream> Stream for Box<S> {
         (**self).plain()
     }
 
+    fn read_closed(&self) -> bool {
+        (**self).read_closed()
+    }
+
     fn abort_on_close(&self) {
         (**self).abort_on_close();
     }
@@ -109,6 +130,10 @@ impl Stream for TlsStream<TcpStream> {
 
     fn plain(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn read_closed(&self) -> bool {
+        saw_end(self.get_ref().0)
     }
 
     fn abort_on_close(&self) {

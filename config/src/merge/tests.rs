@@ -326,8 +326,7 @@ fn any_file() -> impl Strategy<Value = String> {
 fn overlapping(a: &Route, b: &Route) -> bool {
     a.path == b.path
         && a.hosts.iter().any(|host| b.hosts.contains(host))
-        && (a.methods.is_empty()
-            || b.methods.is_empty()
+        && ((a.methods.is_empty() && b.methods.is_empty())
             || a.methods.iter().any(|method| b.methods.contains(method)))
 }
 

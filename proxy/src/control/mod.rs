@@ -266,7 +266,7 @@ pub fn note(
     }
 }
 
-/// One line per error, at most [`LOGGED_ERRORS`].
+/// One line per error, at most `LOGGED_ERRORS`.
 pub fn reject(why: &str, file: &str, errors: &[Diagnostic]) {
     let count = errors.len();
     tracing::error!("{why}: {file} is refused, {count} error(s); nothing changes");

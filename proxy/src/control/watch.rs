@@ -181,7 +181,7 @@ impl Digest {
     }
 }
 
-/// The whole file, at most [`MAX_FILE_BYTES`]. Never waits for a pipe.
+/// The whole file, at most `MAX_FILE_BYTES`. Never waits for a pipe.
 ///
 /// # Errors
 /// As of the file system; something other than a regular file, or a larger one.

@@ -126,6 +126,7 @@ fn begin_head(
     let cx = RequestContext {
         client,
         trusted,
+        origin,
         request_id: id.as_bytes(),
         public_port: policy.public_port,
         allow_underscores: policy.allow_underscores,

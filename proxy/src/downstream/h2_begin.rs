@@ -116,6 +116,7 @@ fn begin(
     let cx = RequestContext {
         client,
         trusted,
+        origin,
         request_id: id.as_bytes(),
         public_port: policy.public_port,
         allow_underscores: policy.allow_underscores,

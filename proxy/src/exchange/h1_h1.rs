@@ -17,12 +17,15 @@ use crate::request::cause::{Cause, Rejection};
 use crate::request::plan::Plan;
 use crate::request::record::Record;
 use crate::timer::{Fired, Timer};
-use crate::upstream::connect::{self, Want};
+use crate::upstream::connect::{self, Turn, Want};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
 /// Bytes of further requests (pipelining) read while one is under way.
 const MAX_CARRY: usize = 32 * 1024;
+
+/// The client is there but does not take its response.
+pub const NOT_READING: Rejection = Rejection { cause: Cause::ClientGone, detail: "not_reading" };
 
 /// A request to forward, as the downstream driver has prepared it.
 pub struct Job<'a, S> {
@@ -113,18 +116,20 @@ async fn connection<S: Stream>(
     upstream: &Upstream,
     want: Want,
 ) -> Result<UpstreamConnection, Failure> {
+    let turn = Turn::next(upstream);
     if let Want::Any { sure } = want
-        && let Some(connection) = connect::pooled(job.local, upstream, sure)
+        && let Some(connection) = connect::pooled(job.local, upstream, turn, sure)
     {
         return Ok(connection);
     }
-    let mut acquiring = std::pin::pin!(connect::acquire(job.local, upstream, want, job.timer));
-    let (local, io, carry) = (job.local, &mut *job.io, &mut *job.carry);
+    let mut acquiring =
+        std::pin::pin!(connect::acquire(job.local, upstream, turn, want, job.timer));
+    let (local, io, carry, timer) = (job.local, &mut *job.io, &mut *job.carry, job.timer);
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = acquiring.as_mut().poll(cx) {
             return Poll::Ready(outcome.map_err(Failure::Rejected));
         }
-        match watch(cx, local, io, carry) {
+        match watch(cx, local, io, carry, timer) {
             true => Poll::Ready(Err(Failure::Gone)),
             false => Poll::Pending,
         }
@@ -133,7 +138,13 @@ async fn connection<S: Stream>(
 }
 
 /// Reads ahead to notice a client that leaves. `true`: it has left.
-fn watch<S: Stream>(cx: &mut Context<'_>, local: &Local, io: &mut S, carry: &mut Vec<u8>) -> bool {
+fn watch<S: Stream>(
+    cx: &mut Context<'_>,
+    local: &Local,
+    io: &mut S,
+    carry: &mut Vec<u8>,
+    timer: &Timer,
+) -> bool {
     while carry.len() < MAX_CARRY {
         let read = local.buffers.with_scratch(|scratch| {
             let room = (MAX_CARRY - carry.len()).min(scratch.len());
@@ -148,7 +159,9 @@ fn watch<S: Stream>(cx: &mut Context<'_>, local: &Local, io: &mut S, carry: &mut
             Poll::Ready(Ok(_)) => {}
         }
     }
-    false
+    // Behind more than that, the end of the stream is visible but makes no event of its own.
+    timer.poll_at_tick();
+    io.read_closed()
 }
 
 /// `100 Continue`, once an endpoint is there to take the body (design.md §4).
@@ -200,7 +213,7 @@ impl Exchange {
             Poll::Pending if self.download.begun() => upload.release(job.local),
             Poll::Pending => {}
         }
-        if upload.decoder.is_done() && watch(cx, job.local, job.io, job.carry) {
+        if upload.decoder.is_done() && watch(cx, job.local, job.io, job.carry, job.timer) {
             return Poll::Ready(Err(Cause::ClientGone.into()));
         }
         self.poll_deadline(cx, job, upload, upstream)
@@ -272,7 +285,7 @@ impl Exchange {
             job.timer.poll_at_tick();
         }
         let waits = self.waits(job.timeouts, &upstream.timeouts, upload);
-        let at = |(since_ms, limit, _): &(u64, Duration, Cause)| {
+        let at = |(since_ms, limit, _): &(u64, Duration, Rejection)| {
             since_ms.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
         };
         let next = waits.iter().flatten().min_by_key(|wait| at(wait));
@@ -280,8 +293,8 @@ impl Exchange {
         match job.timer.check(cx) {
             None => Poll::Pending,
             Some(Fired::Deadline) => {
-                let cause = next.map_or(Cause::Internal, |(_, _, cause)| *cause);
-                Poll::Ready(Err(cause.into()))
+                let late = next.map(|(_, _, rejection)| *rejection);
+                Poll::Ready(Err(late.unwrap_or(Cause::Internal.into())))
             }
             Some(fired) => Poll::Ready(Err(tunnel::cut(fired))),
         }
@@ -294,22 +307,26 @@ impl Exchange {
         client: &ListenerTimeouts,
         endpoint: &UpstreamTimeouts,
         upload: &Upload,
-    ) -> [Option<(u64, Duration, Cause)>; 2] {
+    ) -> [Option<(u64, Duration, Rejection)>; 2] {
         let up = if upload.refused || upload.done() {
             None
         } else if upload.blocked() {
-            Some((upload.progress_ms, endpoint.idle, Cause::FirstByteTimeout))
+            Some((upload.progress_ms, endpoint.idle, Cause::FirstByteTimeout.into()))
         } else {
-            Some((upload.progress_ms, client.body_progress, Cause::BodyTimeout))
+            Some((upload.progress_ms, client.body_progress, Cause::BodyTimeout.into()))
         };
         let since = self.download.progress_ms;
         let down = if self.download.blocked() {
-            Some((since, client.write_progress, Cause::ClientStalled))
+            Some((since, client.write_progress, NOT_READING))
         } else if self.download.begun() {
             let limit = self.download.idle_limit(endpoint.idle, endpoint.stream_idle);
-            Some((since, limit, Cause::StreamIdle))
+            Some((since, limit, Cause::StreamIdle.into()))
         } else if up.is_none() {
-            Some((since.max(upload.progress_ms), endpoint.first_byte, Cause::FirstByteTimeout))
+            Some((
+                since.max(upload.progress_ms),
+                endpoint.first_byte,
+                Cause::FirstByteTimeout.into(),
+            ))
         } else {
             None
         };
@@ -358,7 +375,7 @@ impl Exchange {
         job.record.bytes_in += upload.received;
         count(job, upstream, rejection.cause.code());
         match rejection.cause {
-            Cause::ClientGone | Cause::ClientStalled => {
+            Cause::ClientGone => {
                 let metrics = &job.local.shared.metrics;
                 metrics.upstream_cancelled.with_label_values(&[upstream.name.as_str()]).inc();
                 job.record.reject(rejection);

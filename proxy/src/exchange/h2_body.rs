@@ -15,6 +15,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
+use super::h1_h1::NOT_READING;
 use super::h2_h1::{deadline, poll_upload};
 use super::h2_head::trailer_map;
 use super::tunnel::cut;
@@ -317,13 +318,13 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.record.bytes_in = self.upload.received;
         if self.record.is_open() {
-            let stalled = self.watch.stalled.get();
-            let cause = if stalled { Cause::ClientStalled } else { Cause::ClientGone };
+            let stalled = self.watch.stalled.get() && self.watch.timer.fired().is_some();
+            let rejection = if stalled { NOT_READING } else { Cause::ClientGone.into() };
             if self.connection.is_some() {
                 let name = [self.upstream.name.as_str()];
                 self.local.shared.metrics.upstream_cancelled.with_label_values(&name).inc();
             }
-            self.record.reject(cause.into());
+            self.record.reject(rejection);
             self.record.end();
         }
     }

@@ -30,7 +30,7 @@ use crate::request::plan::Plan;
 use crate::request::record::Record;
 use crate::route::table::ListenerPolicy;
 use crate::timer::Fired;
-use crate::upstream::connect::{self, Want};
+use crate::upstream::connect::{self, Turn, Want};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
@@ -111,12 +111,13 @@ async fn acquire(
     want: Want,
     watch: &Watch,
 ) -> Result<UpstreamConnection, Rejection> {
+    let turn = Turn::next(upstream);
     if let Want::Any { sure } = want
-        && let Some(connection) = connect::pooled(local, upstream, sure)
+        && let Some(connection) = connect::pooled(local, upstream, turn, sure)
     {
         return Ok(connection);
     }
-    connect::acquire(local, upstream, want, &watch.timer).await
+    connect::acquire(local, upstream, turn, want, &watch.timer).await
 }
 
 /// A complete answer head.

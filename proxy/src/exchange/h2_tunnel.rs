@@ -83,5 +83,9 @@ impl Stream for TunnelStream {
         None
     }
 
+    fn read_closed(&self) -> bool {
+        false
+    }
+
     fn abort_on_close(&self) {}
 }

@@ -135,7 +135,7 @@ pub async fn run<A: Stream, B: Stream>(
 pub fn cut(fired: Fired) -> Rejection {
     match fired {
         Fired::Deadline => Cause::StreamIdle.into(),
-        Fired::RouteRemoved => Cause::RouteRemoved.into(),
+        Fired::RouteRemoved => Rejection { cause: Cause::Draining, detail: "route_removed" },
         Fired::Forced => Cause::Draining.into(),
     }
 }

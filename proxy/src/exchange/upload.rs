@@ -117,8 +117,8 @@ impl Upload {
         self.count(data.len() as u64)?;
         match (&mut self.decoder, self.encoder) {
             (BodyDecoder::Sized(left), _) => {
-                // hyper has checked the sum against Content-Length.
-                *left = left.saturating_sub(data.len() as u64);
+                let after = left.checked_sub(data.len() as u64);
+                *left = after.ok_or(Rejection::bad("body_too_long"))?;
                 self.rest.buffer().extend_from_slice(data);
             }
             _ => crate::http1::chunked::encode(self.rest.buffer(), data),

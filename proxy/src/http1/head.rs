@@ -345,12 +345,19 @@ fn parse_error(error: httparse::Error, bytes: &[u8], limits: HeadLimits) -> Head
     }
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
-        httparse::Error::Version => HeadError::Version,
+        httparse::Error::Version if three_tokens(bytes) => HeadError::Version,
+        httparse::Error::Version => HeadError::Bad("request_line"),
         httparse::Error::HeaderName => HeadError::Bad("field_name"),
         httparse::Error::HeaderValue => HeadError::Bad("field_value"),
         httparse::Error::NewLine => HeadError::Bad("line_end"),
         httparse::Error::Token | httparse::Error::Status => HeadError::Bad("request_line"),
     }
+}
+
+/// Whether a version stands where one belongs; otherwise the target has a blank in it.
+fn three_tokens(bytes: &[u8]) -> bool {
+    let line = bytes.split(|b| *b == b'\n').find(|line| !line.trim_ascii().is_empty());
+    line.is_some_and(|line| line.trim_ascii_end().split(|b| *b == b' ').count() == 3)
 }
 
 fn has_bare_lf(head: &[u8]) -> bool {
@@ -458,5 +465,35 @@ mod tests {
         assert!(parse_response(b"Unauthorized", 1024, &mut slots).is_err());
         let mut slots = FieldSlots::new();
         assert!(parse_response(&[b'x'; 10], 10, &mut slots).is_err());
+    }
+
+    proptest::proptest! {
+        /// What is accepted whole is incomplete at every cut before its end, never an error, and
+        /// never shorter than it is.
+        #[test]
+        fn a_head_is_the_same_however_it_arrives(
+            path in "/[a-z0-9/?=&%]{0,30}",
+            fields in proptest::collection::vec(("[A-Za-z][A-Za-z0-9-]{0,10}", "[ -~]{0,20}"), 0..6),
+        ) {
+            let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let bytes = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            let mut slots = FieldSlots::new();
+            if let Ok(Some(head)) = parse_request(bytes.as_bytes(), LIMITS, &mut slots) {
+                proptest::prop_assert_eq!(head.len, bytes.len());
+                for cut in 0..bytes.len() {
+                    let mut slots = FieldSlots::new();
+                    let part = parse_request(&bytes.as_bytes()[..cut], LIMITS, &mut slots);
+                    proptest::prop_assert!(matches!(part, Ok(None)), "at {cut}");
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let mut slots = FieldSlots::new();
+            let _ = parse_request(&bytes, LIMITS, &mut slots);
+            let mut slots = FieldSlots::new();
+            let _ = parse_response(&bytes, 1024, &mut slots);
+        }
     }
 }

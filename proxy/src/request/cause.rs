@@ -73,9 +73,6 @@ causes! {
         "The endpoint did not answer in time.",
     StreamIdle "stream_idle" 504 "connection_timeout" "The stream was silent for too long.",
     ClientGone "client_gone" 499 "http_request_error" "The client has left.",
-    ClientStalled "client_stalled" 499 "http_request_error" "The client does not read its response.",
-    RouteRemoved "route_removed" 503 "proxy_configuration_error"
-        "The route of this stream was removed.",
     Draining "draining" 503 "destination_unavailable" "This server is shutting down.",
     Internal "internal" 500 "proxy_internal_error" "The edge failed.",
 }

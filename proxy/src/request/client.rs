@@ -51,20 +51,25 @@ impl Client {
     /// The address the request really comes from: the peer, or behind trusted proxies the
     /// right-most hop of X-Forwarded-For that is not trusted itself.
     pub fn origin(&self, fields: &impl FieldSource, proxies: &[IpNet]) -> IpAddr {
-        let Some(list) = fields.get(FieldId::XForwardedFor) else { return self.peer };
+        let mut hops: Vec<Option<IpAddr>> = Vec::new();
+        fields.each(|id, _, list| {
+            if id == FieldId::XForwardedFor {
+                hops.extend(members(list).map(address));
+            }
+        });
         let mut origin = self.peer;
-        let hops: Vec<&[u8]> = members(list).collect();
-        for hop in hops.iter().rev() {
-            let Some(address) =
-                std::str::from_utf8(hop).ok().and_then(|t| t.parse::<IpAddr>().ok())
-            else {
-                break;
-            };
-            origin = address.to_canonical();
+        // A hop that is no address was not written by a proxy that we trust.
+        for hop in hops.into_iter().rev().map_while(|hop| hop) {
+            origin = hop;
             if !proxies.iter().any(|net| net.contains(&origin)) {
                 break;
             }
         }
         origin
     }
+}
+
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(address.to_canonical())
 }

@@ -5,6 +5,8 @@
 //! Order matters (facts/security.md §0.5): what the client nominates or sends is dropped first,
 //! what the edge sets comes afterwards, so no nomination can remove it.
 
+use std::net::IpAddr;
+
 use super::client::Client;
 use super::view::{FieldSource, HeadView};
 use crate::http1::field::FieldId;
@@ -18,6 +20,8 @@ pub struct RequestContext<'a> {
     pub client: &'a Client,
     /// The peer's own forwarding fields are believed and kept.
     pub trusted: bool,
+    /// Where the request really comes from ([`Client::origin`]).
+    pub origin: IpAddr,
     pub request_id: &'a [u8],
     pub public_port: u16,
     pub allow_underscores: bool,
@@ -78,17 +82,18 @@ fn write_identity<F: FieldSource>(
     cx: &RequestContext<'_>,
 ) {
     let peer = cx.client.peer_text.as_bytes();
-    let before = if cx.trusted { view.fields.get(FieldId::XForwardedFor) } else { None };
-    match before {
-        Some(hops) => {
-            out.extend_from_slice(b"X-Forwarded-For: ");
-            out.extend_from_slice(hops);
-            out.extend_from_slice(b", ");
-            out.extend_from_slice(peer);
-            out.extend_from_slice(b"\r\n");
-        }
-        None => field(out, b"X-Forwarded-For", peer),
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if cx.trusted {
+        // Several fields are one list (RFC 9110 §5.2).
+        view.fields.each(|id, _, hops| {
+            if id == FieldId::XForwardedFor {
+                out.extend_from_slice(hops);
+                out.extend_from_slice(b", ");
+            }
+        });
     }
+    out.extend_from_slice(peer);
+    out.extend_from_slice(b"\r\n");
     let mut own = |name: &'static str, value: &[u8]| {
         // A trusted proxy's word was passed on above.
         if !(cx.trusted && view.fields.find(name).is_some()) {
@@ -97,7 +102,11 @@ fn write_identity<F: FieldSource>(
     };
     own("X-Forwarded-Proto", cx.client.scheme().as_bytes());
     own("X-Forwarded-Host", view.authority);
-    own("X-Real-IP", peer);
+    if cx.origin == cx.client.peer {
+        own("X-Real-IP", peer);
+    } else {
+        own("X-Real-IP", cx.origin.to_string().as_bytes());
+    }
     if !(cx.trusted && view.fields.find("X-Forwarded-Port").is_some()) {
         number_field(out, b"X-Forwarded-Port", u64::from(cx.public_port));
     }

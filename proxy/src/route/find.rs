@@ -70,3 +70,94 @@ pub fn path_matches(rule: &PathRule, path: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::route::table::{Edits, Respond, Route};
+
+    fn rule(path: &str, exact: bool, methods: &[&str], name: &str) -> Rule {
+        let norm = config::value::NormPath::parse(path).unwrap();
+        let path = if exact { PathRule::Exact(norm) } else { PathRule::Prefix(norm) };
+        let body = name.to_owned().into();
+        let route = Route {
+            name: config::value::Name::new(name).unwrap(),
+            id: 0,
+            action: Action::Respond(Respond { status: 200, content_type: None, body }),
+            body_limit: u64::MAX,
+            request_edits: Edits::default(),
+            response_edits: Edits::default(),
+            hsts: None,
+            access_log: true,
+            life: Arc::default(),
+        };
+        let methods = methods.iter().map(|m| Box::from(*m)).collect();
+        Rule { path, methods, route: Arc::new(route) }
+    }
+
+    fn found<'e>(entry: &'e HostEntry, path: &str, method: &str) -> Option<&'e str> {
+        entry.find(path.as_bytes(), method, false).map(|rule| rule.route.name.as_str())
+    }
+
+    #[test]
+    fn the_most_specific_rule_wins_whatever_the_order() {
+        let entry = HostEntry::new(vec![
+            rule("/", false, &[], "all"),
+            rule("/api", false, &[], "api"),
+            rule("/api", false, &["POST"], "post"),
+            rule("/api/v1", true, &[], "exact"),
+        ]);
+        assert!(entry.path_rules);
+        for (path, method, name) in [
+            ("/", "GET", "all"),
+            ("/apix", "GET", "all"),
+            ("/api", "GET", "api"),
+            ("/api/", "POST", "post"),
+            ("/api/v1", "POST", "exact"),
+            ("/api/v1/", "GET", "api"),
+        ] {
+            assert_eq!(found(&entry, path, method), Some(name), "{method} {path}");
+        }
+        assert!(!HostEntry::new(vec![rule("/", false, &[], "all")]).path_rules);
+    }
+
+    /// Every matching rule, judged one by one, the slow way.
+    fn oracle<'e>(entry: &'e HostEntry, path: &str, method: &str) -> Option<&'e str> {
+        let segments = |p: &str| -> Vec<String> {
+            p.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+        };
+        let matches = |rule: &&Rule| {
+            let by_path = match &rule.path {
+                PathRule::Exact(exact) => exact.as_str() == path,
+                PathRule::Prefix(prefix) => segments(path).starts_with(&segments(prefix.as_str())),
+            };
+            by_path && (rule.methods.is_empty() || rule.methods.iter().any(|m| &**m == method))
+        };
+        let best = entry.rules.iter().filter(matches).max_by_key(|rule| {
+            let (exact, path) = match &rule.path {
+                PathRule::Exact(path) => (true, path.as_str()),
+                PathRule::Prefix(path) => (false, path.as_str()),
+            };
+            (exact, segments(path).len(), !rule.methods.is_empty())
+        });
+        best.map(|rule| rule.route.name.as_str())
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_slow_way(
+            rules in prop::collection::btree_set(("(/[ab]{1,2}){1,3}", any::<bool>(), any::<bool>()), 0..8),
+            path in "(/[ab]{1,2}){1,4}",
+            post in any::<bool>(),
+        ) {
+            let rules = rules.iter().enumerate().map(|(i, (path, exact, only_post))| {
+                rule(path, *exact, if *only_post { &["POST"] } else { &[] }, &format!("r{i}"))
+            });
+            let entry = HostEntry::new(rules.collect());
+            let method = if post { "POST" } else { "GET" };
+            prop_assert_eq!(found(&entry, &path, method), oracle(&entry, &path, method));
+        }
+    }
+}

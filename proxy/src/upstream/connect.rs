@@ -12,7 +12,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 
 use super::endpoint::{Endpoint, EndpointSet, Upstream};
-use super::pool::{Slot, UpstreamConnection};
+use super::pool::{ConnectionGauges, Slot, UpstreamConnection};
 use crate::clock;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
@@ -30,10 +30,25 @@ pub enum Want {
     New,
 }
 
-/// A pooled connection of the next endpoint in turn, without waiting.
-pub fn pooled(local: &Local, upstream: &Upstream, sure: bool) -> Option<UpstreamConnection> {
+/// Whose turn it is: drawn once per request.
+#[derive(Clone, Copy)]
+pub struct Turn(usize);
+
+impl Turn {
+    pub fn next(upstream: &Upstream) -> Turn {
+        Turn(upstream.state.cursor.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A pooled connection of the endpoint in turn, without waiting.
+pub fn pooled(
+    local: &Local,
+    upstream: &Upstream,
+    turn: Turn,
+    sure: bool,
+) -> Option<UpstreamConnection> {
     let set = upstream.state.endpoints.load();
-    let endpoint = nth(&set, turn(upstream))?;
+    let endpoint = nth(&set, turn.0)?;
     loop {
         let connection = local.pools.take(endpoint)?;
         if !sure || connection.surely_quiet() {
@@ -46,6 +61,7 @@ pub fn pooled(local: &Local, upstream: &Upstream, sure: bool) -> Option<Upstream
 pub async fn acquire(
     local: &Rc<Local>,
     upstream: &Upstream,
+    turn: Turn,
     want: Want,
     timer: &Timer,
 ) -> Result<UpstreamConnection, Rejection> {
@@ -55,10 +71,9 @@ pub async fn acquire(
         let cause = if unresolved { Cause::DnsFailed } else { Cause::NoEndpoint };
         return Err(cause.into());
     }
-    let first = turn(upstream);
     let mut last = Rejection::new(Cause::NoEndpoint);
     for attempt in 0..set.endpoints.len().min(MAX_TRIES) {
-        let Some(endpoint) = nth(&set, first.wrapping_add(attempt)) else { break };
+        let Some(endpoint) = nth(&set, turn.0.wrapping_add(attempt)) else { break };
         if let Want::Any { sure } = want
             && let Some(connection) = local.pools.take(endpoint)
             && (!sure || connection.surely_quiet())
@@ -74,10 +89,6 @@ pub async fn acquire(
         local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
     }
     Err(last)
-}
-
-fn turn(upstream: &Upstream) -> usize {
-    upstream.state.cursor.fetch_add(1, Ordering::Relaxed)
 }
 
 fn nth(set: &EndpointSet, at: usize) -> Option<&Arc<Endpoint>> {
@@ -111,7 +122,8 @@ async fn connect(
                 .upstream_connect_duration
                 .with_label_values(&name)
                 .observe(seconds);
-            Ok(UpstreamConnection::new(io, endpoint.clone(), slot))
+            let gauges = ConnectionGauges::new(&local.shared.metrics, upstream.name.as_str());
+            Ok(UpstreamConnection::new(io, endpoint.clone(), slot, gauges))
         }
         Err(rejection) => {
             let reason =

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::net::TcpStream;
 
 use super::endpoint::Endpoint;
+use crate::metrics::Metrics;
 use crate::state::Shared;
 
 /// Idle connections kept per endpoint and worker; more are closed.
@@ -37,6 +39,21 @@ pub struct UpstreamConnection {
     /// It has carried a request before: the endpoint may have closed it meanwhile.
     pub reused: bool,
     _slot: Slot,
+    gauges: ConnectionGauges,
+    pooled: bool,
+}
+
+/// `edge_upstream_connections` of one upstream; looked up once per connection.
+pub struct ConnectionGauges {
+    active: IntGauge,
+    idle: IntGauge,
+}
+
+impl ConnectionGauges {
+    pub fn new(metrics: &Metrics, upstream: &str) -> ConnectionGauges {
+        let gauge = |state| metrics.upstream_connections.with_label_values(&[upstream, state]);
+        ConnectionGauges { active: gauge("active"), idle: gauge("idle") }
+    }
 }
 
 /// A place among the process-wide upstream connections.
@@ -61,8 +78,26 @@ impl Drop for Slot {
 }
 
 impl UpstreamConnection {
-    pub fn new(io: TcpStream, endpoint: Arc<Endpoint>, slot: Slot) -> UpstreamConnection {
-        UpstreamConnection { io, endpoint, reused: false, _slot: slot }
+    pub fn new(
+        io: TcpStream,
+        endpoint: Arc<Endpoint>,
+        slot: Slot,
+        gauges: ConnectionGauges,
+    ) -> UpstreamConnection {
+        gauges.active.inc();
+        UpstreamConnection { io, endpoint, reused: false, _slot: slot, gauges, pooled: false }
+    }
+
+    /// Moves the connection between the counts of active and idle ones.
+    fn set_pooled(&mut self, pooled: bool) {
+        if std::mem::replace(&mut self.pooled, pooled) != pooled {
+            let (to, from) = match pooled {
+                true => (&self.gauges.idle, &self.gauges.active),
+                false => (&self.gauges.active, &self.gauges.idle),
+            };
+            to.inc();
+            from.dec();
+        }
     }
 
     /// Whether the endpoint has neither closed nor sent anything. Costs no system call while no
@@ -82,13 +117,20 @@ impl UpstreamConnection {
     }
 }
 
+impl Drop for UpstreamConnection {
+    fn drop(&mut self) {
+        if self.pooled { self.gauges.idle.dec() } else { self.gauges.active.dec() }
+    }
+}
+
 impl Pools {
     /// An idle connection that is still open, as far as its events tell.
     pub fn take(&self, endpoint: &Endpoint) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&endpoint.id)?;
-        while let Some(Idle { connection, .. }) = list.pop() {
+        while let Some(Idle { mut connection, .. }) = list.pop() {
             if connection.quiet() {
+                connection.set_pooled(false);
                 return Some(connection);
             }
         }
@@ -101,6 +143,7 @@ impl Pools {
         let list = idle.entry(connection.endpoint.id).or_default();
         if list.len() < MAX_IDLE {
             connection.reused = true;
+            connection.set_pooled(true);
             let keep_ms = u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX);
             list.push(Idle { connection, until_ms: now_ms.saturating_add(keep_ms) });
         }

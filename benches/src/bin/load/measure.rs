@@ -1,18 +1,14 @@
 //! One case against one running peer: CPU time of its process tree over the requests completed.
 
-use std::io::Read;
-use std::process::Stdio;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::Result;
-use benches::server::command;
+use benches::generators::{self, Said};
 use serde::Serialize;
 
 use crate::cases::{Case, Load};
 use crate::idle;
-use crate::output::{self, Said};
+use crate::output;
 use crate::peers::Running;
 
 /// How a generator may overrun before it is ended and the sample counts as failed.
@@ -66,13 +62,13 @@ fn cpu_sample(case: &Case, peer: &Running, settings: &Settings<'_>) -> Result<Sa
     let limit = Duration::from_secs(settings.seconds) + OVERRUN;
     let start = Instant::now();
     let before = peer.server.cpu_ns();
-    let printed = output_of(&argv, settings.core, limit);
+    let printed = generators::output_of(&argv, Some(settings.core), limit);
     let after = peer.server.cpu_ns();
     let seconds = start.elapsed().as_secs_f64();
     let printed = printed?;
     let said = match case.load {
-        Load::Wrk { .. } => output::wrk(&printed),
-        Load::H2load { .. } => output::h2load(&printed),
+        Load::Wrk { .. } => generators::wrk(&printed),
+        Load::H2load { .. } => generators::h2load(&printed),
         Load::Handshake(_) | Load::Idle { .. } => output::handshake(&printed),
     };
     let said = said.ok_or_else(|| format!("{} printed: {}", argv.join(" "), printed.trim()))?;
@@ -99,25 +95,4 @@ fn idle_sample(peer: &Running, tls: bool, count: usize) -> Result<Sample> {
         kept_kib: Some(idle.kept_kib),
         ..Sample::default()
     })
-}
-
-/// Both streams of `argv` on `core`; an error if it takes longer than `limit`.
-fn output_of(argv: &[String], core: usize, limit: Duration) -> Result<String> {
-    let mut child =
-        command(argv, Some(core)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let streams = child.stdout.take().zip(child.stderr.take());
-    let (mut out, mut err) = streams.ok_or("no pipes")?;
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        let mut text = String::new();
-        let read = out.read_to_string(&mut text).and_then(|_| err.read_to_string(&mut text));
-        // Nobody listens any more when the time was over.
-        let _ = tell.send(read.map(|_| text));
-    });
-    let text = told.recv_timeout(limit);
-    if text.is_err() {
-        child.kill()?;
-    }
-    child.wait()?;
-    Ok(text.map_err(|_| format!("{} took longer than {limit:?}", argv.join(" ")))??)
 }

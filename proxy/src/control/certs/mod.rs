@@ -1,5 +1,5 @@
 //! Configuration to certificates: files and the internal issuer into the
-//! [`CertTable`](crate::downstream::cert_table::CertTable). A thread of its own reads, checks and
+//! [`CertTable`]. A thread of its own reads, checks and
 //! issues; it publishes what it has as it goes. A certificate that cannot be had now never takes
 //! away the former one.
 

@@ -1,0 +1,80 @@
+//! `soak`: what must hold over time, with real clients against the release binary. Each part writes
+//! a report and exits with 1 where a criterion is not met. Loopback only; `overlap` makes a network
+//! namespace of its own.
+
+mod backend;
+mod bodies;
+mod churn;
+mod client;
+mod curl;
+mod kill;
+mod namespace;
+mod newcomers;
+mod outcome;
+mod overlap;
+mod pattern;
+mod platform;
+mod process;
+mod reload;
+mod streams;
+mod websocket;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use benches::{Result, net};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "What must hold over time")]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+    /// Where the reports go
+    #[arg(long, global = true, default_value = "benches/load/results")]
+    out: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The config rewritten a thousand times under load, with 400 streams open
+    Reload(reload::Args),
+    /// Bodies of 2 GiB both ways with flat memory
+    Bodies(bodies::Args),
+    /// Two processes on the same ports, the first drained: what new connections notice
+    Overlap(overlap::Args),
+    /// kill -9 at any time, start again: serves as before
+    Kill(kill::Args),
+    /// The example of the platform with real clients
+    Platform(platform::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("soak: a criterion is not met");
+            ExitCode::FAILURE
+        }
+        Err(e) => {
+            eprintln!("soak: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<bool> {
+    net::raise_open_files()?;
+    let start = Instant::now();
+    let (name, outcome) = match &cli.part {
+        Part::Reload(args) => ("reload", reload::run(args)?),
+        Part::Bodies(args) => ("bodies", bodies::run(args)?),
+        Part::Overlap(args) => ("overlap", overlap::run(args)?),
+        Part::Kill(args) => ("kill", kill::run(args)?),
+        Part::Platform(args) => ("platform", platform::run(args)?),
+    };
+    outcome.finish(&cli.out, name, start.elapsed().as_secs())
+}

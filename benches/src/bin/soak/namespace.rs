@@ -1,0 +1,49 @@
+//! A network namespace of our own: its settings are nobody else's.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use benches::Result;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Goes with this value.
+pub struct Namespace(String);
+
+impl Namespace {
+    pub fn make() -> Result<Self> {
+        let name = format!("soak-{}", std::process::id());
+        run(&["netns", "add", &name])?;
+        let made = Self(name);
+        run(&["-n", &made.0, "link", "set", "lo", "up"])?;
+        Ok(made)
+    }
+
+    /// Moves the calling thread; threads and processes that it starts are there too.
+    pub fn enter(&self) -> Result<()> {
+        let file = File::open(format!("/run/netns/{}", self.0))?;
+        Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
+    /// Sets a `net.` value, here only.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        run(&["netns", "exec", &self.0, "sysctl", "-qw", &format!("{key}={value}")])
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(e) = run(&["netns", "del", &self.0]) {
+            eprintln!("soak: {e}");
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(args).output().map_err(|e| format!("ip: {e}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("ip {}: {}", args.join(" "), said.trim()).into());
+    }
+    Ok(())
+}
