@@ -1,17 +1,21 @@
 //! From an HTTP/2 request to something to do: limits, pseudo-header fields, admit, decide. The
-//! rules are those of HTTP/1.1; what hyper and h2 let through is closed here.
+//! rules are those of HTTP/1.1; what crate h2 lets through is closed here.
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use h2::RecvStream;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, header};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, Method, Request, header};
 
 use super::h2::Watch;
-use crate::exchange::h2_body::H2Body;
-use crate::exchange::h2_h1::{self, Job};
+use crate::exchange::h2_body::OwnAnswer;
+use crate::exchange::h2_h1::{self, Job, Step};
+use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
 use crate::http1::framing::{BodyLength, FramingFields, request_length};
@@ -27,37 +31,40 @@ use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
 use crate::route::table::ListenerPolicy;
 
+/// Streams that a connection may always have under way.
+const MODEST_STREAMS: usize = 8;
+
 /// Answers one request.
 pub async fn answer(
     local: Rc<Local>,
     client: Rc<Client>,
     watch: Rc<Watch>,
-    request: Request<Incoming>,
-) -> Response<H2Body> {
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let snapshot = local.snapshot();
-    let Some(policy) = snapshot.listeners.get(client.listener).cloned() else {
-        return Response::new(H2Body::empty());
-    };
+    let Some(policy) = snapshot.listeners.get(client.listener).cloned() else { return };
     drop(snapshot);
-    let job = match begin(&local, &client, &policy, request) {
-        Begun::Forward(job) => *job,
-        Begun::Answer(answer, record) => {
-            watch.wait_for_client(policy.timeouts.write_progress);
-            return own_answer(&local, client.tls.is_some(), &answer, record);
+    let tls = client.tls.is_some();
+    let head_request = request.method() == Method::HEAD;
+    let (answer, record) = match begin(&local, &client, &policy, &watch, request) {
+        Begun::Answer(answer, record) => (answer, record),
+        Begun::Forward(job) => {
+            let route = job.plan.route.clone();
+            // Boxed: what waits for a client that takes nothing must be small.
+            match Box::pin(h2_h1::run(job, &mut respond, &watch, &policy)).await {
+                Ok(Step::Relay(relay)) => return relay.run(respond).await,
+                Ok(Step::Tunnel(tunnel)) => return tunnel.run(respond, &watch).await,
+                Err(failed) => {
+                    let (rejection, record) = *failed;
+                    (Answer::reject(Some(route), rejection), record)
+                }
+            }
         }
     };
-    let route = job.plan.route.clone();
-    match h2_h1::run(job, &watch, &policy).await {
-        Ok(response) => {
-            watch.wait_for_client(policy.timeouts.write_progress);
-            response
-        }
-        Err((rejection, record)) => {
-            let answer = Answer::reject(Some(route), rejection);
-            watch.wait_for_client(policy.timeouts.write_progress);
-            own_answer(&local, client.tls.is_some(), &answer, record)
-        }
-    }
+    let own = own_answer(&local, tls, head_request, &answer, record);
+    drop((answer, client));
+    own.send(respond, &watch, policy.timeouts.write_progress).await;
 }
 
 /// What to do with a request.
@@ -70,10 +77,10 @@ fn begin(
     local: &Rc<Local>,
     client: &Rc<Client>,
     policy: &ListenerPolicy,
-    mut request: Request<Incoming>,
+    watch: &Watch,
+    request: Request<RecvStream>,
 ) -> Begun {
-    let upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let upgrade = request.extensions().get::<Protocol>().is_some();
     let (parts, body) = request.into_parts();
     let snapshot = local.snapshot();
     let fields = H2Fields::new(&parts.headers);
@@ -113,6 +120,10 @@ fn begin(
         }
     };
     record.routed(&plan.route);
+    if crowded(local, watch) {
+        let rejection = Rejection { cause: Cause::OverCapacity, detail: "streams" };
+        return Begun::Answer(Answer::reject(Some(plan.route), rejection), record);
+    }
     let cx = RequestContext {
         client,
         trusted,
@@ -124,13 +135,17 @@ fn begin(
     };
     let mut first = local.buffers.take();
     write_request(&mut first, &view, &cx);
-    if head.websocket {
+    if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
     let limit = plan.route.body_limit;
     let upload = Upload::new(local, first, plan.body, limit, local.timers.now_ms());
-    let source = (plan.body != BodyLength::Sized(0)).then_some(body);
     let tls = client.tls.is_some();
+    let (source, tunnel) = match (upgrade, plan.body) {
+        (true, _) => (None, Some(body)),
+        (false, BodyLength::Sized(0)) => (None, None),
+        (false, _) => (Some(Source::new(body)), None),
+    };
     Begun::Forward(Box::new(Job {
         local: local.clone(),
         plan,
@@ -138,8 +153,21 @@ fn begin(
         upload,
         source,
         tls,
-        on_upgrade,
+        tunnel,
     }))
+}
+
+/// Whether this client must make room for others: what everybody shares is nearly used up, and it
+/// has more streams under way than a modest one would.
+fn crowded(local: &Local, watch: &Watch) -> bool {
+    let nearly = |used: usize, limit: usize| used >= limit / 4 * 3;
+    let (gauges, limits) = (&local.shared.gauges, &local.snapshot().limits);
+    let buffered = gauges.buffered.load(Ordering::Relaxed);
+    let upstream = gauges.upstream_connections.load(Ordering::Relaxed);
+    let many = watch.open_streams() > MODEST_STREAMS;
+    let scarce =
+        nearly(buffered, limits.buffered_bytes) || nearly(upstream, limits.upstream_connections);
+    (many && scarce) || buffered >= limits.buffered_bytes
 }
 
 /// The parts of a head that HTTP/2 carries elsewhere than HTTP/1.1.
@@ -158,14 +186,14 @@ fn authority(parts: &Parts) -> Option<&[u8]> {
 fn examine<'a>(
     policy: &ListenerPolicy,
     parts: &'a Parts,
-    body: &Incoming,
+    body: &RecvStream,
     authority: Option<&'a [u8]>,
     upgrade: bool,
 ) -> Result<Head<'a>, Rejection> {
     check_limits(policy, parts)?;
     let authority = authority.ok_or(Rejection::bad("missing_host"))?;
     check_host(&parts.headers, authority)?;
-    let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+    let protocol = parts.extensions.get::<Protocol>();
     let websocket = protocol.is_some_and(|p| p.as_str().eq_ignore_ascii_case("websocket"));
     if parts.method == Method::CONNECT && !websocket {
         return Err(Cause::MethodRefused.into());
@@ -207,7 +235,7 @@ fn check_host(headers: &HeaderMap, authority: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-fn body_length(headers: &HeaderMap, body: &Incoming) -> Result<BodyLength, Rejection> {
+fn body_length(headers: &HeaderMap, body: &RecvStream) -> Result<BodyLength, Rejection> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Rejection::bad("transfer_encoding"));
     }
@@ -236,7 +264,13 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
     first.extend_from_slice(b"\r\n");
 }
 
-fn own_answer(local: &Local, tls: bool, answer: &Answer, mut record: Record) -> Response<H2Body> {
+fn own_answer(
+    local: &Rc<Local>,
+    tls: bool,
+    head_request: bool,
+    answer: &Answer,
+    mut record: Record,
+) -> OwnAnswer {
     let reply = Reply::of(answer, record.request_id.as_bytes());
     record.status = reply.status;
     if let Some(rejection) = reply.cause {
@@ -246,10 +280,11 @@ fn own_answer(local: &Local, tls: bool, answer: &Answer, mut record: Record) -> 
     for (name, value) in answer.own_pairs(tls) {
         response.headers_mut().append(name, value);
     }
-    let body: Bytes = reply.body.clone();
+    let bodyless = head_request || reply.status == 204 || reply.status == 304;
+    let body = if bodyless { Bytes::new() } else { reply.body.clone() };
     record.bytes_out += body.len() as u64;
     record.close();
-    response.map(|()| H2Body::full(body))
+    OwnAnswer { response, body }
 }
 
 /// Fields of an HTTP/2 head, with cookie crumbs joined (RFC 9113 §8.2.3).

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::raw::{
-    CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS, Outcome,
-    PROTOCOL_ERROR, REFUSED_STREAM, Raw, SETTINGS, block, frame, request, reset,
+    CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS, NO_ERROR,
+    Outcome, PROTOCOL_ERROR, REFUSED_STREAM, Raw, SETTINGS, block, frame, request, reset,
 };
 use super::{assert_alive, assert_others_served, edge};
 use crate::harness::backend::ok;
@@ -66,6 +66,25 @@ fn a_reset_cancels_the_upstream_within_a_second() {
         let gone = edge.access_log().iter().filter(|l| l["cause"] == "client_gone").count();
         (gone == 3).then_some(())
     });
+}
+
+/// A reset is not the end of a body, whatever its code: hyper reads CANCEL and NO_ERROR as one.
+#[test]
+fn a_reset_upload_is_never_complete_upstream() {
+    let backend = Backend::silent();
+    let edge = edge(&backend);
+    let mut raw = Raw::connect(&edge);
+    for (n, code) in [NO_ERROR, CANCEL, REFUSED_STREAM, PROTOCOL_ERROR].into_iter().enumerate() {
+        let stream = raw.send_request(&request("POST", "/"), false);
+        raw.data(stream, b"some", false);
+        let seen = backend.connection(n);
+        let data = |bytes: &[u8]| bytes.windows(4).any(|w| w == b"some");
+        wait_until("the data at the backend", || data(&seen.bytes.lock().unwrap()));
+        raw.send(reset(stream, code));
+        assert_ne!(backend.wait_end(n), End::Timeout);
+        let requests = seen.requests.lock().unwrap();
+        assert!(requests.iter().all(|r| r.body.cut.is_some()), "code {code}: {requests:?}");
+    }
 }
 
 #[test]
@@ -295,7 +314,8 @@ fn a_drain_lets_requests_finish() {
 
 #[test]
 fn a_drain_waits_for_nobody_who_is_idle() {
-    let mut edge = edge(&Backend::ok());
+    let backend = Backend::ok();
+    let mut edge = edge(&backend);
     let mut raw = Raw::connect(&edge);
     assert_alive(&mut raw);
     assert_others_served(&edge);

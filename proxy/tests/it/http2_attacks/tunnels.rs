@@ -8,7 +8,7 @@ use super::raw::{
     request, reset,
 };
 use super::{edge, hasty_edge};
-use crate::harness::ws::{self, CLOSE, Frame, TEXT, encode, serve_echo};
+use crate::harness::ws::{self, CLOSE, TEXT, encode, serve_echo};
 use crate::harness::{Backend, Conf, Edge, End, wait_until};
 
 fn opening() -> Fields<'static> {
@@ -175,5 +175,4 @@ fn tunnels_end_at_the_drain_deadline() {
     assert!(took > Duration::from_millis(1500) && took < Duration::from_secs(4), "{took:?}");
     assert!(edge.wait_exit().success());
     assert_eq!(backend.wait_end(0), End::Closed, "FIN, not a reset");
-    let _ = Frame { opcode: TEXT, payload: Vec::new() };
 }
