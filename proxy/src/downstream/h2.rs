@@ -34,6 +34,8 @@ const PING_TIMEOUT_MS: u64 = 20_000;
 /// Streams reset because of the client's own errors before GOAWAY (MadeYouReset).
 const LOCAL_ERROR_RESETS: usize = 256;
 const PENDING_ACCEPT_RESETS: usize = 20;
+/// Streams that a connection may have under way without being asked to make room for others.
+pub const MODEST_STREAMS: usize = 8;
 /// After GOAWAY a connection without streams has this long to go; one that never had any, less.
 const GOAWAY_GRACE_MS: u64 = 5_000;
 const UNUSED_GRACE_MS: u64 = 1_000;
@@ -167,10 +169,10 @@ impl<S: Stream + 'static> Driver<S> {
                         Some(Err(_)) => return Poll::Ready(End::Error),
                         Some(Ok((request, respond))) => {
                             let watch = self.streams.open();
-                            let (local, client) = (self.local.clone(), self.client.clone());
-                            let answer =
+                            let (local, client) = (&self.local, &self.client);
+                            let inner =
                                 h2_begin::answer(local, client, watch.clone(), request, respond);
-                            let inner = Box::pin(answer);
+                            let inner = Box::pin(inner);
                             tokio::task::spawn_local(Watched { inner, watch });
                         }
                     }

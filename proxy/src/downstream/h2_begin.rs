@@ -2,6 +2,7 @@
 //! rules are those of HTTP/1.1; what crate h2 lets through is closed here.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +13,7 @@ use h2::server::SendResponse;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
-use super::h2::Watch;
+use super::h2::{MODEST_STREAMS, Watch};
 use crate::exchange::h2_body::OwnAnswer;
 use crate::exchange::h2_h1::{self, Job, Step};
 use crate::exchange::h2_upload::Source;
@@ -25,46 +26,59 @@ use crate::request::cause::{Cause, Rejection};
 use crate::request::client::Client;
 use crate::request::decide::decide;
 use crate::request::headers::{RequestContext, write_request};
-use crate::request::plan::{Answer, Decision};
+use crate::request::plan::{Answer, Decision, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
 use crate::route::table::ListenerPolicy;
 
-/// Streams that a connection may always have under way.
-const MODEST_STREAMS: usize = 8;
-
-/// Answers one request.
-pub async fn answer(
-    local: Rc<Local>,
-    client: Rc<Client>,
+/// Answers one request. What can be said at once is settled before the future is made: thousands
+/// of them may wait for clients that take nothing.
+pub fn answer(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
     watch: Rc<Watch>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> impl Future<Output = ()> + use<> {
     let snapshot = local.snapshot();
-    let Some(policy) = snapshot.listeners.get(client.listener).cloned() else { return };
-    drop(snapshot);
-    let tls = client.tls.is_some();
-    let head_request = request.method() == Method::HEAD;
-    let (answer, record) = match begin(&local, &client, &policy, &watch, request) {
-        Begun::Answer(answer, record) => (answer, record),
-        Begun::Forward(job) => {
-            let route = job.plan.route.clone();
-            // Boxed: what waits for a client that takes nothing must be small.
-            match Box::pin(h2_h1::run(job, &mut respond, &watch, &policy)).await {
-                Ok(Step::Relay(relay)) => return relay.run(respond).await,
-                Ok(Step::Tunnel(tunnel)) => return tunnel.run(respond, &watch).await,
-                Err(failed) => {
-                    let (rejection, record) = *failed;
-                    (Answer::reject(Some(route), rejection), record)
-                }
-            }
-        }
+    let policy = snapshot.listeners.get(client.listener).cloned();
+    let own = Own {
+        local: local.clone(),
+        tls: client.tls.is_some(),
+        head_request: request.method() == Method::HEAD,
     };
-    let own = own_answer(&local, tls, head_request, &answer, record);
-    drop((answer, client));
-    own.send(respond, &watch, policy.timeouts.write_progress).await;
+    let begun =
+        policy.as_deref().map(|policy| match begin(local, client, policy, &watch, request) {
+            Begun::Answer(answer, record) => Err(own.answer(&answer, record)),
+            Begun::Forward(job) => Ok(job),
+        });
+    async move {
+        let Some((policy, begun)) = policy.zip(begun) else { return };
+        let answer = match begun {
+            Err(answer) => answer,
+            Ok(job) => match Box::pin(forward(job, &mut respond, &watch, &policy, own)).await {
+                Ok(Step::Relay(relay)) => return relay.run(respond).await,
+                Ok(Step::Tunnel(tunnel)) => return Box::pin(tunnel.run(respond, &watch)).await,
+                Err(answer) => answer,
+            },
+        };
+        answer.send(respond, &watch, policy.timeouts.write_progress).await;
+    }
+}
+
+async fn forward(
+    job: Box<Job>,
+    respond: &mut SendResponse<Bytes>,
+    watch: &Rc<Watch>,
+    policy: &ListenerPolicy,
+    own: Own,
+) -> Result<Step, Box<OwnAnswer>> {
+    let route = job.plan.route.clone();
+    h2_h1::run(job, respond, watch, policy).await.map_err(|failed| {
+        let (rejection, record) = *failed;
+        own.answer(&Answer::reject(Some(route), rejection), record)
+    })
 }
 
 /// What to do with a request.
@@ -138,23 +152,27 @@ fn begin(
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
-    let limit = plan.route.body_limit;
-    let upload = Upload::new(local, first, plan.body, limit, local.timers.now_ms());
-    let tls = client.tls.is_some();
-    let (source, tunnel) = match (upgrade, plan.body) {
+    Begun::Forward(Box::new(job(local, client, plan, record, first, body)))
+}
+
+/// A request to forward; `first` is its head for the endpoint.
+fn job(
+    local: &Rc<Local>,
+    client: &Client,
+    plan: Plan,
+    record: Record,
+    first: Vec<u8>,
+    body: RecvStream,
+) -> Job {
+    let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
+    let upload = Upload::new(local, first, plan.body, limit, now_ms);
+    let (source, tunnel) = match (plan.websocket, plan.body) {
         (true, _) => (None, Some(body)),
         (false, BodyLength::Sized(0)) => (None, None),
         (false, _) => (Some(Source::new(body)), None),
     };
-    Begun::Forward(Box::new(Job {
-        local: local.clone(),
-        plan,
-        record,
-        upload,
-        source,
-        tls,
-        tunnel,
-    }))
+    let tls = client.tls.is_some();
+    Job { local: local.clone(), plan, record, upload, source, tls, tunnel }
 }
 
 /// Whether this client must make room for others: what everybody shares is nearly used up, and it
@@ -264,27 +282,30 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
     first.extend_from_slice(b"\r\n");
 }
 
-fn own_answer(
-    local: &Rc<Local>,
+/// What an answer of our own depends on besides its cause.
+struct Own {
+    local: Rc<Local>,
     tls: bool,
     head_request: bool,
-    answer: &Answer,
-    mut record: Record,
-) -> OwnAnswer {
-    let reply = Reply::of(answer, record.request_id.as_bytes());
-    record.status = reply.status;
-    if let Some(rejection) = reply.cause {
-        record.reject(rejection);
+}
+
+impl Own {
+    fn answer(&self, answer: &Answer, mut record: Record) -> Box<OwnAnswer> {
+        let reply = Reply::of(answer, record.request_id.as_bytes());
+        record.status = reply.status;
+        if let Some(rejection) = reply.cause {
+            record.reject(rejection);
+        }
+        let mut response = to_http(&reply, &self.local.wall.http_date());
+        for (name, value) in answer.own_pairs(self.tls) {
+            response.headers_mut().append(name, value);
+        }
+        let bodyless = self.head_request || reply.status == 204 || reply.status == 304;
+        let body = if bodyless { Bytes::new() } else { reply.body.clone() };
+        record.bytes_out += body.len() as u64;
+        record.close();
+        Box::new(OwnAnswer { response, body })
     }
-    let mut response = to_http(&reply, &local.wall.http_date());
-    for (name, value) in answer.own_pairs(tls) {
-        response.headers_mut().append(name, value);
-    }
-    let bodyless = head_request || reply.status == 204 || reply.status == 304;
-    let body = if bodyless { Bytes::new() } else { reply.body.clone() };
-    record.bytes_out += body.len() as u64;
-    record.close();
-    OwnAnswer { response, body }
 }
 
 /// Fields of an HTTP/2 head, with cookie crumbs joined (RFC 9113 §8.2.3).

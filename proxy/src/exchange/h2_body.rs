@@ -46,8 +46,13 @@ pub struct OwnAnswer {
 
 impl OwnAnswer {
     /// Sends it within `limit`; an error means that the client has left.
-    pub async fn send(self, mut respond: SendResponse<Bytes>, watch: &Watch, limit: Duration) {
-        let OwnAnswer { response, mut body } = self;
+    pub async fn send(
+        self: Box<Self>,
+        mut respond: SendResponse<Bytes>,
+        watch: &Watch,
+        limit: Duration,
+    ) {
+        let OwnAnswer { response, mut body } = *self;
         watch.timer.follow(None);
         watch.timer.set(limit);
         let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
@@ -331,7 +336,11 @@ impl Relay {
 
     /// There is something to send and no room for it.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let since = *self.waiting.get_or_insert(self.watch.timer.now_ms());
+        if self.waiting.is_none() {
+            self.waiting = Some(self.watch.timer.now_ms());
+            self.record.compact();
+        }
+        let since = self.waiting.unwrap_or_default();
         self.poll_until(cx, deadline(since, self.write_progress), NOT_READING)
     }
 

@@ -18,7 +18,7 @@ use super::h2_tunnel::Tunnel;
 use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
-use crate::downstream::h2::Watch;
+use crate::downstream::h2::{MODEST_STREAMS, Watch};
 use crate::http1::body::BodyDecoder;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, parse_response};
@@ -33,8 +33,10 @@ use crate::upstream::connect::{self, Turn, Want};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
-/// A stream waits for its answer's head with this much read at a time: many may wait.
+/// A stream reads this much with its answer's head, before it knows whether the client has room for
+/// a body. Less where a connection has many streams: all of them may wait for room.
 const HEAD_READ: usize = 8 * 1024;
+const CROWDED_HEAD_READ: usize = 2 * 1024;
 /// Interim responses (1xx) before the final one; they end here.
 const MAX_INTERIM: usize = 16;
 
@@ -174,7 +176,9 @@ impl Waiting {
             now_ms,
             policy.timeouts.body_min_rate,
         )?;
-        if let Poll::Ready(outcome) = self.poll_head(cx, job, now_ms) {
+        let crowded = watch.open_streams() > MODEST_STREAMS;
+        let room = if crowded { CROWDED_HEAD_READ } else { HEAD_READ };
+        if let Poll::Ready(outcome) = self.poll_head(cx, job, now_ms, room) {
             return Poll::Ready(outcome);
         }
         let (since, limit, cause) = if job.upload.refused || job.upload.done() {
@@ -201,11 +205,12 @@ impl Waiting {
         cx: &mut Context<'_>,
         job: &mut Job,
         now_ms: u64,
+        room: usize,
     ) -> Poll<Result<Found, Rejection>> {
         let local = job.local.clone();
         loop {
             let read = local.buffers.with_scratch(|scratch| {
-                let room = HEAD_READ.min(scratch.len());
+                let room = room.min(scratch.len());
                 let polled = Stream::poll_read(&mut self.connection.io, cx, &mut scratch[..room]);
                 polled.map_ok(|n| {
                     self.head.extend_from_slice(&scratch[..n]);
