@@ -16,10 +16,15 @@ const KEPT_CAPACITY: usize = 64 * 1024;
 /// What a new vector starts with: most heads fit.
 const FIRST_CAPACITY: usize = 2 * 1024;
 
+/// Client, host, path and user agent of most requests.
+const TEXT_CAPACITY: usize = 256;
+
 /// The buffers of one worker.
 pub struct Buffers {
     scratch: RefCell<Box<[u8]>>,
     free: RefCell<Vec<Vec<u8>>>,
+    /// Small vectors for the texts of requests under way: a stream may hold one for hours.
+    texts: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Default for Buffers {
@@ -27,6 +32,7 @@ impl Default for Buffers {
         Buffers {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             free: RefCell::default(),
+            texts: RefCell::default(),
         }
     }
 }
@@ -41,6 +47,20 @@ impl Buffers {
     pub fn take(&self) -> Vec<u8> {
         let kept = self.free.borrow_mut().pop();
         kept.unwrap_or_else(|| Vec::with_capacity(FIRST_CAPACITY))
+    }
+
+    /// An empty vector for the text of one request.
+    pub fn take_text(&self) -> Vec<u8> {
+        let kept = self.texts.borrow_mut().pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(TEXT_CAPACITY))
+    }
+
+    pub fn give_text(&self, mut text: Vec<u8>) {
+        let mut texts = self.texts.borrow_mut();
+        if text.capacity() <= 4 * TEXT_CAPACITY && texts.len() < KEPT {
+            text.clear();
+            texts.push(text);
+        }
     }
 
     pub fn give(&self, mut buffer: Vec<u8>) {

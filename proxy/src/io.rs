@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -35,6 +36,15 @@ fn read_some<S: AsyncRead + Unpin>(
     Poll::Ready(Ok(buf.filled().len()))
 }
 
+/// Finds dead peers of silent connections: first probe after 60 s, then every 15 s, four times.
+pub fn keep_alive(socket: &socket2::Socket) -> io::Result<()> {
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&probes)
+}
+
 /// RDHUP as far as the event loop has seen it.
 fn saw_end(socket: &TcpStream) -> bool {
     let ready = std::pin::pin!(socket.ready(Interest::READABLE));
@@ -47,7 +57,7 @@ fn saw_end(socket: &TcpStream) -> bool {
 
 fn reset_on_close(socket: &TcpStream) {
     // Nothing is lost where it fails: the close is then an ordinary one.
-    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 impl Stream for TcpStream {

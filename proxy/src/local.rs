@@ -31,6 +31,9 @@ impl std::ops::Deref for SharedSnapshot {
     }
 }
 
+/// One read at the cap of buffered bytes.
+const SMALL_READ: usize = 2 * 1024;
+
 /// A snapshot that this worker holds; shared within the worker without atomics.
 pub struct PinnedSnapshot(Arc<Snapshot>);
 
@@ -93,6 +96,13 @@ impl Local {
 
     pub fn draining(&self) -> bool {
         self.shared.drain.draining()
+    }
+
+    /// How much one read may take. At the process-wide cap of buffered bytes new requests are
+    /// refused, and those under way go on in small pieces: nobody starves, and what a client does
+    /// not take stays small.
+    pub fn read_room(&self, room: usize) -> usize {
+        if self.over_buffered() { room.min(SMALL_READ) } else { room }
     }
 
     /// Whether buffered bytes have reached the process-wide cap.

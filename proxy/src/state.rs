@@ -28,17 +28,29 @@ pub struct Shared {
 }
 
 /// Listeners counted one by one.
-pub const MAX_LISTENERS: usize = 32;
+pub const MAX_LISTENERS: usize = 64;
 
 /// Process-wide counts that limits are checked against.
-#[derive(Default)]
 pub struct Gauges {
     /// Open client connections by listener id; ids beyond the last share the last.
     pub connections: [AtomicUsize; MAX_LISTENERS],
     /// Open connections to endpoints, idle ones too.
     pub upstream_connections: AtomicUsize,
+    /// Pipes for splicing, in use and idle.
+    pub pipes: AtomicUsize,
     /// Bytes held in buffers for a peer that does not take them (design.md #17).
     pub buffered: AtomicUsize,
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Gauges {
+            connections: [const { AtomicUsize::new(0) }; MAX_LISTENERS],
+            upstream_connections: AtomicUsize::new(0),
+            pipes: AtomicUsize::new(0),
+            buffered: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// Where the process stands on its way out.

@@ -28,8 +28,8 @@ impl Wall {
 
     /// Appends RFC 3339 with milliseconds for a process time in microseconds.
     pub fn write_time(&self, process_us: u64, out: &mut Vec<u8>) {
-        let since = process_us.saturating_sub(self.process_us.get()) / 1000;
-        let ms = self.unix_ms.get() + since;
+        let since = process_us as i64 - self.process_us.get() as i64;
+        let ms = self.unix_ms.get().saturating_add_signed(since / 1000);
         if ms / 1000 != self.second.get() {
             self.format(ms / 1000);
         }

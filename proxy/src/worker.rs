@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -79,6 +80,11 @@ fn tick(local: &Local, all: bool) {
     local.wall.tick();
     local.timers.tick(all, local.shared.drain.forced());
     local.pools.sweep(local.timers.now_ms());
+    // Near the process-wide limit idle connections are given up, so that another worker may dial.
+    let open = local.shared.gauges.upstream_connections.load(Ordering::Relaxed);
+    if open >= local.snapshot().limits.upstream_connections.saturating_mul(15) / 16 {
+        local.pools.clear();
+    }
     local.meters.flush();
     local.log.flush(local);
 }

@@ -5,6 +5,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,19 +18,33 @@ use config::merge::Accepted;
 pub struct LastGood {
     queue: Sender<String>,
     thread: JoinHandle<()>,
+    /// Documents handed over and not dealt with yet.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl LastGood {
     pub fn start(state_dir: &Path) -> LastGood {
         let (queue, documents) = channel();
         let dir = state_dir.to_path_buf();
-        let thread = std::thread::spawn(move || write_each(&documents, &dir));
-        LastGood { queue, thread }
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let count = waiting.clone();
+        let thread = std::thread::spawn(move || write_each(&documents, &dir, &count));
+        LastGood { queue, thread, waiting }
     }
 
     /// Keeps this from now on. Of several in a row only the last is written.
     pub fn keep(&self, accepted: &Accepted) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
         let _ = self.queue.send(config::last_good::document(accepted));
+    }
+
+    /// Waits until everything handed over was dealt with, at most this long: a start is not
+    /// announced before it could be repeated, and a slow disk does not prevent it.
+    pub fn settle(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while self.waiting.load(Ordering::Acquire) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits for the last writing, at most until `deadline` has passed.
@@ -67,24 +83,30 @@ pub fn state_dir_of(text: &str) -> PathBuf {
     named.unwrap_or_else(|| PathBuf::from(config::defaults::STATE_DIR))
 }
 
-fn write_each(documents: &Receiver<String>, dir: &Path) {
+fn write_each(documents: &Receiver<String>, dir: &Path, waiting: &AtomicUsize) {
     let mut written = fs::read_to_string(dir.join(FILE_NAME)).ok();
     let mut failing = false;
     while let Ok(mut document) = documents.recv() {
+        let mut taken = 1;
         while let Ok(newer) = documents.try_recv() {
             document = newer;
+            taken += 1;
         }
-        if written.as_ref() == Some(&document) {
-            continue;
-        }
+        write_one(dir, document, &mut written, &mut failing);
+        waiting.fetch_sub(taken, Ordering::AcqRel);
+    }
+}
+
+fn write_one(dir: &Path, document: String, written: &mut Option<String>, failing: &mut bool) {
+    if written.as_ref() != Some(&document) {
         match replace(dir, &document) {
             Ok(()) => {
-                written = Some(document);
-                failing = false;
+                *written = Some(document);
+                *failing = false;
             }
             Err(why) => {
                 let path = dir.join(FILE_NAME);
-                if !std::mem::replace(&mut failing, true) {
+                if !std::mem::replace(failing, true) {
                     tracing::warn!(
                         "{}: {why}; a start with a broken config file would not find this \
                          configuration",

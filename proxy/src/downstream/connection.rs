@@ -28,9 +28,6 @@ pub fn spawn(
     io: TcpStream,
     peer: SocketAddr,
 ) {
-    if io.set_nodelay(true).is_err() {
-        return; // The peer has reset it already.
-    }
     if policy.tls.is_none() {
         let client = Client::new(admission.listener, peer, None);
         let open = Open::count(&local, &policy, "h1");

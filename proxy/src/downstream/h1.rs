@@ -21,10 +21,10 @@ use crate::timer::Timer;
 
 /// A connection accepted during a drain may still send its first request.
 const DRAIN_FIRST_REQUEST: Duration = Duration::from_millis(500);
-/// After a last answer with request bytes unread we read on for so long and so much, because a
-/// close with unread bytes is a reset that can overtake the answer (RFC 9112 §9.6).
+/// After a last answer we read on until the client closes, for so long and so much at most: a close
+/// with unread bytes is a reset that can overtake the answer (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Serves the connection until it ends.
 pub async fn serve<S: Stream>(local: Rc<Local>, client: Client, io: S) {
@@ -142,7 +142,9 @@ impl<S: Stream> Connection<S> {
     fn too_long(&self) -> bool {
         let snapshot = self.local.snapshot();
         let Some(policy) = snapshot.listeners.get(self.client.listener) else { return true };
-        self.carry.len() > policy.limits.head_bytes.min(policy.limits.target_bytes)
+        let line_open = memchr::memchr(b'\n', &self.carry).is_none();
+        self.carry.len() >= policy.limits.head_bytes
+            || (line_open && self.carry.len() > policy.limits.target_bytes)
     }
 
     /// Parses and decides; keeps what follows the head in `carry`.
@@ -176,8 +178,7 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn forward(&mut self, forward: Forward) -> Next {
-        let Forward { plan, mut record, upload, keep_alive, snapshot } = forward;
-        let Some(policy) = snapshot.listeners.get(self.client.listener) else { return Next::Close };
+        let Forward { plan, mut record, upload, keep_alive, policy } = forward;
         let job = Job {
             local: &self.local,
             io: &mut self.io,
@@ -190,16 +191,12 @@ impl<S: Stream> Connection<S> {
             tls: self.client.tls.is_some(),
         };
         match h1_h1::run(job, upload).await {
-            End::Done { keep_client, body_read } => {
+            End::Done { keep_client } => {
                 record.close();
-                match (keep_client, body_read) {
-                    (true, _) => Next::Request,
-                    (false, true) => self.shut_down().await,
-                    (false, false) => Next::Linger,
-                }
+                if keep_client { Next::Request } else { Next::Linger }
             }
             End::Refused { rejection, body_read } => {
-                let keep_alive = keep_alive && may_go_on(rejection);
+                let keep_alive = keep_alive && may_go_on(rejection) && !plan.http10;
                 let answer = Answer::reject(Some(plan.route.clone()), rejection);
                 let head_request = plan.head_request;
                 self.answer(OwnAnswer { answer, record, head_request, keep_alive, body_read }).await
@@ -234,11 +231,10 @@ impl<S: Stream> Connection<S> {
         let sent = self.send(&out).await;
         self.local.buffers.give(out);
         record.close();
-        match (sent, close, body_read) {
-            (false, ..) => Next::Close,
-            (true, false, _) => Next::Request,
-            (true, true, true) => self.shut_down().await,
-            (true, true, false) => Next::Linger,
+        match (sent, close) {
+            (false, _) => Next::Close,
+            (true, false) => Next::Request,
+            (true, true) => Next::Linger,
         }
     }
 
@@ -263,7 +259,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Ends the sending half properly (TLS close_notify).
-    async fn shut_down(&mut self) -> Next {
+    async fn shut_down(&mut self) {
         self.timer.follow(None);
         self.timer.set(LINGER);
         poll_fn(|cx| match self.io.poll_shutdown(cx) {
@@ -271,7 +267,6 @@ impl<S: Stream> Connection<S> {
             other => other.map(|_| ()),
         })
         .await;
-        Next::Close
     }
 
     async fn linger(&mut self) {

@@ -2,14 +2,15 @@
 //! synchronous step, because it borrows the worker's scratch buffer.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::exchange::upload::Upload;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, HeadError, HeadLimits, RequestHead, parse_request};
 use crate::local::{Local, PinnedSnapshot};
-use crate::request::admit::admit_h1;
-use crate::request::cause::{Cause, Rejection};
+use crate::request::admit::{admit_h1, path_and_query};
+use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
 use crate::request::decide::decide;
 use crate::request::headers::{RequestContext, write_request};
@@ -42,7 +43,8 @@ pub struct Forward {
     pub record: Record,
     pub upload: Upload,
     pub keep_alive: bool,
-    pub snapshot: Rc<PinnedSnapshot>,
+    /// The listener's policy as of the head; the snapshot itself is not held by long streams.
+    pub policy: Arc<ListenerPolicy>,
 }
 
 impl Begun {
@@ -87,7 +89,7 @@ fn begin_head(
     local: &Rc<Local>,
     client: &Client,
     snapshot: &Rc<PinnedSnapshot>,
-    policy: &ListenerPolicy,
+    policy: &Arc<ListenerPolicy>,
     head: &RequestHead<'_, '_>,
     bytes: &[u8],
 ) -> (Begun, usize) {
@@ -102,7 +104,7 @@ fn begin_head(
     let text = RequestText {
         method: std::str::from_utf8(head.method).unwrap_or(""),
         host: head.host.unwrap_or(b""),
-        path: split_target(head.target).0,
+        path: split_target(path_and_query(head.target)).0,
         user_agent: head.fields.get(FieldId::UserAgent).unwrap_or(b""),
     };
     let mut record = Record::begin(local, client, protocol, id, origin, &text);
@@ -119,10 +121,17 @@ fn begin_head(
             if let Some(route) = &answer.route {
                 record.routed(route);
             }
-            return (answered(answer, record, head, wants_keep_alive(head)), head.len);
+            return (
+                answered(answer, record, head, wants_keep_alive(head) && !head.http10),
+                head.len,
+            );
         }
     };
     record.routed(&plan.route);
+    if local.over_buffered() {
+        let answer = Answer::reject(Some(plan.route), OVER_BUFFERED);
+        return (answered(answer, record, head, wants_keep_alive(head)), head.len);
+    }
     let cx = RequestContext {
         client,
         trusted,
@@ -133,7 +142,7 @@ fn begin_head(
         edits: &plan.route.request_edits,
     };
     let upload = first_bytes(local, &view, &cx, &plan);
-    forward(record, plan, upload, head, snapshot, bytes)
+    forward(record, plan, upload, head, policy, bytes)
 }
 
 fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_alive: bool) -> Begun {
@@ -162,15 +171,15 @@ fn forward(
     plan: Plan,
     mut upload: Upload,
     head: &RequestHead<'_, '_>,
-    snapshot: &Rc<PinnedSnapshot>,
+    policy: &Arc<ListenerPolicy>,
     bytes: &[u8],
 ) -> (Begun, usize) {
     let body = bytes.get(head.len..).unwrap_or(&[]);
     let keep_alive = wants_keep_alive(head);
     match upload.take_first(body) {
         Ok(used) => {
-            let snapshot = snapshot.clone();
-            let forward = Forward { plan, record, upload, keep_alive, snapshot };
+            let policy = policy.clone();
+            let forward = Forward { plan, record, upload, keep_alive, policy };
             (Begun::Forward(Box::new(forward)), head.len + used)
         }
         Err(rejection) => {

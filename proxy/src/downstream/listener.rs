@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::address_table::AddressKey;
 use super::connection;
+use crate::clock;
 use crate::local::Local;
 use crate::route::table::ListenerPolicy;
 use crate::state::MAX_LISTENERS;
@@ -27,15 +28,27 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener) {
     let timer = local.timers.timer();
     loop {
         match next(&local, &socket, &timer).await {
-            None => return,
+            None => return empty_queue(&local, id, socket),
             Some(Ok((io, peer))) => admit(&local, id, io, peer),
             Some(Err(error)) => {
-                tracing::warn!(%error, "accept failed");
+                complain(&error);
                 count_rejected(&local, id, "accept_error");
                 if !peer_fault(&error) {
                     tokio::time::sleep(BACK_OFF).await;
                 }
             }
+        }
+    }
+}
+
+/// Takes what waits in the queue, asking the kernel rather than the event loop, before the socket
+/// closes.
+fn empty_queue(local: &Rc<Local>, id: usize, socket: TcpListener) {
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((io, peer)) = socket.accept() {
+        let accepted = io.set_nonblocking(true).and_then(|()| TcpStream::from_std(io));
+        if let Ok(io) = accepted {
+            admit(local, id, io, peer);
         }
     }
 }
@@ -55,6 +68,17 @@ async fn next(
         }
     })
     .await
+}
+
+/// At most one line per second and process: without descriptors this happens at every attempt.
+fn complain(error: &io::Error) {
+    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    let now_ms = clock::process_ms() + 1000;
+    let last = LAST_MS.load(Ordering::Relaxed);
+    if now_ms.saturating_sub(last) >= 1000 {
+        LAST_MS.store(now_ms, Ordering::Relaxed);
+        tracing::warn!(%error, "accept failed");
+    }
 }
 
 /// Errors of the one connection rather than of the process (accept(2)).

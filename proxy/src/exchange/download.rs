@@ -45,6 +45,7 @@ pub struct Download {
     pub event_stream: bool,
     /// Nothing waits inside the client's stream (TLS records).
     flushed: bool,
+    flush_waited: bool,
     pub progress_ms: u64,
 }
 
@@ -92,6 +93,7 @@ impl Download {
             keep_upstream: false,
             event_stream: false,
             flushed: true,
+            flush_waited: false,
             progress_ms: now_ms,
         }
     }
@@ -117,13 +119,23 @@ impl Download {
     ) -> Poll<Result<Step, Rejection>> {
         loop {
             if !self.out.is_empty() {
-                ready!(self.out.poll_drain(cx, client)).map_err(|_| Cause::ClientGone)?;
+                let drained = self.out.poll_drain(cx, client);
                 self.flushed = false;
-                self.progress();
+                if self.out.take_progress() {
+                    self.progress();
+                }
+                ready!(drained).map_err(|_| Cause::ClientGone)?;
             }
             // What was written must not wait inside the stream while the endpoint is silent.
             if !self.flushed {
-                ready!(client.poll_flush(cx)).map_err(|_| Cause::ClientGone)?;
+                let flushed = client.poll_flush(cx);
+                if flushed.is_pending() {
+                    self.flush_waited = true;
+                } else if std::mem::take(&mut self.flush_waited) {
+                    // The client took its time; the endpoint's begins now.
+                    self.progress();
+                }
+                ready!(flushed).map_err(|_| Cause::ClientGone)?;
                 self.flushed = true;
             }
             match self.state {
@@ -308,7 +320,7 @@ impl Download {
         record: &mut Record,
     ) -> Poll<Result<(), Rejection>> {
         if let (BodyDecoder::Sized(left), Some(socket)) = (&mut self.decoder, client.plain())
-            && self.splice.applies(&self.local.pipes, *left)
+            && self.splice.applies(&self.local.shared, &self.local.pipes, *left)
         {
             let before = *left;
             let outcome = self.splice.poll(cx, &self.local.pipes, upstream, socket, left);
@@ -321,12 +333,10 @@ impl Download {
             self.end_if_done();
             return Poll::Ready(Ok(()));
         }
-        if self.local.over_buffered() {
-            return Poll::Pending;
-        }
         let local = self.local.clone();
         local.buffers.with_scratch(|scratch| {
-            let n = match ready!(Stream::poll_read(upstream, cx, scratch)) {
+            let room = local.read_room(scratch.len());
+            let n = match ready!(Stream::poll_read(upstream, cx, &mut scratch[..room])) {
                 Ok(n) => n,
                 Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
             };

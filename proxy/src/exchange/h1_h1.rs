@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::model::{ListenerTimeouts, UpstreamTimeouts};
 
 use super::download::{Download, Shape, Step};
-use super::tunnel::{self, First};
+use super::tunnel::{self, First, OpenTunnel};
 use super::upload::Upload;
 use crate::io::Stream;
 use crate::local::Local;
@@ -44,7 +44,7 @@ pub struct Job<'a, S> {
 /// How an exchange ended.
 pub enum End {
     /// The answer is complete; the client connection goes on, or not.
-    Done { keep_client: bool, body_read: bool },
+    Done { keep_client: bool },
     /// Nothing has been sent to the client: it can be told. `body_read`: the request was received
     /// whole, so the connection can go on.
     Refused { rejection: Rejection, body_read: bool },
@@ -66,7 +66,10 @@ pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
         let connection = match connection(&mut job, &upstream, want).await {
             Ok(connection) => connection,
             Err(Failure::Gone) => return gone(&mut job),
-            Err(Failure::Rejected(rejection)) => return refused(rejection, &upload),
+            Err(Failure::Rejected(rejection)) => {
+                job.record.bytes_in += upload.received;
+                return refused(rejection, &upload);
+            }
         };
         job.record.endpoint(connection.endpoint.address);
         if let Err(end) = say_continue(&mut job, &upload).await {
@@ -78,7 +81,10 @@ pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
         let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload, &upstream)).await;
         match outcome {
             Ok(Step::Done) => return exchange.finish(&mut job, &upload, &upstream),
-            Ok(Step::Tunnel) => return exchange.tunnel(&mut job, &upstream).await,
+            Ok(Step::Tunnel) => {
+                upload.release(job.local);
+                return exchange.tunnel(&mut job, &upstream).await;
+            }
             Err(rejection) => {
                 if exchange.stale(rejection) && job.plan.idempotent && upload.rewind() {
                     retried(&job, &upstream);
@@ -181,7 +187,10 @@ async fn say_continue<S: Stream>(job: &mut Job<'_, S>, upload: &Upload) -> Resul
                 Poll::Pending => return Poll::Pending,
             }
         }
-        io.poll_flush(cx).map(|flushed| flushed.is_ok())
+        match io.poll_flush(cx) {
+            Poll::Pending if timer.check(cx).is_some() => Poll::Ready(false),
+            other => other.map(|flushed| flushed.is_ok()),
+        }
     })
     .await;
     if sent { Ok(()) } else { Err(gone(job)) }
@@ -213,7 +222,16 @@ impl Exchange {
             Poll::Pending if self.download.begun() => upload.release(job.local),
             Poll::Pending => {}
         }
-        if upload.decoder.is_done() && watch(cx, job.local, job.io, job.carry, job.timer) {
+        let gone = if upload.decoder.is_done() {
+            watch(cx, job.local, job.io, job.carry, job.timer)
+        } else if upload.blocked() || upload.refused {
+            // The rest of the body is not read now, so the end behind it makes no event.
+            job.timer.poll_at_tick();
+            job.io.read_closed()
+        } else {
+            false
+        };
+        if gone {
             return Poll::Ready(Err(Cause::ClientGone.into()));
         }
         self.poll_deadline(cx, job, upload, upstream)
@@ -227,12 +245,12 @@ impl Exchange {
         upload: &mut Upload,
     ) -> Result<(), Rejection> {
         loop {
-            let blocked = upload.blocked();
-            if upload.poll_flush(cx, &mut self.connection.io).is_pending() {
-                return Ok(());
-            }
-            if blocked {
+            let flushed = upload.poll_flush(cx, &mut self.connection.io);
+            if std::mem::take(&mut upload.moved) {
                 upload.progress_ms = job.timer.now_ms();
+            }
+            if flushed.is_pending() {
+                return Ok(());
             }
             if !upload.wants_body() || upload.refused {
                 return Ok(());
@@ -281,9 +299,6 @@ impl Exchange {
         upload: &Upload,
         upstream: &Upstream,
     ) -> Poll<Result<Step, Rejection>> {
-        if job.local.over_buffered() {
-            job.timer.poll_at_tick();
-        }
         let waits = self.waits(job.timeouts, &upstream.timeouts, upload);
         let at = |(since_ms, limit, _): &(u64, Duration, Rejection)| {
             since_ms.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
@@ -308,7 +323,9 @@ impl Exchange {
         endpoint: &UpstreamTimeouts,
         upload: &Upload,
     ) -> [Option<(u64, Duration, Rejection)>; 2] {
-        let up = if upload.refused || upload.done() {
+        let streaming = self.download.begun() && self.download.event_stream;
+        let up = if upload.refused || upload.done() || (streaming && !upload.blocked()) {
+            // A stream that answers may wait for its client as long as it likes.
             None
         } else if upload.blocked() {
             Some((upload.progress_ms, endpoint.idle, Cause::FirstByteTimeout.into()))
@@ -346,21 +363,19 @@ impl Exchange {
             let keep_alive = upstream.timeouts.keep_alive;
             job.local.pools.give(self.connection, job.timer.now_ms(), keep_alive);
         }
-        End::Done { keep_client, body_read: upload.decoder.is_done() }
+        End::Done { keep_client }
     }
 
     async fn tunnel<S: Stream>(mut self, job: &mut Job<'_, S>, upstream: &Upstream) -> End {
         let metrics = &job.local.shared.metrics;
         let route = [job.plan.route.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
-        let open = metrics.websocket_connections.with_label_values(&route);
-        open.inc();
+        let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let early = std::mem::take(job.carry);
         let first = First { from_client: &early, from_upstream: &[] };
         let idle = upstream.timeouts.stream_idle;
         let io = &mut self.connection.io;
         tunnel::run(job.local, job.io, io, first, idle, job.timer, job.record).await;
-        open.dec();
         job.record.upstream_ok();
         End::Closed
     }
@@ -383,7 +398,8 @@ impl Exchange {
                 job.io.abort_on_close();
                 End::Closed
             }
-            _ if self.download.begun() => {
+            // Also with half an interim response on its way: an answer must not land inside it.
+            _ if self.download.begun() || self.download.blocked() => {
                 job.record.reject(rejection);
                 End::Cut(rejection)
             }

@@ -13,13 +13,15 @@ pub struct Outbox {
     local: Rc<Local>,
     bytes: Vec<u8>,
     at: usize,
+    /// Something was written since the last question.
+    progress: bool,
     charge: Charge,
 }
 
 impl Outbox {
     pub fn new(local: &Rc<Local>) -> Outbox {
         let charge = Charge::new(&local.shared);
-        Outbox { local: local.clone(), bytes: Vec::new(), at: 0, charge }
+        Outbox { local: local.clone(), bytes: Vec::new(), at: 0, progress: false, charge }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -46,7 +48,10 @@ impl Outbox {
         while self.at < self.bytes.len() {
             match to.poll_write(cx, &self.bytes[self.at..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(n)) => self.at += n,
+                Poll::Ready(Ok(n)) => {
+                    self.at += n;
+                    self.progress = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.charge.set(self.bytes.capacity());
@@ -56,6 +61,11 @@ impl Outbox {
         }
         self.clear();
         Poll::Ready(Ok(true))
+    }
+
+    /// Whether the peer has taken anything since this was last asked.
+    pub fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
     }
 
     /// Writes `data` straight from the caller's buffer; what is not taken waits here.

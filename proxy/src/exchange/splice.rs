@@ -3,13 +3,17 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::buffers::Charge;
 use crate::request::cause::{Cause, Rejection};
+use crate::state::Shared;
 
 /// Shorter rests are copied: the pipe would cost more than it saves.
 const LEAST_BYTES: u64 = 64 * 1024;
@@ -18,6 +22,10 @@ const PIPE_BYTES: usize = 1024 * 1024;
 
 /// Idle pipes kept per worker: making one and filling its pages anew costs as much as copying.
 const MAX_KEPT: usize = 16;
+
+/// Pipes of the whole process; beyond, bodies are copied. Two descriptors each, out of those that
+/// the connection limits leave alone.
+const MAX_PIPES: usize = 40;
 
 /// The idle, empty pipes of one worker.
 #[derive(Default)]
@@ -37,17 +45,25 @@ struct Pipe {
     /// Bytes inside.
     held: usize,
     size: usize,
+    charge: Charge,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.shared.gauges.pipes.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Splice {
-    pub fn applies(&mut self, pipes: &Pipes, left: u64) -> bool {
+    pub fn applies(&mut self, shared: &Arc<Shared>, pipes: &Pipes, left: u64) -> bool {
         if self.pipe.is_some() {
             return true;
         }
         if self.refused || left < LEAST_BYTES {
             return false;
         }
-        self.pipe = pipes.0.borrow_mut().pop().or_else(Pipe::new);
+        self.pipe = pipes.0.borrow_mut().pop().or_else(|| Pipe::new(shared));
         self.refused = self.pipe.is_none();
         self.pipe.is_some()
     }
@@ -68,11 +84,16 @@ impl Splice {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(Cause::Internal.into())) };
         loop {
             while pipe.held > 0 {
-                let n = ready!(pipe.poll_out(cx, client, *left > pipe.held as u64))
-                    .map_err(|_| Cause::ClientGone)?;
+                // A full pipe means that more is at hand; otherwise the client waits for these.
+                let out = pipe.poll_out(cx, client, pipe.held >= pipe.size);
+                if out.is_pending() {
+                    pipe.charge.set(pipe.held);
+                }
+                let n = ready!(out).map_err(|_| Cause::ClientGone)?;
                 pipe.held -= n;
                 *left -= n as u64;
             }
+            pipe.charge.set(0);
             if *left == 0 {
                 // Only an empty pipe may serve another response.
                 let mut kept = pipes.0.borrow_mut();
@@ -92,10 +113,19 @@ impl Splice {
 
 impl Pipe {
     /// Unprivileged processes get few large pipes (pipe-user-pages-soft); a small one works too.
-    fn new() -> Option<Pipe> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+    fn new(shared: &Arc<Shared>) -> Option<Pipe> {
+        let count = &shared.gauges.pipes;
+        let made = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok();
+        if made.is_none() || count.fetch_add(1, Ordering::Relaxed) >= MAX_PIPES {
+            if made.is_some() {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+            return None;
+        }
+        let (read, write) = made?;
         let size = fcntl_setpipe_size(&write, PIPE_BYTES).unwrap_or(64 * 1024);
-        Some(Pipe { read, write, held: 0, size })
+        let (charge, shared) = (Charge::new(shared), shared.clone());
+        Some(Pipe { read, write, held: 0, size, charge, shared })
     }
 
     fn poll_in(

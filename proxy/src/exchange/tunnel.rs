@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use prometheus::IntGauge;
+
 use super::outbox::Outbox;
 use crate::io::Stream;
 use crate::local::Local;
@@ -84,6 +86,22 @@ impl Lane {
                 },
             }
         }
+    }
+}
+
+/// A tunnel in `edge_websocket_connections`, for as long as it lives.
+pub struct OpenTunnel(IntGauge);
+
+impl OpenTunnel {
+    pub fn count(gauge: IntGauge) -> OpenTunnel {
+        gauge.inc();
+        OpenTunnel(gauge)
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

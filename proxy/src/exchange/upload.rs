@@ -34,6 +34,8 @@ pub struct Upload {
     pub refused: bool,
     /// Worker milliseconds of the last progress.
     pub progress_ms: u64,
+    /// The endpoint has taken bytes since `progress_ms` was last set.
+    pub moved: bool,
     rate: Rate,
 }
 
@@ -69,6 +71,7 @@ impl Upload {
             replayable: true,
             refused: false,
             progress_ms: now_ms,
+            moved: false,
             rate: Rate::default(),
         }
     }
@@ -146,7 +149,10 @@ impl Upload {
         }
         while self.sent < self.first.len() {
             match Stream::poll_write(io, cx, &self.first[self.sent..]) {
-                Poll::Ready(Ok(n)) if n > 0 => self.sent += n,
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.sent += n;
+                    self.moved = true;
+                }
                 Poll::Ready(_) => {
                     self.refuse();
                     return Poll::Ready(());
@@ -154,7 +160,11 @@ impl Upload {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        match self.rest.poll_drain(cx, io) {
+        let drained = self.rest.poll_drain(cx, io);
+        if self.rest.take_progress() {
+            self.moved = true;
+        }
+        match drained {
             Poll::Ready(Ok(_)) => Poll::Ready(()),
             Poll::Ready(Err(_)) => {
                 self.refuse();

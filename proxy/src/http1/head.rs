@@ -13,6 +13,9 @@ use super::framing::{BodyLength, FramingError, FramingFields, request_length, re
 /// Fields that a head may carry at the very most; listeners may set less.
 pub const MAX_FIELDS: usize = 100;
 
+/// Members of Connection: every field is compared with each of them.
+const MAX_NOMINATIONS: usize = 32;
+
 /// Storage for parsed fields: lives on the stack of the caller, only while a head is worked on.
 pub struct FieldSlots<'b> {
     headers: [MaybeUninit<Header<'b>>; MAX_FIELDS + 1],
@@ -125,6 +128,8 @@ pub struct Connection {
     pub upgrade: bool,
     /// Names other than the above are nominated: fields must be compared with them.
     pub nominates: bool,
+    /// Members of all Connection fields.
+    members: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +181,9 @@ fn finish_request<'b, 's>(
     fields: Fields<'b, 's>,
     facts: Facts<'b>,
 ) -> Result<RequestHead<'b, 's>, HeadError> {
+    if facts.connection.members > MAX_NOMINATIONS {
+        return Err(HeadError::Bad("connection"));
+    }
     if facts.hosts > 1 {
         return Err(HeadError::Bad("duplicate_host"));
     }
@@ -248,6 +256,7 @@ fn collect<'b>(headers: &[Header<'b>], ids: &mut [FieldId]) -> Facts<'b> {
 
 fn connection(value: &[u8], found: &mut Connection) {
     for member in members(value) {
+        found.members += 1;
         if member.eq_ignore_ascii_case(b"close") {
             found.close = true;
         } else if member.eq_ignore_ascii_case(b"keep-alive") {
@@ -312,6 +321,9 @@ pub fn parse_response<'b, 's>(
     let facts = collect(headers, ids);
     let fields = Fields { headers, ids: ids.get(..count).unwrap_or(&[]) };
     let (framing, connection) = (facts.framing, facts.connection);
+    if connection.members > MAX_NOMINATIONS {
+        return Err("connection");
+    }
     Ok(Some(ResponseHead { status, reason, http10, len, fields, framing, connection }))
 }
 

@@ -101,6 +101,16 @@ fn split_request_target<'a>(
     Ok((authority, target))
 }
 
+/// Path and query of a request target for the log: without scheme and authority, which may hold
+/// credentials.
+pub fn path_and_query(target: &[u8]) -> &[u8] {
+    let Some(rest) = strip_scheme(target) else {
+        return if target.starts_with(b"/") { target } else { b"" };
+    };
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+    rest.get(end..).unwrap_or(b"")
+}
+
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
     [&b"http://"[..], b"https://"].iter().find_map(|scheme| {
         let head = target.get(..scheme.len())?;

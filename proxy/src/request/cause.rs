@@ -91,6 +91,10 @@ impl Rejection {
     }
 }
 
+/// The process-wide cap of buffered bytes is reached: no new requests (design.md #17).
+pub const OVER_BUFFERED: Rejection =
+    Rejection { cause: Cause::OverCapacity, detail: "buffered_bytes" };
+
 impl From<Cause> for Rejection {
     fn from(cause: Cause) -> Self {
         Rejection::new(cause)

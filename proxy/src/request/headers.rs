@@ -47,7 +47,9 @@ pub fn write_request<F: FieldSource>(
             FieldId::Identity => cx.trusted && is_forwarding(name),
             _ => false,
         };
-        if keep && !(nominates && view.fields.nominated(name)) && !dropped(cx.edits, name) {
+        // What a trusted proxy says cannot be nominated away either (§0.5).
+        let nominated = nominates && id != FieldId::Identity && view.fields.nominated(name);
+        if keep && !nominated && !dropped(cx.edits, name) {
             field(out, name, value);
         }
     });

@@ -124,7 +124,7 @@ impl Record {
             tls: client.tls.as_ref().map(|tls| tls.version),
             started_us: clock::process_us(),
             first_byte_us: None,
-            text: local.buffers.take(),
+            text: local.buffers.take_text(),
             ends: [0; 4],
             method: meters::method_index(said.method),
             request_id,
@@ -233,7 +233,7 @@ impl Record {
             metrics.http_local_responses.with_label_values(&labels).inc();
         }
         self.log(duration_us);
-        self.local.buffers.give(std::mem::take(&mut self.text));
+        self.local.buffers.give_text(std::mem::take(&mut self.text));
     }
 
     fn outcome(&self, duration_us: u64) -> Outcome {

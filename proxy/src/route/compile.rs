@@ -50,16 +50,23 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
         .map(|(name, entry)| (name, upstream(&entry.value, former.get(name).copied(), deps)))
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
-    let former: HashMap<&Name, &Arc<Route>> =
-        previous.routes.iter().map(|route| (&route.name, route)).collect();
+    let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
+    let lives: HashMap<&Name, &Arc<RouteLife>> =
+        previous.retired.iter().map(|(name, life)| (name, life)).chain(serving).collect();
     let routes: Vec<(&model::Route, Arc<Route>)> = accepted
         .routes
         .values()
         .filter_map(|entry| {
-            let life = former.get(&entry.value.name).map(|route| route.life.clone());
+            let life = lives.get(&entry.value.name).map(|life| (*life).clone());
             let compiled = route(&entry.value, &upstreams, https_port, life.unwrap_or_default())?;
             Some((&*entry.value, Arc::new(compiled)))
         })
+        .collect();
+    let now_ms = crate::clock::process_ms();
+    let retired = lives
+        .iter()
+        .filter(|(name, life)| !accepted.routes.contains_key(**name) && !life.ended(now_ms))
+        .map(|(name, life)| ((*name).clone(), (*life).clone()))
         .collect();
     let half = deps.nofile.saturating_sub(RESERVED_FILES) / 2;
     Snapshot {
@@ -75,6 +82,7 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
             removed_route_grace: global.drain.removed_route_grace,
         },
         access_log: global.log.access,
+        retired,
     }
 }
 
@@ -89,6 +97,7 @@ pub fn empty() -> Snapshot {
         trusted_proxies: Vec::new(),
         limits: Limits::default(),
         access_log: model::AccessLog::Off,
+        retired: Vec::new(),
     }
 }
 

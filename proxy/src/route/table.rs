@@ -26,6 +26,9 @@ pub struct Snapshot {
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
     pub access_log: AccessLog,
+    /// Lives of removed routes that still have streams to end: a route that comes back in time
+    /// takes its life up again.
+    pub retired: Vec<(Name, Arc<RouteLife>)>,
 }
 
 /// Process-wide ceilings with their defaults resolved.

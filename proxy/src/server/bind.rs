@@ -138,6 +138,7 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     }
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
+    crate::io::keep_alive(&socket)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -85,6 +85,7 @@ async fn serve(options: &Options) -> Result<End, Refusal> {
 
     let (sink, log_thread) = Sink::start(accepted.global.log.queue_bytes);
     let shared = Arc::new(share(sink.clone()));
+    count_panics(&shared);
     let status = Arc::new(Status::default());
     booted.note(&options.config, &status);
     admin::start(&accepted.global.admin, shared.clone(), status.clone());
@@ -114,6 +115,15 @@ fn share(access_log: Sink) -> Shared {
     }
 }
 
+/// A panic ends one task, never the process; it is counted and logged.
+fn count_panics(shared: &Shared) {
+    let count = shared.metrics.request_panics.clone();
+    std::panic::set_hook(Box::new(move |what| {
+        count.inc();
+        tracing::error!("panic: {what}");
+    }));
+}
+
 fn publisher(shared: &Arc<Shared>, reserved: &Reserved, nofile: u64) -> Result<Publisher, Refusal> {
     let ticketer = Ticketer::new().map_err(|why| format!("session tickets: {why}"))?;
     Ok(Publisher::new(shared.clone(), ticketer, reserved.addresses(), nofile))
@@ -140,6 +150,7 @@ async fn control(
     note(&shared, &status, &outcome, hash, Some(&accepted));
     let last_good = LastGood::start(&accepted.global.state_dir);
     last_good.keep(&accepted);
+    last_good.settle(Duration::from_secs(1));
     let mut control = Control {
         shared,
         status,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::endpoint::{Endpoint, EndpointSet, Upstream};
@@ -74,6 +75,10 @@ pub async fn acquire(
     let mut last = Rejection::new(Cause::NoEndpoint);
     for attempt in 0..set.endpoints.len().min(MAX_TRIES) {
         let Some(endpoint) = nth(&set, turn.0.wrapping_add(attempt)) else { break };
+        if attempt > 0 {
+            let labels = [upstream.name.as_str(), last.cause.code()];
+            local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
+        }
         if let Want::Any { sure } = want
             && let Some(connection) = local.pools.take(endpoint)
             && (!sure || connection.surely_quiet())
@@ -85,8 +90,6 @@ pub async fn acquire(
             Err(rejection) if rejection.cause == Cause::OverCapacity => return Err(rejection),
             Err(rejection) => last = rejection,
         }
-        let labels = [upstream.name.as_str(), last.cause.code()];
-        local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
     }
     Err(last)
 }
@@ -139,7 +142,11 @@ async fn dial(address: SocketAddr, timer: &Timer) -> Result<TcpStream, Rejection
     let mut connecting = std::pin::pin!(TcpStream::connect(address));
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = connecting.as_mut().poll(cx) {
-            let io = outcome.and_then(|io| io.set_nodelay(true).map(|()| io));
+            let io = outcome.and_then(|io| {
+                io.set_nodelay(true)?;
+                crate::io::keep_alive(&SockRef::from(&io))?;
+                Ok(io)
+            });
             return Poll::Ready(io.map_err(|error| connect_error(&error)));
         }
         match timer.check(cx) {

@@ -174,7 +174,7 @@ fn wander(edge_http: std::net::SocketAddr, tls: &crate::harness::Tls, seed: usiz
         client.send(format!(
             "GET /{framing}/{size}/{mark} HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n"
         ));
-        if mark % 7 == 0 {
+        if mark.is_multiple_of(7) {
             // Leaves without an answer, or with a part of it.
             let _ = client.wire.peek(Duration::from_millis((mark % 3) as u64 + 1));
             client = connect(mark);

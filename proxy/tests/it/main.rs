@@ -8,6 +8,7 @@ mod bodies;
 mod bulk;
 mod cli;
 mod desync;
+mod docs;
 mod drain;
 mod exact;
 mod harness;

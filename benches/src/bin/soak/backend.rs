@@ -153,7 +153,7 @@ pub fn read_at(from: &mut impl Read, bytes_per_second: Option<u64>) -> Result<Ch
 
 /// The number of the next event of a stream, checked against its data; `None` at its end.
 pub fn next_event(lines: &mut impl BufRead) -> benches::Result<Option<u64>> {
-    let (mut id, mut data) = (None, None);
+    let (mut id, mut data) = (None, None::<u64>);
     loop {
         let mut line = String::new();
         if lines.read_line(&mut line)? == 0 {

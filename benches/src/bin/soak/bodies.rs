@@ -36,7 +36,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         dir.path(),
     );
     let file = dir.path().join("edge.yaml");
-    fs::write(&file, config.replace("upstream: backend }", "upstream: backend, body_limit: unlimited }"))?;
+    fs::write(
+        &file,
+        config.replace("upstream: backend }", "upstream: backend, body_limit: unlimited }"),
+    )?;
     let body = dir.path().join("body");
     write_pattern(&mut File::create(&body)?, args.mib << 20)?;
     let mut edge =
@@ -128,7 +131,8 @@ impl Run<'_> {
         let seconds = start.elapsed().as_secs_f64();
         let peak = self.edge.peak_kib();
         let slow = if case.slow { ", slow reader" } else { "" };
-        let what = format!("{} {}{slow}, {} MiB", case.protocol.name(), case.way.name(), bytes >> 20);
+        let what =
+            format!("{} {}{slow}, {} MiB", case.protocol.name(), case.way.name(), bytes >> 20);
         let (text, met) = match moved {
             Ok(()) => {
                 #[allow(clippy::cast_precision_loss)]

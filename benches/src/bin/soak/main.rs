@@ -35,6 +35,9 @@ struct Cli {
     /// Where the reports go
     #[arg(long, global = true, default_value = "benches/load/results")]
     out: PathBuf,
+    /// File name of the report without ending; default: `soak-PART`
+    #[arg(long, global = true)]
+    name: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -76,5 +79,6 @@ fn run(cli: &Cli) -> Result<bool> {
         Part::Kill(args) => ("kill", kill::run(args)?),
         Part::Platform(args) => ("platform", platform::run(args)?),
     };
-    outcome.finish(&cli.out, name, start.elapsed().as_secs())
+    let name = cli.name.clone().unwrap_or_else(|| format!("soak-{name}"));
+    outcome.finish(&cli.out, &name, start.elapsed().as_secs())
 }

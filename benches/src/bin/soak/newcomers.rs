@@ -1,6 +1,6 @@
 //! Clients that make a new connection for every request, and count how each one ends.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use benches::{HOST, Result, http, net};
 
 use crate::backend::spawn;
+use crate::wire::Head;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,34 +121,26 @@ fn one(port: u16, pause: Duration) -> Fate {
         Err(e) => match e.kind() {
             ErrorKind::ConnectionRefused => Fate::Refused,
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Fate::Reset,
+            ErrorKind::UnexpectedEof => Fate::Closed,
             _ => Fate::Other,
         },
     }
 }
 
 fn exchange(port: u16, pause: Duration) -> std::io::Result<Fate> {
-    let mut stream = TcpStream::connect(net::loopback(port))?;
+    let stream = TcpStream::connect(net::loopback(port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     // No TIME_WAIT: ports would run out.
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     if !pause.is_zero() {
         thread::sleep(pause);
     }
-    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes())?;
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 2048];
-    while !bytes.ends_with(END) {
-        match stream.read(&mut chunk)? {
-            0 => return Ok(Fate::Closed),
-            n => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-        }
-    }
-    Ok(if bytes.starts_with(b"HTTP/1.1 200 ") { Fate::Answered } else { Fate::Status })
+    let mut stream = BufReader::with_capacity(2048, stream);
+    stream.get_mut().write_all(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes())?;
+    let Some(head) = Head::read(&mut stream)? else { return Ok(Fate::Closed) };
+    std::io::copy(&mut head.body(&mut stream)?, &mut std::io::sink())?;
+    Ok(if head.status() == 200 { Fate::Answered } else { Fate::Status })
 }
-
-/// The body of every answer, error pages aside: those time out into `Other` or end in `Closed`.
-const END: &[u8] = b"\n<end>";
-pub const BODY: &str = "\"ok\\n<end>\"";
 
 /// Waits until the port answers 200.
 pub fn wait_answer(port: u16, limit: Duration) -> Result<()> {
@@ -163,38 +156,36 @@ pub fn wait_answer(port: u16, limit: Duration) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
 
-    /// A server that does this with its only connection.
-    fn fate_with(work: fn(TcpStream)) -> Fate {
+    /// A server that reads the request, or leaves it unread, answers this and closes.
+    fn serve(text: &'static str, read: bool) -> Fate {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = thread::spawn(move || work(listener.accept().unwrap().0));
+        let server = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut some = [0; 512];
+            let _ = if read { stream.read(&mut some) } else { stream.peek(&mut some) }.unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+        });
         let fate = one(port, Duration::ZERO);
         server.join().unwrap();
         fate
     }
 
-    fn answer(mut stream: TcpStream, text: &str) {
-        let _ = stream.read(&mut [0; 512]).unwrap();
-        stream.write_all(text.as_bytes()).unwrap();
-    }
-
     #[test]
     fn every_end_is_told_apart() {
-        let whole = fate_with(|s| answer(s, "HTTP/1.1 200 OK\r\n\r\nok\n<end>"));
-        assert_eq!(whole, Fate::Answered);
-        assert_eq!(fate_with(|s| answer(s, "HTTP/1.1 200 OK\r\n\r\nok")), Fate::Closed);
-        assert_eq!(fate_with(|s| answer(s, "HTTP/1.1 503 No\r\n\r\n\n<end>")), Fate::Status);
+        let of = |text| serve(text, true);
+        assert_eq!(of("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), Fate::Answered);
+        assert_eq!(of("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no"), Fate::Closed);
+        assert_eq!(of("HTTP/1.1 200 OK\r\nContent-"), Fate::Closed);
+        assert_eq!(of(""), Fate::Closed);
+        assert_eq!(of("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), Fate::Status);
         // Closed with unread bytes: a reset.
-        assert_eq!(
-            fate_with(|s| {
-                s.peek(&mut [0]).unwrap();
-            }),
-            Fate::Reset
-        );
+        assert_eq!(serve("", false), Fate::Reset);
         let [port] = net::free_ports().unwrap();
         assert_eq!(one(port, Duration::ZERO), Fate::Refused);
     }

@@ -63,11 +63,11 @@ impl Outcome {
         self.met
     }
 
-    /// Writes `soak-NAME.{md,json}` and prints the first.
+    /// Writes `NAME.{md,json}` and prints the first.
     pub fn finish(mut self, dir: &Path, name: &str, seconds: u64) -> Result<bool> {
         self.seconds = seconds;
         let markdown = self.markdown();
-        report::write(dir, &format!("soak-{name}"), &markdown, &self)?;
+        report::write(dir, name, &markdown, &self)?;
         println!("{markdown}");
         Ok(self.met)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use benches::{HOST, Result, edge, net};
 
 use crate::namespace::Namespace;
-use crate::newcomers::{BODY, Fate, Newcomers, Numbers, wait_answer};
+use crate::newcomers::{Fate, Newcomers, Numbers, wait_answer};
 use crate::outcome::Outcome;
 use crate::process::Edge;
 
@@ -42,9 +42,16 @@ fn both(args: &Args, namespace: &Namespace) -> Result<Outcome> {
     outcome.measured("clients", format!("{0} at once, {0} after 5 ms", args.clients));
     for migrate in ["0", "1"] {
         namespace.set("net.ipv4.tcp_migrate_req", migrate)?;
-        let rounds = rounds(args)?;
+        let rounds = rounds(args, args.rounds, Edge::stop)?;
         report(&mut outcome, migrate, &rounds);
     }
+    let control = rounds(args, 1, |mut edge| {
+        edge.kill()?;
+        Ok(Duration::ZERO)
+    })?;
+    let lost: u64 =
+        control.iter().flat_map(|round| round.leaving).map(|numbers| numbers.lost()).sum();
+    outcome.require("control: the first killed by kill -9 instead", lost, "loses some", lost > 0);
     Ok(outcome)
 }
 
@@ -55,8 +62,8 @@ struct Round {
     drain: Duration,
 }
 
-/// The drained process of one round is the new one of the next.
-fn rounds(args: &Args) -> Result<Vec<Round>> {
+/// The process that stays in one round is the first of the next. `end` takes the first away.
+fn rounds(args: &Args, count: usize, end: fn(Edge) -> Result<Duration>) -> Result<Vec<Round>> {
     let dir = tempfile::tempdir()?;
     let [port] = net::free_ports()?;
     let seats = [Seat::new(dir.path(), "a", port)?, Seat::new(dir.path(), "b", port)?];
@@ -66,13 +73,13 @@ fn rounds(args: &Args) -> Result<Vec<Round>> {
     wait_answer(port, READY)?;
     let newcomers = Newcomers::start(port, args.clients, Duration::from_millis(5))?;
     let mut rounds = Vec::new();
-    for _ in 0..args.rounds {
+    for _ in 0..count {
         thread::sleep(PART);
         let start = newcomers.numbers();
         let second = next()?.start(&args.edge)?;
         thread::sleep(PART);
         let joined = newcomers.numbers();
-        let drain = first.stop()?;
+        let drain = end(first)?;
         thread::sleep(PART);
         let left = newcomers.numbers();
         let since = |now: [Numbers; 2], then: [Numbers; 2]| {
@@ -104,7 +111,7 @@ impl Seat {
             "version: 1\nworkers: 2\nstate_dir: {}\n\
              admin: {{ listen: \"127.0.0.1:{admin}\", socket: {} }}\n\
              listeners:\n  plain: {{ bind: [\"127.0.0.1:{port}\"] }}\n\
-             routes:\n  app: {{ hosts: [{HOST}], respond: {{ status: 200, body: {BODY} }} }}\n",
+             routes:\n  app: {{ hosts: [{HOST}], respond: {{ status: 200, body: ok }} }}\n",
             state.display(),
             socket.display()
         );

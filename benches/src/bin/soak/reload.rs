@@ -40,7 +40,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut outcome = Outcome::new("Rewrites of the config under load")?;
     let dir = tempfile::tempdir()?;
     let [plain, tls, admin] = net::free_ports()?;
-    let identity = Identity::make(dir.path())?;
+    // Directories of their own: the watcher must see no other file change.
+    for own in ["config", "certs"] {
+        fs::create_dir(dir.path().join(own))?;
+    }
+    let identity = Identity::make(&dir.path().join("certs"))?;
     let trusted = tls_config(&identity.chain)?;
     let base = Base {
         dir: dir.path().to_owned(),
@@ -49,8 +53,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
         backend: backend::start("backend")?,
     };
     let mut churn = Churn::new(base, args.seed);
-    // A directory of its own: the watcher must see no other file change.
-    fs::create_dir(dir.path().join("config"))?;
     let file = dir.path().join("config/edge.yaml");
     fs::write(&file, churn.edition(Kind::Good).text)?;
     let mut edge =
