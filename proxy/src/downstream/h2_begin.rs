@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -22,7 +23,7 @@ use crate::http1::field::{FieldId, classify};
 use crate::http1::framing::{BodyLength, FramingFields, request_length};
 use crate::local::Local;
 use crate::request::admit::admit_h2;
-use crate::request::cause::{Cause, Rejection};
+use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
 use crate::request::decide::decide;
 use crate::request::headers::{RequestContext, write_request};
@@ -30,7 +31,7 @@ use crate::request::plan::{Answer, Decision, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
-use crate::route::table::ListenerPolicy;
+use crate::route::table::{ListenerPolicy, Route};
 
 /// Answers one request. What can be said at once is settled before the future is made: thousands
 /// of them may wait for clients that take nothing.
@@ -50,7 +51,7 @@ pub fn answer(
     };
     let begun =
         policy.as_deref().map(|policy| match begin(local, client, policy, &watch, request) {
-            Begun::Answer(answer, record) => Err(own.answer(&answer, record)),
+            Begun::Answer(told) => Err(own.answer(&told.0, told.1)),
             Begun::Forward(job) => Ok(job),
         });
     async move {
@@ -84,7 +85,17 @@ async fn forward(
 /// What to do with a request.
 enum Begun {
     Forward(Box<Job>),
-    Answer(Answer, Record),
+    Answer(Box<(Answer, Record)>),
+}
+
+impl Begun {
+    fn answer(answer: Answer, record: Record) -> Begun {
+        Begun::Answer(Box::new((answer, record)))
+    }
+
+    fn refuse(route: Option<Arc<Route>>, rejection: Rejection, record: Record) -> Begun {
+        Begun::answer(Answer::reject(route, rejection), record)
+    }
 }
 
 fn begin(
@@ -116,13 +127,13 @@ fn begin(
     let mut record = Record::begin(local, client, "HTTP/2", id, origin, &text);
     let head = match examine(policy, &parts, &body, authority, upgrade) {
         Ok(head) => head,
-        Err(rejection) => return Begun::Answer(Answer::reject(None, rejection), record),
+        Err(rejection) => return Begun::refuse(None, rejection, record),
     };
     let view =
         admit_h2(head.method, head.authority, target.as_bytes(), head.body, head.websocket, fields);
     let mut view = match view {
         Ok(view) => view,
-        Err(rejection) => return Begun::Answer(Answer::reject(None, rejection), record),
+        Err(rejection) => return Begun::refuse(None, rejection, record),
     };
     let plan = match decide(&mut view, client, &snapshot) {
         Decision::Forward(plan) => plan,
@@ -130,13 +141,12 @@ fn begin(
             if let Some(route) = &answer.route {
                 record.routed(route);
             }
-            return Begun::Answer(answer, record);
+            return Begun::answer(answer, record);
         }
     };
     record.routed(&plan.route);
-    if crowded(local, watch) {
-        let rejection = Rejection { cause: Cause::OverCapacity, detail: "streams" };
-        return Begun::Answer(Answer::reject(Some(plan.route), rejection), record);
+    if let Err(rejection) = check_capacity(local, watch) {
+        return Begun::refuse(Some(plan.route), rejection, record);
     }
     let cx = RequestContext {
         client,
@@ -175,17 +185,21 @@ fn job(
     Job { local: local.clone(), plan, record, upload, source, tls, tunnel }
 }
 
-/// Whether this client must make room for others: what everybody shares is nearly used up, and it
-/// has more streams under way than a modest one would.
-fn crowded(local: &Local, watch: &Watch) -> bool {
-    let nearly = |used: usize, limit: usize| used >= limit / 4 * 3;
-    let (gauges, limits) = (&local.shared.gauges, &local.snapshot().limits);
-    let buffered = gauges.buffered.load(Ordering::Relaxed);
-    let upstream = gauges.upstream_connections.load(Ordering::Relaxed);
-    let many = watch.open_streams() > MODEST_STREAMS;
-    let scarce =
-        nearly(buffered, limits.buffered_bytes) || nearly(upstream, limits.upstream_connections);
-    (many && scarce) || buffered >= limits.buffered_bytes
+/// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
+/// for clients that have more streams under way than a modest one would. They make room for others.
+fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
+    if local.over_buffered() {
+        return Err(OVER_BUFFERED);
+    }
+    let nearly = |used: &AtomicUsize, limit: usize| used.load(Ordering::Relaxed) >= limit / 4 * 3;
+    let (gauges, snapshot) = (&local.shared.gauges, local.snapshot());
+    let limits = &snapshot.limits;
+    let scarce = nearly(&gauges.buffered, limits.buffered_bytes)
+        || nearly(&gauges.upstream_connections, limits.upstream_connections);
+    if scarce && watch.open_streams() > MODEST_STREAMS {
+        return Err(Rejection { cause: Cause::OverCapacity, detail: "streams" });
+    }
+    Ok(())
 }
 
 /// The parts of a head that HTTP/2 carries elsewhere than HTTP/1.1.

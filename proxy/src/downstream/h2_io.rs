@@ -2,7 +2,7 @@
 //! off the bytes that pass (facts/security.md §3, §5).
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -84,6 +84,20 @@ impl<S: Stream> WatchedIo<S> {
         }
     }
 
+    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>) {
+        match outcome {
+            Poll::Pending => self.blocked(),
+            Poll::Ready(Ok(n)) => {
+                self.scanner.sent(*n);
+                self.drip += n;
+                if self.drip >= PROGRESS_BYTES {
+                    self.unblocked();
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+
     fn unblocked(&mut self) {
         self.state.blocked_since.set(None);
         self.drip = 0;
@@ -97,18 +111,23 @@ impl<S: Stream> AsyncWrite for WatchedIo<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = self.stream.poll_write(cx, buf);
-        match &outcome {
-            Poll::Pending => self.blocked(),
-            Poll::Ready(Ok(n)) => {
-                self.scanner.sent(*n);
-                self.drip += n;
-                if self.drip >= PROGRESS_BYTES {
-                    self.unblocked();
-                }
-            }
-            Poll::Ready(Err(_)) => {}
-        }
+        self.wrote(&outcome);
         outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = self.stream.poll_write_vectored(cx, pieces);
+        self.wrote(&outcome);
+        outcome
+    }
+
+    /// Else h2 writes frame heads of nine bytes by themselves.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -123,6 +123,7 @@ pub struct Relay {
     pub upstream: Arc<Upstream>,
     /// Longest silence of the endpoint.
     pub idle: Duration,
+    pub event_stream: bool,
     pub write_progress: Duration,
     pub body_progress: Duration,
     pub body_min_rate: u64,
@@ -248,20 +249,18 @@ impl Relay {
         Ok(connection.io.poll_read_ready(cx).map(drop))
     }
 
-    /// Whether what this connection's client has not taken must not grow (design.md #17).
+    /// Whether what this connection's client has not taken must not grow: memory is scarce, and it
+    /// holds its share (design.md #17).
     fn over_share(&self) -> bool {
         let buffered = self.local.shared.gauges.buffered.load(Ordering::Relaxed);
-        if buffered == 0 {
-            return false;
-        }
-        let scarce = buffered >= self.local.snapshot().limits.buffered_bytes / 4 * 3;
-        (scarce && self.watch.held() >= FRAME_BYTES) || self.local.over_buffered()
+        self.watch.held() >= FRAME_BYTES
+            && buffered >= self.local.snapshot().limits.buffered_bytes / 4 * 3
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Result<Poll<()>, Rejection> {
         let local = self.local.clone();
         let read = local.buffers.with_scratch(|scratch| {
-            let room = room.min(scratch.len());
+            let room = local.read_room(room.min(scratch.len()));
             let io = self.connection.as_mut().map(|connection| &mut connection.io);
             let read = io.map(|io| Stream::poll_read(io, cx, &mut scratch[..room]));
             match read.unwrap_or(Poll::Ready(Ok(0))) {
@@ -348,7 +347,8 @@ impl Relay {
     fn poll_endpoint(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         (self.waiting, self.taken) = (None, 0);
         let endpoint = (deadline(self.progress_ms, self.idle), Cause::StreamIdle);
-        let client = (self.upload.wants_body() && !self.upload.refused)
+        // A stream that answers may wait for its client as long as it likes.
+        let client = (self.upload.wants_body() && !self.upload.refused && !self.event_stream)
             .then(|| (deadline(self.upload.progress_ms, self.body_progress), Cause::BodyTimeout));
         let (at_ms, cause) = match client {
             Some(client) if client.0 < endpoint.0 => client,

@@ -307,6 +307,7 @@ fn next(
         watch: watch.clone(),
         upstream,
         idle,
+        event_stream,
         write_progress: policy.timeouts.write_progress,
         body_progress: policy.timeouts.body_progress,
         body_min_rate: policy.timeouts.body_min_rate,

@@ -10,10 +10,9 @@ use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{Response, StatusCode, header};
-use prometheus::IntGauge;
 use tokio::net::TcpStream;
 
-use super::tunnel::{self, First};
+use super::tunnel::{self, First, OpenTunnel};
 use crate::downstream::h2::Watch;
 use crate::io::Stream;
 use crate::local::Local;
@@ -54,23 +53,13 @@ impl Tunnel {
         let metrics = &local.shared.metrics;
         let route = [plan.route.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
-        let open = Open(metrics.websocket_connections.with_label_values(&route));
-        open.0.inc();
+        let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let first = First { from_client: &[], from_upstream: &early };
         let mut stream = TunnelStream { send, client, read: Bytes::new(), ended: false };
         let io = &mut connection.io;
         tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await;
         record.upstream_ok();
         record.close();
-    }
-}
-
-/// The gauge of open tunnels, for as long as one lives.
-struct Open(IntGauge);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

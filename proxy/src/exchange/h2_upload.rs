@@ -52,12 +52,12 @@ pub fn poll_upload(
     min_rate: u64,
 ) -> Result<(), Rejection> {
     loop {
-        let blocked = upload.blocked();
-        if upload.poll_flush(cx, &mut connection.io).is_pending() {
-            return Ok(());
-        }
-        if blocked {
+        let flushed = upload.poll_flush(cx, &mut connection.io);
+        if std::mem::take(&mut upload.moved) {
             upload.progress_ms = now_ms;
+        }
+        if flushed.is_pending() {
+            return Ok(());
         }
         let Some(body) = source.as_mut().filter(|_| upload.wants_body() && !upload.refused) else {
             return Ok(());
