@@ -1,23 +1,21 @@
-//! One HTTP/2 client connection: hyper speaks the protocol, we keep the time. Every stream runs
-//! under a watchdog, the connection under deadlines for each of its phases.
+//! One HTTP/2 client connection: crate `h2` speaks the protocol, we keep the time. Every stream
+//! runs under a watchdog, the connection under deadlines for each of its phases.
 
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake};
+use h2::{Ping, PingPong};
 
 use super::h2_begin;
 use super::h2_io::{IoState, WatchedIo};
-use crate::exchange::h2_body::H2Body;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::client::Client;
@@ -28,150 +26,213 @@ use crate::timer::Timer;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
-/// hyper's own cap; ours (`head_bytes`) is lower and answers with a cause.
+/// h2's own cap; ours (`head_bytes`) is lower and answers with a cause.
 const HEADER_LIST: u32 = 64 * 1024;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A client that has sent nothing for this long is pinged.
+const PING_INTERVAL_MS: u64 = 20_000;
+const PING_TIMEOUT_MS: u64 = 20_000;
 /// Streams reset because of the client's own errors before GOAWAY (MadeYouReset).
 const LOCAL_ERROR_RESETS: usize = 256;
 const PENDING_ACCEPT_RESETS: usize = 20;
-/// After GOAWAY an idle connection has this long to go.
-const GOAWAY_GRACE: Duration = Duration::from_secs(5);
+/// Streams that a connection may have under way without being asked to make room for others.
+pub const MODEST_STREAMS: usize = 8;
+/// After GOAWAY a connection without streams has this long to go; one that never had any, less.
+const GOAWAY_GRACE_MS: u64 = 5_000;
+const UNUSED_GRACE_MS: u64 = 1_000;
 
 /// Serves the connection until it ends.
 pub async fn serve<S: Stream + 'static>(local: Rc<Local>, client: Client, stream: S) {
     let snapshot = local.snapshot();
     let Some(policy) = snapshot.listeners.get(client.listener).cloned() else { return };
     drop(snapshot);
-    let io_state = Rc::new(IoState::default());
-    let streams = Rc::new(Streams::new(&local));
-    let io = WatchedIo::new(&local, stream, io_state.clone());
-    let executor = StreamExecutor(streams.clone());
-    let client = Rc::new(client);
-    let service = {
-        let (local, streams) = (local.clone(), streams.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let watch = streams.open();
-            let answer = h2_begin::answer(local.clone(), client.clone(), watch, request);
-            async move { Ok::<Response<H2Body>, Infallible>(answer.await) }
-        })
+    let io = Rc::new(IoState::default());
+    let watched = WatchedIo::new(&local, stream, io.clone());
+    let mut driver = Driver {
+        protocol: Protocol::Opening(builder(&policy).handshake(watched)),
+        streams: Rc::new(Streams::new(&local)),
+        client: Rc::new(client),
+        timer: local.timers.timer(),
+        leaving: None,
+        pinged: None,
+        local,
+        policy,
+        io,
     };
-    let connection = builder(executor, &policy).serve_connection(io, service);
-    drive(&local, &policy, &io_state, &streams, std::pin::pin!(connection)).await;
+    let end = poll_fn(|cx| driver.poll(cx)).await;
+    driver.count(end);
 }
 
-fn builder(executor: StreamExecutor, policy: &ListenerPolicy) -> http2::Builder<StreamExecutor> {
-    let mut builder = http2::Builder::new(executor);
+fn builder(policy: &ListenerPolicy) -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(policy.http2.max_streams)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
-        .max_local_error_reset_streams(LOCAL_ERROR_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS))
         .max_pending_accept_reset_streams(PENDING_ACCEPT_RESETS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
         .enable_connect_protocol();
     builder
 }
 
-/// A hyper connection as far as the driver needs it.
-trait Served: Future {
-    fn go_away(self: Pin<&mut Self>);
+/// Where the protocol stands.
+enum Protocol<S> {
+    Opening(Handshake<WatchedIo<S>, Bytes>),
+    Open(Connection<WatchedIo<S>, Bytes>, Option<PingPong>),
 }
 
-impl<I, B, S> Served for http2::Connection<I, S, StreamExecutor>
-where
-    http2::Connection<I, S, StreamExecutor>: Future,
-    S: hyper::service::HttpService<Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
-{
-    fn go_away(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-async fn drive<C: Served>(
-    local: &Rc<Local>,
-    policy: &ListenerPolicy,
-    io: &IoState,
-    streams: &Streams,
-    mut connection: Pin<&mut C>,
-) {
-    let timer = local.timers.timer();
-    let mut leaving: Option<u64> = None;
-    let reason = poll_fn(|cx| {
-        loop {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            if leaving.is_none() && local.draining() {
-                leaving = Some(u64::MAX);
-                connection.as_mut().go_away();
-                continue;
-            }
-            let (at_ms, reason) = next_deadline(policy, io, streams, leaving);
-            timer.set_at(at_ms);
-            match timer.check(cx) {
-                None => return Poll::Pending,
-                Some(_) if reason == Reason::Idle && leaving.is_none() => {
-                    leaving = Some(timer.now_ms());
-                    connection.as_mut().go_away();
-                }
-                Some(_) => return Poll::Ready(Some(reason)),
-            }
-        }
-    })
-    .await;
-    let label = match reason {
-        _ if io.flooded.get() => "control_frame_flood",
-        Some(Reason::Head) => "head_timeout",
-        Some(Reason::Blocked) => "write_timeout",
-        _ => return,
-    };
-    let labels = [policy.name.as_str(), "h2", label];
-    local.shared.metrics.http_protocol_errors.with_label_values(&labels).inc();
-}
-
+/// Why a connection is over.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reason {
+enum End {
+    /// Both sides have said good-bye, or the client went without.
+    Closed,
+    /// The client broke the rules; GOAWAY says which.
+    Error,
+    Late(Wait),
+}
+
+/// What a connection may wait for too long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
     Head,
     Blocked,
     Idle,
     Leaving,
+    Pong,
+    /// Not an end: time for a ping.
+    Quiet,
 }
 
-/// The next moment at which this connection has waited too long, and for what.
-fn next_deadline(
-    policy: &ListenerPolicy,
-    io: &IoState,
-    streams: &Streams,
+struct Driver<S> {
+    local: Rc<Local>,
+    policy: Arc<ListenerPolicy>,
+    client: Rc<Client>,
+    io: Rc<IoState>,
+    streams: Rc<Streams>,
+    protocol: Protocol<S>,
+    timer: Timer,
+    /// When GOAWAY was sent.
     leaving: Option<u64>,
-) -> (u64, Reason) {
-    let after = |since: u64, limit: Duration| {
-        since.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
-    };
-    let timeouts = &policy.timeouts;
-    let head = io.head_since.get().map(|since| (after(since, timeouts.head), Reason::Head));
-    let blocked = io
-        .blocked_since
-        .get()
-        .map(|since| (after(since, timeouts.write_progress), Reason::Blocked));
-    let idle = match leaving {
-        Some(since) => Some((after(since, GOAWAY_GRACE), Reason::Leaving)),
-        None => streams.idle_since().map(|(since, served)| {
-            let limit = if served { timeouts.http2_idle } else { timeouts.head };
-            (after(since, limit), Reason::Idle)
-        }),
-    };
-    let next = [head, blocked, idle].into_iter().flatten().min_by_key(|(at, _)| *at);
-    next.unwrap_or((u64::MAX, Reason::Idle))
+    /// When a ping was sent that is not answered.
+    pinged: Option<u64>,
+}
+
+impl<S: Stream + 'static> Driver<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Poll::Ready(end) = self.poll_protocol(cx) {
+                return Poll::Ready(end);
+            }
+            if self.leaving.is_none() && self.local.draining() {
+                self.leave();
+                continue;
+            }
+            let (at_ms, wait) = self.next_deadline();
+            self.timer.set_at(at_ms);
+            if self.timer.check(cx).is_none() {
+                return Poll::Pending;
+            }
+            match wait {
+                _ if self.local.shared.drain.forced() => {
+                    return Poll::Ready(End::Late(Wait::Leaving));
+                }
+                Wait::Idle => self.leave(),
+                Wait::Quiet => self.ping(),
+                late => return Poll::Ready(End::Late(late)),
+            }
+        }
+    }
+
+    fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match &mut self.protocol {
+                Protocol::Opening(handshake) => match ready!(Pin::new(handshake).poll(cx)) {
+                    Err(_) => return Poll::Ready(End::Error),
+                    Ok(mut connection) => {
+                        let ping = connection.ping_pong();
+                        if self.leaving.is_some() {
+                            connection.graceful_shutdown();
+                        }
+                        self.protocol = Protocol::Open(connection, ping);
+                    }
+                },
+                Protocol::Open(connection, ping) => {
+                    if let Some(ping) = ping
+                        && let Poll::Ready(Ok(_)) = ping.poll_pong(cx)
+                    {
+                        self.pinged = None;
+                    }
+                    match ready!(connection.poll_accept(cx)) {
+                        None => return Poll::Ready(End::Closed),
+                        Some(Err(error)) if error.is_io() => return Poll::Ready(End::Closed),
+                        Some(Err(_)) => return Poll::Ready(End::Error),
+                        Some(Ok((request, respond))) => {
+                            let watch = self.streams.open();
+                            let (local, client) = (&self.local, &self.client);
+                            let inner =
+                                h2_begin::answer(local, client, watch.clone(), request, respond);
+                            let inner = Box::pin(inner);
+                            tokio::task::spawn_local(Watched { inner, watch });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends GOAWAY; the connection ends with its last stream.
+    fn leave(&mut self) {
+        self.leaving = Some(self.timer.now_ms());
+        if let Protocol::Open(connection, _) = &mut self.protocol {
+            connection.graceful_shutdown();
+        }
+    }
+
+    fn ping(&mut self) {
+        self.pinged = Some(self.timer.now_ms());
+        if let Protocol::Open(_, Some(ping)) = &mut self.protocol {
+            // It fails only where one is under way already.
+            let _ = ping.send_ping(Ping::opaque());
+        }
+    }
+
+    /// The next moment at which this connection has waited too long, and for what.
+    fn next_deadline(&self) -> (u64, Wait) {
+        let after = |since: u64, limit: Duration| {
+            since.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+        };
+        let timeouts = &self.policy.timeouts;
+        let head = self.io.head_since.get().map(|since| (after(since, timeouts.head), Wait::Head));
+        let blocked = self.io.blocked_since.get();
+        let blocked = blocked.map(|since| (after(since, timeouts.write_progress), Wait::Blocked));
+        let alive = self.io.read_at.get();
+        let ping = match self.pinged {
+            Some(sent) => (sent.max(alive).saturating_add(PING_TIMEOUT_MS), Wait::Pong),
+            None => (alive.saturating_add(PING_INTERVAL_MS), Wait::Quiet),
+        };
+        let idle = self.streams.idle_since().map(|(idle, served)| match (self.leaving, served) {
+            (Some(left), true) => (left.max(idle).saturating_add(GOAWAY_GRACE_MS), Wait::Leaving),
+            (Some(left), false) => (left.saturating_add(UNUSED_GRACE_MS), Wait::Leaving),
+            (None, true) => (after(idle, timeouts.http2_idle), Wait::Idle),
+            (None, false) => (after(idle, timeouts.head), Wait::Idle),
+        });
+        let waits = [head, blocked, idle, Some(ping)].into_iter().flatten();
+        waits.min_by_key(|(at, _)| *at).unwrap_or(ping)
+    }
+
+    fn count(&self, end: End) {
+        let label = match end {
+            _ if self.io.flooded.get() => "control_frame_flood",
+            End::Error => "protocol_error",
+            End::Late(Wait::Head) => "head_timeout",
+            End::Late(Wait::Blocked) => "write_timeout",
+            End::Late(Wait::Pong) => "ping_timeout",
+            _ => return,
+        };
+        let labels = [self.policy.name.as_str(), "h2", label];
+        self.local.shared.metrics.http_protocol_errors.with_label_values(&labels).inc();
+    }
 }
 
 /// The streams of one connection.
@@ -180,8 +241,8 @@ pub struct Streams {
     open: Cell<usize>,
     served: Cell<bool>,
     idle_since: Cell<u64>,
-    /// The watch of the stream that hyper is about to hand to the executor.
-    next: RefCell<Option<Rc<Watch>>>,
+    /// Body bytes that h2 holds for this client; they are released on whatever thread drops them.
+    held: Arc<AtomicUsize>,
 }
 
 impl Streams {
@@ -191,26 +252,20 @@ impl Streams {
             open: Cell::new(0),
             served: Cell::new(false),
             idle_since: Cell::new(local.timers.now_ms()),
-            next: RefCell::default(),
+            held: Arc::default(),
         }
     }
 
-    /// A request has come: hyper calls the service, then the executor, in one go.
-    fn open(&self) -> Rc<Watch> {
+    fn open(self: &Rc<Self>) -> Rc<Watch> {
         self.served.set(true);
-        let watch = Rc::new(Watch { timer: self.local.timers.timer(), stalled: Cell::new(false) });
-        *self.next.borrow_mut() = Some(watch.clone());
-        watch
+        self.open.set(self.open.get() + 1);
+        let timer = self.local.timers.timer();
+        Rc::new(Watch { timer, streams: self.clone() })
     }
 
     /// Since when no stream is open, and whether one ever was.
     fn idle_since(&self) -> Option<(u64, bool)> {
         (self.open.get() == 0).then(|| (self.idle_since.get(), self.served.get()))
-    }
-
-    fn leave(&self) {
-        self.open.set(self.open.get().saturating_sub(1));
-        self.idle_since.set(self.local.timers.now_ms());
     }
 }
 
@@ -218,45 +273,30 @@ impl Streams {
 /// has taken note, the stream is reset.
 pub struct Watch {
     pub timer: Timer,
-    /// The client is what the stream waits for.
-    pub stalled: Cell<bool>,
+    streams: Rc<Streams>,
 }
 
 impl Watch {
-    /// From now on the stream waits for the client to take what it was given.
-    pub fn wait_for_client(&self, limit: Duration) {
-        self.stalled.set(true);
-        self.timer.set(limit);
+    /// Streams of this connection that are not over.
+    pub fn open_streams(&self) -> usize {
+        self.streams.open.get()
+    }
+
+    /// Body bytes that h2 holds for this client.
+    pub fn held(&self) -> usize {
+        self.streams.held.load(Ordering::Relaxed)
+    }
+
+    pub fn held_counter(&self) -> Arc<AtomicUsize> {
+        self.streams.held.clone()
     }
 }
 
-/// Runs hyper's stream futures as local tasks, each under its watch.
-#[derive(Clone)]
-struct StreamExecutor(Rc<Streams>);
-
-impl<F> hyper::rt::Executor<F> for StreamExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        let watch = self.0.next.borrow_mut().take();
-        let Some(watch) = watch else {
-            tokio::task::spawn_local(async move {
-                future.await;
-            });
-            return;
-        };
-        self.0.open.set(self.0.open.get() + 1);
-        let guard = OpenStream(self.0.clone());
-        tokio::task::spawn_local(Watched { inner: Box::pin(future), watch, _guard: guard });
-    }
-}
-
-struct OpenStream(Rc<Streams>);
-
-impl Drop for OpenStream {
+impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.leave();
+        let streams = &self.streams;
+        streams.open.set(streams.open.get().saturating_sub(1));
+        streams.idle_since.set(streams.local.timers.now_ms());
     }
 }
 
@@ -264,10 +304,9 @@ impl Drop for OpenStream {
 struct Watched<F> {
     inner: Pin<Box<F>>,
     watch: Rc<Watch>,
-    _guard: OpenStream,
 }
 
-impl<F: Future> Future for Watched<F> {
+impl<F: Future<Output = ()>> Future for Watched<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,79 +1,111 @@
 //! From an HTTP/2 request to something to do: limits, pseudo-header fields, admit, decide. The
-//! rules are those of HTTP/1.1; what hyper and h2 let through is closed here.
+//! rules are those of HTTP/1.1; what crate h2 lets through is closed here.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use h2::RecvStream;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, header};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, Method, Request, header};
 
-use super::h2::Watch;
-use crate::exchange::h2_body::H2Body;
-use crate::exchange::h2_h1::{self, Job};
+use super::h2::{MODEST_STREAMS, Watch};
+use crate::exchange::h2_body::OwnAnswer;
+use crate::exchange::h2_h1::{self, Job, Step};
+use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
 use crate::http1::framing::{BodyLength, FramingFields, request_length};
 use crate::local::Local;
 use crate::request::admit::admit_h2;
-use crate::request::cause::{Cause, Rejection};
+use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
 use crate::request::decide::decide;
 use crate::request::headers::{RequestContext, write_request};
-use crate::request::plan::{Answer, Decision};
+use crate::request::plan::{Answer, Decision, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
-use crate::route::table::ListenerPolicy;
+use crate::route::table::{ListenerPolicy, Route};
 
-/// Answers one request.
-pub async fn answer(
-    local: Rc<Local>,
-    client: Rc<Client>,
+/// Answers one request. What can be said at once is settled before the future is made: thousands
+/// of them may wait for clients that take nothing.
+pub fn answer(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
     watch: Rc<Watch>,
-    request: Request<Incoming>,
-) -> Response<H2Body> {
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> impl Future<Output = ()> + use<> {
     let snapshot = local.snapshot();
-    let Some(policy) = snapshot.listeners.get(client.listener).cloned() else {
-        return Response::new(H2Body::empty());
+    let policy = snapshot.listeners.get(client.listener).cloned();
+    let own = Own {
+        local: local.clone(),
+        tls: client.tls.is_some(),
+        head_request: request.method() == Method::HEAD,
     };
-    drop(snapshot);
-    let job = match begin(&local, &client, &policy, request) {
-        Begun::Forward(job) => *job,
-        Begun::Answer(answer, record) => {
-            watch.wait_for_client(policy.timeouts.write_progress);
-            return own_answer(&local, client.tls.is_some(), &answer, record);
-        }
-    };
-    let route = job.plan.route.clone();
-    match h2_h1::run(job, &watch, &policy).await {
-        Ok(response) => {
-            watch.wait_for_client(policy.timeouts.write_progress);
-            response
-        }
-        Err((rejection, record)) => {
-            let answer = Answer::reject(Some(route), rejection);
-            watch.wait_for_client(policy.timeouts.write_progress);
-            own_answer(&local, client.tls.is_some(), &answer, record)
-        }
+    let begun =
+        policy.as_deref().map(|policy| match begin(local, client, policy, &watch, request) {
+            Begun::Answer(told) => Err(own.answer(&told.0, told.1)),
+            Begun::Forward(job) => Ok(job),
+        });
+    async move {
+        let Some((policy, begun)) = policy.zip(begun) else { return };
+        let answer = match begun {
+            Err(answer) => answer,
+            Ok(job) => match Box::pin(forward(job, &mut respond, &watch, &policy, own)).await {
+                Ok(Step::Relay(relay)) => return relay.run(respond).await,
+                Ok(Step::Tunnel(tunnel)) => return Box::pin(tunnel.run(respond, &watch)).await,
+                Err(answer) => answer,
+            },
+        };
+        answer.send(respond, &watch, policy.timeouts.write_progress).await;
     }
+}
+
+async fn forward(
+    job: Box<Job>,
+    respond: &mut SendResponse<Bytes>,
+    watch: &Rc<Watch>,
+    policy: &ListenerPolicy,
+    own: Own,
+) -> Result<Step, Box<OwnAnswer>> {
+    let route = job.plan.route.clone();
+    h2_h1::run(job, respond, watch, policy).await.map_err(|failed| {
+        let (rejection, record) = *failed;
+        own.answer(&Answer::reject(Some(route), rejection), record)
+    })
 }
 
 /// What to do with a request.
 enum Begun {
     Forward(Box<Job>),
-    Answer(Answer, Record),
+    Answer(Box<(Answer, Record)>),
+}
+
+impl Begun {
+    fn answer(answer: Answer, record: Record) -> Begun {
+        Begun::Answer(Box::new((answer, record)))
+    }
+
+    fn refuse(route: Option<Arc<Route>>, rejection: Rejection, record: Record) -> Begun {
+        Begun::answer(Answer::reject(route, rejection), record)
+    }
 }
 
 fn begin(
     local: &Rc<Local>,
     client: &Rc<Client>,
     policy: &ListenerPolicy,
-    mut request: Request<Incoming>,
+    watch: &Watch,
+    request: Request<RecvStream>,
 ) -> Begun {
-    let upgrade = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let upgrade = request.extensions().get::<Protocol>().is_some();
     let (parts, body) = request.into_parts();
     let snapshot = local.snapshot();
     let fields = H2Fields::new(&parts.headers);
@@ -95,13 +127,13 @@ fn begin(
     let mut record = Record::begin(local, client, "HTTP/2", id, origin, &text);
     let head = match examine(policy, &parts, &body, authority, upgrade) {
         Ok(head) => head,
-        Err(rejection) => return Begun::Answer(Answer::reject(None, rejection), record),
+        Err(rejection) => return Begun::refuse(None, rejection, record),
     };
     let view =
         admit_h2(head.method, head.authority, target.as_bytes(), head.body, head.websocket, fields);
     let mut view = match view {
         Ok(view) => view,
-        Err(rejection) => return Begun::Answer(Answer::reject(None, rejection), record),
+        Err(rejection) => return Begun::refuse(None, rejection, record),
     };
     let plan = match decide(&mut view, client, &snapshot) {
         Decision::Forward(plan) => plan,
@@ -109,10 +141,13 @@ fn begin(
             if let Some(route) = &answer.route {
                 record.routed(route);
             }
-            return Begun::Answer(answer, record);
+            return Begun::answer(answer, record);
         }
     };
     record.routed(&plan.route);
+    if let Err(rejection) = check_capacity(local, watch) {
+        return Begun::refuse(Some(plan.route), rejection, record);
+    }
     let cx = RequestContext {
         client,
         trusted,
@@ -124,22 +159,47 @@ fn begin(
     };
     let mut first = local.buffers.take();
     write_request(&mut first, &view, &cx);
-    if head.websocket {
+    if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
-    let limit = plan.route.body_limit;
-    let upload = Upload::new(local, first, plan.body, limit, local.timers.now_ms());
-    let source = (plan.body != BodyLength::Sized(0)).then_some(body);
+    Begun::Forward(Box::new(job(local, client, plan, record, first, body)))
+}
+
+/// A request to forward; `first` is its head for the endpoint.
+fn job(
+    local: &Rc<Local>,
+    client: &Client,
+    plan: Plan,
+    record: Record,
+    first: Vec<u8>,
+    body: RecvStream,
+) -> Job {
+    let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
+    let upload = Upload::new(local, first, plan.body, limit, now_ms);
+    let (source, tunnel) = match (plan.websocket, plan.body) {
+        (true, _) => (None, Some(body)),
+        (false, BodyLength::Sized(0)) => (None, None),
+        (false, _) => (Some(Source::new(body)), None),
+    };
     let tls = client.tls.is_some();
-    Begun::Forward(Box::new(Job {
-        local: local.clone(),
-        plan,
-        record,
-        upload,
-        source,
-        tls,
-        on_upgrade,
-    }))
+    Job { local: local.clone(), plan, record, upload, source, tls, tunnel }
+}
+
+/// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
+/// for clients that have more streams under way than a modest one would. They make room for others.
+fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
+    if local.over_buffered() {
+        return Err(OVER_BUFFERED);
+    }
+    let nearly = |used: &AtomicUsize, limit: usize| used.load(Ordering::Relaxed) >= limit / 4 * 3;
+    let (gauges, snapshot) = (&local.shared.gauges, local.snapshot());
+    let limits = &snapshot.limits;
+    let scarce = nearly(&gauges.buffered, limits.buffered_bytes)
+        || nearly(&gauges.upstream_connections, limits.upstream_connections);
+    if scarce && watch.open_streams() > MODEST_STREAMS {
+        return Err(Rejection { cause: Cause::OverCapacity, detail: "streams" });
+    }
+    Ok(())
 }
 
 /// The parts of a head that HTTP/2 carries elsewhere than HTTP/1.1.
@@ -158,14 +218,14 @@ fn authority(parts: &Parts) -> Option<&[u8]> {
 fn examine<'a>(
     policy: &ListenerPolicy,
     parts: &'a Parts,
-    body: &Incoming,
+    body: &RecvStream,
     authority: Option<&'a [u8]>,
     upgrade: bool,
 ) -> Result<Head<'a>, Rejection> {
     check_limits(policy, parts)?;
     let authority = authority.ok_or(Rejection::bad("missing_host"))?;
     check_host(&parts.headers, authority)?;
-    let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+    let protocol = parts.extensions.get::<Protocol>();
     let websocket = protocol.is_some_and(|p| p.as_str().eq_ignore_ascii_case("websocket"));
     if parts.method == Method::CONNECT && !websocket {
         return Err(Cause::MethodRefused.into());
@@ -207,7 +267,7 @@ fn check_host(headers: &HeaderMap, authority: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-fn body_length(headers: &HeaderMap, body: &Incoming) -> Result<BodyLength, Rejection> {
+fn body_length(headers: &HeaderMap, body: &RecvStream) -> Result<BodyLength, Rejection> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Rejection::bad("transfer_encoding"));
     }
@@ -236,20 +296,30 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
     first.extend_from_slice(b"\r\n");
 }
 
-fn own_answer(local: &Local, tls: bool, answer: &Answer, mut record: Record) -> Response<H2Body> {
-    let reply = Reply::of(answer, record.request_id.as_bytes());
-    record.status = reply.status;
-    if let Some(rejection) = reply.cause {
-        record.reject(rejection);
+/// What an answer of our own depends on besides its cause.
+struct Own {
+    local: Rc<Local>,
+    tls: bool,
+    head_request: bool,
+}
+
+impl Own {
+    fn answer(&self, answer: &Answer, mut record: Record) -> Box<OwnAnswer> {
+        let reply = Reply::of(answer, record.request_id.as_bytes());
+        record.status = reply.status;
+        if let Some(rejection) = reply.cause {
+            record.reject(rejection);
+        }
+        let mut response = to_http(&reply, &self.local.wall.http_date());
+        for (name, value) in answer.own_pairs(self.tls) {
+            response.headers_mut().append(name, value);
+        }
+        let bodyless = self.head_request || reply.status == 204 || reply.status == 304;
+        let body = if bodyless { Bytes::new() } else { reply.body.clone() };
+        record.bytes_out += body.len() as u64;
+        record.close();
+        Box::new(OwnAnswer { response, body })
     }
-    let mut response = to_http(&reply, &local.wall.http_date());
-    for (name, value) in answer.own_pairs(tls) {
-        response.headers_mut().append(name, value);
-    }
-    let body: Bytes = reply.body.clone();
-    record.bytes_out += body.len() as u64;
-    record.close();
-    response.map(|()| H2Body::full(body))
 }
 
 /// Fields of an HTTP/2 head, with cookie crumbs joined (RFC 9113 §8.2.3).

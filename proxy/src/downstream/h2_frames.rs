@@ -14,6 +14,9 @@ const END_STREAM: u8 = 0x1;
 /// Frames per second that carry no request and no body: PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
 /// empty DATA, unknown types. A client that reads 100 streams sends far fewer.
 pub const MAX_CONTROL_FRAMES: u32 = 4_000;
+/// A client that reads may send one more for each so many bytes that it was sent: two window
+/// updates for every 4 KiB are usual (Go's client).
+const BYTES_PER_CONTROL_FRAME: usize = 1024;
 /// RST_STREAM per second: a client may give up all its streams at once, several times.
 pub const MAX_RESETS: u32 = 500;
 
@@ -30,6 +33,9 @@ pub struct FrameScanner {
     window_ms: u64,
     control: u32,
     resets: u32,
+    /// Bytes sent in this window and the one before.
+    sent: usize,
+    sent_before: usize,
 }
 
 /// More control frames than [`MAX_CONTROL_FRAMES`] or resets than [`MAX_RESETS`] in a second.
@@ -48,6 +54,8 @@ impl Default for FrameScanner {
             window_ms: 0,
             control: 0,
             resets: 0,
+            sent: 0,
+            sent_before: 0,
         }
     }
 }
@@ -65,6 +73,7 @@ impl FrameScanner {
     pub fn feed(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
         if now_ms.saturating_sub(self.window_ms) >= 1000 {
             (self.window_ms, self.control, self.resets) = (now_ms, 0, 0);
+            self.sent_before = std::mem::take(&mut self.sent);
         }
         let skipped = self.preface_left.min(bytes.len());
         self.preface_left -= skipped;
@@ -85,6 +94,16 @@ impl FrameScanner {
         Ok(())
     }
 
+    /// Bytes went out: they earn window updates.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(bytes);
+    }
+
+    fn max_control(&self) -> u32 {
+        let earned = self.sent.saturating_add(self.sent_before) / BYTES_PER_CONTROL_FRAME;
+        MAX_CONTROL_FRAMES.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX))
+    }
+
     fn frame(&mut self) -> Result<(), Flood> {
         let [a, b, c, kind, flags, ..] = self.head;
         self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -99,7 +118,7 @@ impl FrameScanner {
             RST_STREAM => self.resets += 1,
             _ => self.control += 1,
         }
-        let flood = self.control > MAX_CONTROL_FRAMES || self.resets > MAX_RESETS;
+        let flood = self.control > self.max_control() || self.resets > MAX_RESETS;
         if flood { Err(Flood) } else { Ok(()) }
     }
 }
@@ -135,6 +154,17 @@ mod tests {
             scanner.feed(second, 0).unwrap();
             assert!(!scanner.head_open());
         }
+    }
+
+    #[test]
+    fn readers_may_update_their_windows() {
+        let mut scanner = FrameScanner::default();
+        scanner.feed(&[0; PREFACE], 1000).unwrap();
+        scanner.sent(100 * BYTES_PER_CONTROL_FRAME);
+        for _ in 0..MAX_CONTROL_FRAMES + 100 {
+            scanner.feed(&frame(8, 0, 4), 1500).unwrap();
+        }
+        assert_eq!(scanner.feed(&frame(8, 0, 4), 1600), Err(Flood));
     }
 
     #[test]

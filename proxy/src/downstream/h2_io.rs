@@ -1,25 +1,30 @@
-//! The byte stream below hyper's HTTP/2, watched: hyper has no timeouts of its own, so what it
-//! waits for is read off the frames that pass (facts/security.md §3, §5).
+//! The byte stream below HTTP/2, watched: crate `h2` has no timeouts, so what it waits for is read
+//! off the bytes that pass (facts/security.md §3, §5).
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::FrameScanner;
 use crate::io::Stream;
 use crate::local::Local;
+
+/// A client that took this much has made progress; less is a drip.
+const PROGRESS_BYTES: usize = 16 * 1024;
 
 /// What the connection's driver must know of its I/O. Times are worker milliseconds.
 #[derive(Default)]
 pub struct IoState {
     /// Since when a frame head, a header block or the preface is incomplete.
     pub head_since: Cell<Option<u64>>,
-    /// Since when the client takes no bytes.
+    /// Since when the client takes no bytes, or hardly any.
     pub blocked_since: Cell<Option<u64>>,
+    /// The last time that bytes came.
+    pub read_at: Cell<u64>,
     /// Control frames beyond any honest rate.
     pub flooded: Cell<bool>,
 }
@@ -30,20 +35,25 @@ pub struct WatchedIo<S> {
     stream: S,
     scanner: FrameScanner,
     state: Rc<IoState>,
+    /// Bytes taken since the client was first seen blocked.
+    drip: usize,
 }
 
 impl<S> WatchedIo<S> {
     pub fn new(local: &Rc<Local>, stream: S, state: Rc<IoState>) -> WatchedIo<S> {
-        state.head_since.set(Some(local.timers.now_ms()));
-        WatchedIo { local: local.clone(), stream, scanner: FrameScanner::default(), state }
+        let now_ms = local.timers.now_ms();
+        state.head_since.set(Some(now_ms));
+        state.read_at.set(now_ms);
+        let scanner = FrameScanner::default();
+        WatchedIo { local: local.clone(), stream, scanner, state, drip: 0 }
     }
 }
 
-impl<S: Stream> Read for WatchedIo<S> {
+impl<S: Stream> AsyncRead for WatchedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let now_ms = this.local.timers.now_ms();
@@ -58,6 +68,7 @@ impl<S: Stream> Read for WatchedIo<S> {
             let since = this.state.head_since.get();
             let open = this.scanner.head_open();
             this.state.head_since.set(open.then_some(since.unwrap_or(now_ms)));
+            this.state.read_at.set(now_ms);
             buf.put_slice(bytes);
             Poll::Ready(Ok(()))
         })
@@ -65,30 +76,66 @@ impl<S: Stream> Read for WatchedIo<S> {
 }
 
 impl<S: Stream> WatchedIo<S> {
-    fn note<T>(&self, outcome: &Poll<T>) {
+    fn blocked(&mut self) {
         let since = &self.state.blocked_since;
-        match outcome {
-            Poll::Pending if since.get().is_none() => since.set(Some(self.local.timers.now_ms())),
-            Poll::Pending => {}
-            Poll::Ready(_) => since.set(None),
+        if since.get().is_none() {
+            since.set(Some(self.local.timers.now_ms()));
+            self.drip = 0;
         }
+    }
+
+    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>) {
+        match outcome {
+            Poll::Pending => self.blocked(),
+            Poll::Ready(Ok(n)) => {
+                self.scanner.sent(*n);
+                self.drip += n;
+                if self.drip >= PROGRESS_BYTES {
+                    self.unblocked();
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+
+    fn unblocked(&mut self) {
+        self.state.blocked_since.set(None);
+        self.drip = 0;
     }
 }
 
-impl<S: Stream> Write for WatchedIo<S> {
+impl<S: Stream> AsyncWrite for WatchedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = self.stream.poll_write(cx, buf);
-        self.note(&outcome);
+        self.wrote(&outcome);
         outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = self.stream.poll_write_vectored(cx, pieces);
+        self.wrote(&outcome);
+        outcome
+    }
+
+    /// Else h2 writes frame heads of nine bytes by themselves.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = self.stream.poll_flush(cx);
-        self.note(&outcome);
+        match outcome {
+            Poll::Pending => self.blocked(),
+            Poll::Ready(_) => self.unblocked(),
+        }
         outcome
     }
 

@@ -1,23 +1,23 @@
-//! The body of an answer on an HTTP/2 stream. hyper asks for a frame when the client can take one,
-//! so back-pressure reaches the endpoint; every frame is bounded and counted against the
-//! process-wide cap until hyper has written it.
+//! Bodies of answers on HTTP/2 streams. Room in the client's window comes first, then the read from
+//! the endpoint: a client that takes nothing costs no buffer. What h2 holds for a client is counted
+//! against the process-wide cap until it is written.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, Response};
 
 use super::h1_h1::NOT_READING;
-use super::h2_h1::{deadline, poll_upload};
+use super::h2_h1::deadline;
 use super::h2_head::trailer_map;
+use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::buffers::Charge;
@@ -33,195 +33,247 @@ use crate::timer::Fired;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
-/// Largest DATA that is handed to hyper at once.
+/// Largest DATA that is handed to h2 at once.
 const FRAME_BYTES: usize = 32 * 1024;
+/// A client that took this much has made progress; less, while more waits, is a drip.
+const PROGRESS_BYTES: usize = 16 * 1024;
 
-/// The body of a response on an HTTP/2 stream.
-pub enum H2Body {
-    /// Nothing more comes.
-    Ended,
-    /// All of it is here.
-    Full(Bytes),
-    Relay(Box<Relay>),
+/// An answer of our own: everything is here.
+pub struct OwnAnswer {
+    pub response: Response<()>,
+    pub body: Bytes,
 }
 
-/// The stream must be reset: its end would look like the end of the answer.
-#[derive(Debug)]
-pub struct Cut;
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the answer could not be completed")
-    }
-}
-
-impl std::error::Error for Cut {}
-
-impl From<Infallible> for Cut {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
-
-impl H2Body {
-    pub fn empty() -> H2Body {
-        H2Body::Ended
-    }
-
-    pub fn full(bytes: Bytes) -> H2Body {
-        if bytes.is_empty() { H2Body::Ended } else { H2Body::Full(bytes) }
-    }
-}
-
-impl Body for H2Body {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match &mut *self {
-            H2Body::Ended => Poll::Ready(None),
-            H2Body::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = H2Body::Ended;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+impl OwnAnswer {
+    /// Sends it within `limit`; an error means that the client has left.
+    pub async fn send(
+        self: Box<Self>,
+        mut respond: SendResponse<Bytes>,
+        watch: &Watch,
+        limit: Duration,
+    ) {
+        let OwnAnswer { response, mut body } = *self;
+        watch.timer.follow(None);
+        watch.timer.set(limit);
+        let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
+        drop(respond);
+        if body.is_empty() {
+            return;
+        }
+        poll_fn(|cx| {
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(());
             }
-            H2Body::Relay(relay) => {
-                let frame = ready!(relay.poll_next(cx));
-                match &frame {
-                    Some(Ok(_)) if !relay.over() => {
-                        relay.watch.wait_for_client(relay.write_progress);
-                    }
-                    // The books close with the last frame, or with the cut.
-                    _ => {
-                        relay.watch.wait_for_client(relay.write_progress);
-                        relay.finish();
-                        *self = H2Body::Ended;
-                    }
+            while !body.is_empty() {
+                let Ok(room) = ready!(poll_room(cx, &mut stream, body.len())) else { break };
+                let piece = body.split_to(room.min(body.len()));
+                if stream.send_data(piece, body.is_empty()).is_err() {
+                    break;
                 }
-                Poll::Ready(frame)
             }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// The client has left: its stream is closed.
+struct Gone;
+
+impl From<Gone> for Rejection {
+    fn from(_: Gone) -> Self {
+        Cause::ClientGone.into()
+    }
+}
+
+/// Bytes that may be sent now, up to `wanted`.
+fn poll_room(
+    cx: &mut Context<'_>,
+    stream: &mut SendStream<Bytes>,
+    wanted: usize,
+) -> Poll<Result<usize, Gone>> {
+    stream.reserve_capacity(wanted);
+    loop {
+        let room = stream.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room.min(wanted)));
+        }
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, H2Body::Ended)
-    }
 }
 
-/// An answer whose body is still coming.
+/// An answer of an endpoint.
 pub struct Relay {
     pub local: Rc<Local>,
     pub plan: Plan,
     pub record: Record,
+    pub head: Response<()>,
     pub upload: Upload,
-    pub source: Option<Incoming>,
+    pub source: Option<Source>,
     pub connection: Option<UpstreamConnection>,
     pub decoder: BodyDecoder,
     pub keep_upstream: bool,
-    /// Body bytes that came with the head.
+    /// Body bytes that are read and not sent.
     pub first: Bytes,
     pub trailers: Option<HeaderMap>,
     pub watch: Rc<Watch>,
     pub upstream: Arc<Upstream>,
     /// Longest silence of the endpoint.
     pub idle: Duration,
+    pub event_stream: bool,
     pub write_progress: Duration,
     pub body_progress: Duration,
     pub body_min_rate: u64,
     pub progress_ms: u64,
-    pub failed: bool,
+    /// Since when the client is waited for, and what it took meanwhile.
+    pub waiting: Option<u64>,
+    pub taken: usize,
+    /// What was wrong with the first bytes of the body.
+    pub broken: Option<Rejection>,
 }
 
 impl Relay {
     /// Takes the body bytes that came with the head.
-    pub fn take_first(&mut self, bytes: &[u8]) -> Result<(), Rejection> {
-        self.first = self.decode(bytes)?;
-        Ok(())
-    }
-
-    /// The answer cannot be completed.
-    pub fn fail(&mut self, rejection: Rejection) {
-        self.failed = true;
-        self.connection = None;
-        self.record.reject(rejection);
-    }
-
-    /// The body in its simplest form: a complete answer needs no relay.
-    pub fn into_body(mut self) -> H2Body {
-        if self.failed || self.trailers.is_some() || !self.decoder.is_done() {
-            return H2Body::Relay(Box::new(self));
+    pub fn take_first(&mut self, bytes: &[u8]) {
+        match self.decode(bytes) {
+            Ok(data) => self.first = data,
+            Err(rejection) => self.broken = Some(rejection),
         }
-        let first = std::mem::take(&mut self.first);
-        self.finish();
-        H2Body::full(first)
+        self.release_endpoint();
+    }
+
+    /// Sends the answer to its end.
+    pub async fn run(mut self: Box<Self>, mut respond: SendResponse<Bytes>) {
+        let head = std::mem::replace(&mut self.head, Response::new(()));
+        let end = self.over();
+        let Ok(mut stream) = respond.send_response(head, end) else { return };
+        drop(respond);
+        if end {
+            return self.finish();
+        }
+        match poll_fn(|cx| self.poll(cx, &mut stream)).await {
+            Ok(()) => self.finish(),
+            Err(rejection) => {
+                // Its end would look like the end of the answer.
+                let stalled = rejection == NOT_READING;
+                stream.send_reset(if stalled { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+                self.note_cancelled();
+                self.record.reject(rejection);
+                self.record.end();
+            }
+        }
     }
 
     /// Everything was handed out.
     fn over(&self) -> bool {
-        !self.failed && self.decoder.is_done() && self.first.is_empty() && self.trailers.is_none()
+        let sent = self.first.is_empty() && self.trailers.is_none();
+        sent && self.decoder.is_done() && self.broken.is_none()
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.watch.stalled.set(false);
-        match ready!(self.poll_data(cx)) {
-            Ok(Some(frame)) => Poll::Ready(Some(Ok(frame))),
-            Ok(None) => Poll::Ready(None),
-            Err(rejection) => {
-                self.fail(rejection);
-                Poll::Ready(Some(Err(Cut)))
-            }
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut SendStream<Bytes>,
+    ) -> Poll<Result<(), Rejection>> {
+        if stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Cause::ClientGone.into()));
         }
-    }
-
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Rejection>> {
+        if let Some(rejection) = self.broken {
+            return Poll::Ready(Err(rejection));
+        }
         loop {
-            if self.failed {
-                return Poll::Ready(Err(Cause::UpstreamClosed.into()));
-            }
             if !self.first.is_empty() {
-                return Poll::Ready(Ok(Some(Frame::data(std::mem::take(&mut self.first)))));
+                let Poll::Ready(room) = poll_room(cx, stream, self.first.len()) else {
+                    return self.poll_client(cx);
+                };
+                if self.send_first(stream, room?)? {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
             }
             if let Some(trailers) = self.trailers.take() {
-                return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
+                return Poll::Ready(stream.send_trailers(trailers).map_err(|_| Gone.into()));
             }
             if self.decoder.is_done() {
-                return Poll::Ready(Ok(None));
+                let end = stream.send_data(Bytes::new(), true);
+                return Poll::Ready(end.map_err(|_| Gone.into()));
             }
-            match self.poll_read(cx) {
-                Poll::Ready(outcome) => outcome?,
-                Poll::Pending => return self.poll_deadline(cx),
+            // No room is claimed while the endpoint is silent: it is the whole connection's.
+            if self.poll_readable(cx)?.is_pending() {
+                stream.reserve_capacity(0);
+                return self.poll_endpoint(cx);
+            }
+            let Poll::Ready(room) = poll_room(cx, stream, FRAME_BYTES) else {
+                return self.poll_client(cx);
+            };
+            if self.poll_read(cx, room?)?.is_pending() {
+                stream.reserve_capacity(0);
+                return self.poll_endpoint(cx);
             }
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let Some(connection) = &mut self.connection else {
-            return Poll::Ready(Err(Cause::UpstreamClosed.into()));
-        };
+    /// Sends as much of `first` as there is room for. `true`: that was all.
+    fn send_first(
+        &mut self,
+        stream: &mut SendStream<Bytes>,
+        room: usize,
+    ) -> Result<bool, Rejection> {
+        let piece = self.first.split_to(room.min(self.first.len()));
+        self.taken += piece.len();
+        if self.taken >= PROGRESS_BYTES {
+            (self.waiting, self.taken) = (None, 0);
+        }
+        let end = self.over();
+        stream.send_data(piece, end).map_err(|_| Gone)?;
+        Ok(end)
+    }
+
+    /// Whether the endpoint has something to read, and we may read it.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Rejection> {
         let now_ms = self.watch.timer.now_ms();
+        let over_share = self.over_share();
+        let Some(connection) = &mut self.connection else {
+            return Err(Cause::UpstreamClosed.into());
+        };
         let min_rate = self.body_min_rate;
         poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
-        if self.local.over_buffered() {
+        if over_share {
+            self.progress_ms = now_ms;
             self.watch.timer.poll_at_tick();
-            return Poll::Pending;
+            return Ok(Poll::Pending);
         }
+        Ok(connection.io.poll_read_ready(cx).map(drop))
+    }
+
+    /// Whether what this connection's client has not taken must not grow: memory is scarce, and it
+    /// holds its share (design.md #17).
+    fn over_share(&self) -> bool {
+        let buffered = self.local.shared.gauges.buffered.load(Ordering::Relaxed);
+        self.watch.held() >= FRAME_BYTES
+            && buffered >= self.local.snapshot().limits.buffered_bytes / 4 * 3
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Result<Poll<()>, Rejection> {
         let local = self.local.clone();
-        let bytes = local.buffers.with_scratch(|scratch| {
-            let room = FRAME_BYTES.min(scratch.len());
+        let read = local.buffers.with_scratch(|scratch| {
+            let room = local.read_room(room.min(scratch.len()));
             let io = self.connection.as_mut().map(|connection| &mut connection.io);
             let read = io.map(|io| Stream::poll_read(io, cx, &mut scratch[..room]));
             match read.unwrap_or(Poll::Ready(Ok(0))) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(n)) => Poll::Ready(self.take(&scratch[..n])),
-                Poll::Ready(Err(_)) => Poll::Ready(Err(Cause::UpstreamClosed.into())),
+                Poll::Pending => Ok(Poll::Pending),
+                Poll::Ready(Ok(n)) => self.take(&scratch[..n]).map(Poll::Ready),
+                Poll::Ready(Err(_)) => Err(Cause::UpstreamClosed.into()),
             }
         });
-        self.first = ready!(bytes)?;
-        self.progress_ms = now_ms;
-        Poll::Ready(Ok(()))
+        let Poll::Ready(bytes) = read? else { return Ok(Poll::Pending) };
+        self.first = bytes;
+        self.progress_ms = self.watch.timer.now_ms();
+        self.release_endpoint();
+        Ok(Poll::Ready(()))
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Rejection> {
@@ -233,7 +285,7 @@ impl Relay {
         self.decode(bytes)
     }
 
-    /// Body data among `bytes`, counted until hyper has written it.
+    /// Body data among `bytes`, counted until h2 has written it.
     fn decode(&mut self, bytes: &[u8]) -> Result<Bytes, Rejection> {
         let mut data = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
@@ -250,7 +302,9 @@ impl Relay {
         }
         let mut charge = Charge::new(&self.local.shared);
         charge.set(data.capacity());
-        Ok(Bytes::from_owner(Charged { data, _charge: charge }))
+        let held = self.watch.held_counter();
+        held.fetch_add(data.capacity(), Ordering::Relaxed);
+        Ok(Bytes::from_owner(Charged { data, held, _charge: charge }))
     }
 
     fn decode_step(&mut self, rest: &[u8], data: &mut Vec<u8>) -> Result<usize, Rejection> {
@@ -279,65 +333,94 @@ impl Relay {
         Ok(used)
     }
 
-    fn poll_deadline(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Frame<Bytes>>, Rejection>> {
+    /// There is something to send and no room for it.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        if self.waiting.is_none() {
+            self.waiting = Some(self.watch.timer.now_ms());
+            self.record.compact();
+        }
+        let since = self.waiting.unwrap_or_default();
+        self.poll_until(cx, deadline(since, self.write_progress), NOT_READING)
+    }
+
+    /// There is room, and nothing to send.
+    fn poll_endpoint(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        (self.waiting, self.taken) = (None, 0);
         let endpoint = (deadline(self.progress_ms, self.idle), Cause::StreamIdle);
-        let client = (self.upload.wants_body() && !self.upload.refused)
+        // A stream that answers may wait for its client as long as it likes.
+        let client = (self.upload.wants_body() && !self.upload.refused && !self.event_stream)
             .then(|| (deadline(self.upload.progress_ms, self.body_progress), Cause::BodyTimeout));
         let (at_ms, cause) = match client {
             Some(client) if client.0 < endpoint.0 => client,
             _ => endpoint,
         };
+        self.poll_until(cx, at_ms, cause.into())
+    }
+
+    fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        at_ms: u64,
+        late: Rejection,
+    ) -> Poll<Result<(), Rejection>> {
         self.watch.timer.set_at(at_ms);
         match self.watch.timer.check(cx) {
             None => Poll::Pending,
-            Some(Fired::Deadline) => Poll::Ready(Err(cause.into())),
+            Some(Fired::Deadline) => Poll::Ready(Err(late)),
             Some(fired) => Poll::Ready(Err(cut(fired))),
         }
     }
 
-    /// The books close; a connection in order goes back to the pool.
-    fn finish(&mut self) {
-        self.record.bytes_in = self.upload.received;
-        let Some(connection) = self.connection.take() else { return };
-        if self.failed || !self.decoder.is_done() {
-            return;
-        }
-        self.record.upstream_ok();
-        self.record.end();
-        if self.keep_upstream && self.upload.done() {
+    /// An endpoint that has said everything is free for others, however slow our client is.
+    fn release_endpoint(&mut self) {
+        let done = self.decoder.is_done() && self.keep_upstream && self.upload.done();
+        if let Some(connection) = self.connection.take_if(|_| done) {
             let keep_alive = self.upstream.timeouts.keep_alive;
             self.local.pools.give(connection, self.watch.timer.now_ms(), keep_alive);
+        }
+    }
+
+    /// The books close with a complete answer.
+    fn finish(&mut self) {
+        self.record.bytes_in = self.upload.received;
+        self.record.upstream_ok();
+        self.record.end();
+    }
+
+    fn note_cancelled(&mut self) {
+        self.record.bytes_in = self.upload.received;
+        if self.connection.take().is_some() {
+            let name = [self.upstream.name.as_str()];
+            self.local.shared.metrics.upstream_cancelled.with_label_values(&name).inc();
         }
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.record.bytes_in = self.upload.received;
         if self.record.is_open() {
-            let stalled = self.watch.stalled.get() && self.watch.timer.fired().is_some();
-            let rejection = if stalled { NOT_READING } else { Cause::ClientGone.into() };
-            if self.connection.is_some() {
-                let name = [self.upstream.name.as_str()];
-                self.local.shared.metrics.upstream_cancelled.with_label_values(&name).inc();
-            }
-            self.record.reject(rejection);
+            self.note_cancelled();
+            self.record.reject(Cause::ClientGone.into());
             self.record.end();
         }
     }
 }
 
-/// Bytes that count as buffered while hyper holds them.
+/// Bytes that count as buffered while h2 holds them.
 struct Charged {
     data: Vec<u8>,
+    held: Arc<AtomicUsize>,
     _charge: Charge,
 }
 
 impl AsRef<[u8]> for Charged {
     fn as_ref(&self) -> &[u8] {
         &self.data
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.data.capacity(), Ordering::Relaxed);
     }
 }

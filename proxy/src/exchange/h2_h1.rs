@@ -1,25 +1,24 @@
-//! HTTP/2 client (hyper's streams), HTTP/1.1 endpoint (our codec): the part up to the head of the
-//! answer. What follows is [`super::h2_body`].
+//! HTTP/2 client (crate h2), HTTP/1.1 endpoint (our codec): the part up to the head of the answer.
+//! What follows is [`super::h2_body`].
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use h2::RecvStream;
+use h2::server::SendResponse;
 
 use super::download::{MAX_HEAD, is_event_stream};
-use super::h2_body::{H2Body, Relay};
+use super::h2_body::Relay;
 use super::h2_head::{self, Head};
-use super::h2_tunnel;
+use super::h2_tunnel::Tunnel;
+use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
-use crate::downstream::h2::Watch;
+use crate::downstream::h2::{MODEST_STREAMS, Watch};
 use crate::http1::body::BodyDecoder;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, parse_response};
@@ -34,9 +33,11 @@ use crate::upstream::connect::{self, Turn, Want};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
-/// A stream waits for its answer's head with this much read at a time: many may wait.
+/// A stream reads this much with its answer's head, before it knows whether the client has room for
+/// a body. Less where a connection has many streams: all of them may wait for room.
 const HEAD_READ: usize = 8 * 1024;
-/// Interim responses (1xx) before the final one; hyper sends none, so they end here.
+const CROWDED_HEAD_READ: usize = 2 * 1024;
+/// Interim responses (1xx) before the final one; they end here.
 const MAX_INTERIM: usize = 16;
 
 /// A request to forward, as the downstream driver has prepared it.
@@ -45,27 +46,34 @@ pub struct Job {
     pub plan: Plan,
     pub record: Record,
     pub upload: Upload,
-    pub source: Option<Incoming>,
+    pub source: Option<Source>,
     pub tls: bool,
     /// RFC 8441: the stream becomes a tunnel.
-    pub on_upgrade: Option<OnUpgrade>,
+    pub tunnel: Option<RecvStream>,
+}
+
+/// What comes after the head of an answer.
+pub enum Step {
+    Relay(Box<Relay>),
+    Tunnel(Box<Tunnel>),
 }
 
 /// Forwards one request up to the head of its answer.
 pub async fn run(
-    mut job: Job,
+    mut job: Box<Job>,
+    respond: &mut SendResponse<Bytes>,
     watch: &Rc<Watch>,
     policy: &ListenerPolicy,
-) -> Result<Response<H2Body>, (Rejection, Record)> {
+) -> Result<Step, Box<(Rejection, Record)>> {
     let Some(upstream) = job.plan.upstream().cloned() else {
-        return Err((Cause::Internal.into(), job.record));
+        return Err(Box::new((Cause::Internal.into(), job.record)));
     };
     watch.timer.follow(Some(job.plan.route.life.clone()));
     let mut want = Want::Any { sure: !job.plan.idempotent };
     loop {
-        let connection = match acquire(&job.local, &upstream, want, watch).await {
+        let connection = match acquire(&job.local, &upstream, want, watch, respond).await {
             Ok(connection) => connection,
-            Err(rejection) => return Err((rejection, job.record)),
+            Err(rejection) => return Err(Box::new((rejection, job.record))),
         };
         job.record.endpoint(connection.endpoint.address);
         let now_ms = watch.timer.now_ms();
@@ -77,14 +85,13 @@ pub async fn run(
             touched: false,
             progress_ms: now_ms,
         };
-        let found = poll_fn(|cx| waiting.poll(cx, &mut job, watch, policy, &upstream)).await;
+        let found = poll_fn(|cx| match respond.poll_reset(cx) {
+            Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
+            Poll::Pending => waiting.poll(cx, &mut job, watch, policy, &upstream),
+        })
+        .await;
         let rejection = match found {
-            Ok(Found::Final(head, rest)) => {
-                return Ok(answer(job, waiting, watch, policy, upstream, head, &rest));
-            }
-            Ok(Found::Switch(rest)) => {
-                return h2_tunnel::start(job, waiting.connection, rest, watch, &upstream);
-            }
+            Ok(found) => return next(job, waiting, watch, policy, upstream, found),
             Err(rejection) => rejection,
         };
         let stale = waiting.connection.reused && !waiting.touched;
@@ -98,11 +105,19 @@ pub async fn run(
             want = Want::New;
             continue;
         }
-        let labels = [upstream.name.as_str(), rejection.cause.code()];
-        job.local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
-        job.record.bytes_in += job.upload.received;
-        return Err((rejection, job.record));
+        return Err(failed(*job, &upstream, rejection));
     }
+}
+
+fn failed(mut job: Job, upstream: &Upstream, rejection: Rejection) -> Box<(Rejection, Record)> {
+    let metrics = &job.local.shared.metrics;
+    let name = upstream.name.as_str();
+    match rejection.cause {
+        Cause::ClientGone => metrics.upstream_cancelled.with_label_values(&[name]).inc(),
+        cause => metrics.upstream_requests.with_label_values(&[name, cause.code()]).inc(),
+    }
+    job.record.bytes_in += job.upload.received;
+    Box::new((rejection, job.record))
 }
 
 async fn acquire(
@@ -110,6 +125,7 @@ async fn acquire(
     upstream: &Upstream,
     want: Want,
     watch: &Watch,
+    respond: &mut SendResponse<Bytes>,
 ) -> Result<UpstreamConnection, Rejection> {
     let turn = Turn::next(upstream);
     if let Want::Any { sure } = want
@@ -117,14 +133,20 @@ async fn acquire(
     {
         return Ok(connection);
     }
-    connect::acquire(local, upstream, turn, want, &watch.timer).await
+    let connect = connect::acquire(local, upstream, turn, want, &watch.timer);
+    let mut connect = std::pin::pin!(connect);
+    poll_fn(|cx| match respond.poll_reset(cx) {
+        Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
+        Poll::Pending => connect.as_mut().poll(cx),
+    })
+    .await
 }
 
-/// A complete answer head.
+/// A complete answer head, with the bytes after it.
 enum Found {
     Final(Head, Vec<u8>),
-    /// 101 to our upgrade, with the bytes after it.
-    Switch(Vec<u8>),
+    /// 101 to our upgrade.
+    Switch(Head, Vec<u8>),
 }
 
 /// The wait for the head of an answer, while the request body still goes up.
@@ -154,7 +176,9 @@ impl Waiting {
             now_ms,
             policy.timeouts.body_min_rate,
         )?;
-        if let Poll::Ready(outcome) = self.poll_head(cx, job, now_ms) {
+        let crowded = watch.open_streams() > MODEST_STREAMS;
+        let room = if crowded { CROWDED_HEAD_READ } else { HEAD_READ };
+        if let Poll::Ready(outcome) = self.poll_head(cx, job, now_ms, room) {
             return Poll::Ready(outcome);
         }
         let (since, limit, cause) = if job.upload.refused || job.upload.done() {
@@ -181,11 +205,12 @@ impl Waiting {
         cx: &mut Context<'_>,
         job: &mut Job,
         now_ms: u64,
+        room: usize,
     ) -> Poll<Result<Found, Rejection>> {
         let local = job.local.clone();
         loop {
             let read = local.buffers.with_scratch(|scratch| {
-                let room = HEAD_READ.min(scratch.len());
+                let room = room.min(scratch.len());
                 let polled = Stream::poll_read(&mut self.connection.io, cx, &mut scratch[..room]);
                 polled.map_ok(|n| {
                     self.head.extend_from_slice(&scratch[..n]);
@@ -216,8 +241,9 @@ impl Waiting {
             let Some(head) = parsed else { return Ok(None) };
             let (len, status) = (head.len, head.status);
             match status {
-                101 if job.plan.websocket && job.on_upgrade.is_some() => {
-                    return Ok(Some(Found::Switch(self.head.split_off(len))));
+                101 if job.plan.websocket && job.tunnel.is_some() => {
+                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.tls)?;
+                    return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
                 101 => return Err(protocol("unsolicited_101")),
                 100..=199 => {
@@ -241,93 +267,32 @@ pub fn deadline(since_ms: u64, limit: Duration) -> u64 {
     since_ms.saturating_add(ms).saturating_add(50)
 }
 
-/// Moves request body from the stream to the endpoint until one of them has to be waited for.
-pub fn poll_upload(
-    cx: &mut Context<'_>,
-    upload: &mut Upload,
-    source: &mut Option<Incoming>,
-    connection: &mut UpstreamConnection,
-    now_ms: u64,
-    min_rate: u64,
-) -> Result<(), Rejection> {
-    loop {
-        let blocked = upload.blocked();
-        if upload.poll_flush(cx, &mut connection.io).is_pending() {
-            return Ok(());
-        }
-        if blocked {
-            upload.progress_ms = now_ms;
-        }
-        let Some(body) = source.as_mut().filter(|_| upload.wants_body() && !upload.refused) else {
-            return Ok(());
-        };
-        match Pin::new(body).poll_frame(cx) {
-            Poll::Pending => {
-                upload.waiting(now_ms);
-                return Ok(());
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                upload.progress_ms = now_ms;
-                take_frame(upload, source, frame)?;
-                if !upload.fast_enough(now_ms, min_rate) {
-                    return Err(Rejection { cause: Cause::BodyTimeout, detail: "rate" });
-                }
-            }
-            Poll::Ready(Some(Err(_))) => return Err(Cause::ClientGone.into()),
-            Poll::Ready(None) => end_upload(upload, source, &[])?,
-        }
-    }
-}
-
-fn take_frame(
-    upload: &mut Upload,
-    source: &mut Option<Incoming>,
-    frame: http_body::Frame<Bytes>,
-) -> Result<(), Rejection> {
-    match frame.into_data() {
-        Ok(data) => {
-            upload.take_data(&data)?;
-            if source.as_ref().is_some_and(Body::is_end_stream) {
-                end_upload(upload, source, &[])?;
-            }
-            Ok(())
-        }
-        Err(frame) => {
-            let trailers = frame.into_trailers().unwrap_or_default();
-            end_upload(upload, source, &h2_head::trailer_lines(&trailers))
-        }
-    }
-}
-
-fn end_upload(
-    upload: &mut Upload,
-    source: &mut Option<Incoming>,
-    trailer_lines: &[u8],
-) -> Result<(), Rejection> {
-    *source = None;
-    match upload.end_data(trailer_lines) {
-        true => Ok(()),
-        false => Err(Rejection::bad("body_too_short")),
-    }
-}
-
-/// The answer, with whatever of its body is here already.
-fn answer(
-    job: Job,
+/// Goes on with an answer's head, and whatever of its body is here already.
+fn next(
+    job: Box<Job>,
     waiting: Waiting,
     watch: &Rc<Watch>,
     policy: &ListenerPolicy,
-    upstream: std::sync::Arc<Upstream>,
-    head: Head,
-    rest: &[u8],
-) -> Response<H2Body> {
-    let Job { local, plan, mut record, mut upload, source, .. } = job;
+    upstream: Arc<Upstream>,
+    found: Found,
+) -> Result<Step, Box<(Rejection, Record)>> {
+    let Job { local, plan, mut record, mut upload, source, tunnel, .. } = *job;
+    let (head, rest) = match (found, tunnel) {
+        (Found::Final(head, rest), _) => (head, rest),
+        (Found::Switch(_, _), None) => return Err(Box::new((Cause::Internal.into(), record))),
+        (Found::Switch(head, early), Some(client)) => {
+            let idle = upstream.timeouts.stream_idle;
+            let (head, connection) = (head.response, waiting.connection);
+            let tunnel = Tunnel { local, plan, record, connection, head, early, client, idle };
+            return Ok(Step::Tunnel(Box::new(tunnel)));
+        }
+    };
     record.status = head.response.status().as_u16();
     upload.release(&local);
     let content_type = head.response.headers().get(http::header::CONTENT_TYPE);
     let event_stream = is_event_stream(content_type.map(http::HeaderValue::as_bytes));
     let idle = if event_stream { upstream.timeouts.stream_idle } else { upstream.timeouts.idle };
-    let mut relay = Relay {
+    let mut relay = Box::new(Relay {
         local,
         plan,
         record,
@@ -336,19 +301,21 @@ fn answer(
         connection: Some(waiting.connection),
         decoder: BodyDecoder::new(head.length),
         keep_upstream: head.keeps_alive && head.length != BodyLength::UntilClose,
+        head: head.response,
         first: Bytes::new(),
         trailers: None,
         watch: watch.clone(),
         upstream,
         idle,
+        event_stream,
         write_progress: policy.timeouts.write_progress,
         body_progress: policy.timeouts.body_progress,
         body_min_rate: policy.timeouts.body_min_rate,
         progress_ms: watch.timer.now_ms(),
-        failed: false,
-    };
-    if let Err(rejection) = relay.take_first(rest) {
-        relay.fail(rejection);
-    }
-    head.response.map(|()| relay.into_body())
+        waiting: None,
+        taken: 0,
+        broken: None,
+    });
+    relay.take_first(&rest);
+    Ok(Step::Relay(relay))
 }

@@ -2,81 +2,125 @@
 //! connection the other.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::Response;
-use hyper::rt::{Read, ReadBuf, Write};
-use hyper::upgrade::Upgraded;
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
-use super::h2_body::H2Body;
-use super::h2_h1::Job;
-use super::tunnel::{self, First};
+use super::tunnel::{self, First, OpenTunnel};
 use crate::downstream::h2::Watch;
 use crate::io::Stream;
-use crate::request::cause::{Cause, Rejection};
+use crate::local::Local;
+use crate::request::plan::Plan;
 use crate::request::record::Record;
-use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
-/// The endpoint has agreed: answers 200 (RFC 8441 §5) and runs the tunnel in a task of its own.
-pub fn start(
-    job: Job,
-    mut connection: UpstreamConnection,
-    early: Vec<u8>,
-    watch: &Rc<Watch>,
-    upstream: &Upstream,
-) -> Result<Response<H2Body>, (Rejection, Record)> {
-    let Job { local, plan, mut record, on_upgrade, .. } = job;
-    let Some(on_upgrade) = on_upgrade else {
-        return Err((Cause::Internal.into(), record));
-    };
-    record.status = 200;
-    let idle = upstream.timeouts.stream_idle;
-    let life = plan.route.life.clone();
-    watch.timer.follow(None);
-    tokio::task::spawn_local(async move {
-        let Ok(upgraded) = on_upgrade.await else { return };
+/// Largest DATA that is handed to h2 at once.
+const FRAME_BYTES: usize = 16 * 1024;
+
+/// A WebSocket that the endpoint has agreed to.
+pub struct Tunnel {
+    pub local: Rc<Local>,
+    pub plan: Plan,
+    pub record: Record,
+    pub connection: UpstreamConnection,
+    /// The endpoint's 101 with the head rules applied.
+    pub head: Response<()>,
+    /// What the endpoint sent after its 101.
+    pub early: Vec<u8>,
+    pub client: RecvStream,
+    /// Longest silence on both sides.
+    pub idle: Duration,
+}
+
+impl Tunnel {
+    /// Answers 200 (RFC 8441 §5) and runs until both directions have ended.
+    pub async fn run(self: Box<Self>, mut respond: SendResponse<Bytes>, watch: &Watch) {
+        let Tunnel { local, plan, mut record, mut connection, mut head, early, client, idle } =
+            *self;
+        record.status = 200;
+        *head.status_mut() = StatusCode::OK;
+        for name in [header::CONTENT_LENGTH, header::SEC_WEBSOCKET_ACCEPT] {
+            head.headers_mut().remove(name);
+        }
+        let Ok(send) = respond.send_response(head, false) else { return };
+        drop(respond);
         let metrics = &local.shared.metrics;
         let route = [plan.route.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
-        let open = metrics.websocket_connections.with_label_values(&route);
-        open.inc();
-        let timer = local.timers.timer();
-        timer.follow(Some(life));
+        let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let first = First { from_client: &[], from_upstream: &early };
-        let mut stream = TunnelStream(upgraded);
+        let mut stream = TunnelStream { send, client, read: Bytes::new(), ended: false };
         let io = &mut connection.io;
-        tunnel::run(&local, &mut stream, io, first, idle, &timer, &mut record).await;
-        open.dec();
+        tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await;
         record.upstream_ok();
         record.close();
-    });
-    Ok(Response::new(H2Body::empty()))
+    }
 }
 
-/// hyper's upgraded stream as a [`Stream`].
-struct TunnelStream(Upgraded);
+/// A stream as a [`Stream`].
+struct TunnelStream {
+    send: SendStream<Bytes>,
+    client: RecvStream,
+    /// Received and not yet read.
+    read: Bytes,
+    /// END_STREAM was sent.
+    ended: bool,
+}
+
+fn broken(_: h2::Error) -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
 
 impl Stream for TunnelStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        ready!(Pin::new(&mut self.0).poll_read(cx, buf.unfilled()))?;
-        Poll::Ready(Ok(buf.filled().len()))
+        while self.read.is_empty() {
+            match ready!(self.client.poll_data(cx)) {
+                None => return Poll::Ready(Ok(0)),
+                Some(data) => self.read = data.map_err(broken)?,
+            }
+        }
+        let n = self.read.len().min(buf.len());
+        self.read.copy_to_slice(&mut buf[..n]);
+        self.client.flow_control().release_capacity(n).map_err(broken)?;
+        Poll::Ready(Ok(n))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let wanted = buf.len().min(FRAME_BYTES);
+        self.send.reserve_capacity(wanted);
+        while self.send.capacity() == 0 {
+            if self.send.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(room) => drop(room.map_err(broken)?),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+        let n = self.send.capacity().min(wanted);
+        self.send.send_data(Bytes::copy_from_slice(&buf[..n]), false).map_err(broken)?;
+        Poll::Ready(Ok(n))
     }
 
+    /// h2 sends by itself; here we learn of a reset while there is nothing to write.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        if !self.ended && self.send.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.send.send_data(Bytes::new(), true).map_err(broken)?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn plain(&self) -> Option<&TcpStream> {

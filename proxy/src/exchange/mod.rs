@@ -7,6 +7,7 @@ pub mod h2_body;
 pub mod h2_h1;
 pub mod h2_head;
 pub mod h2_tunnel;
+pub mod h2_upload;
 pub mod outbox;
 pub mod splice;
 pub mod tunnel;

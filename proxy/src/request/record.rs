@@ -259,6 +259,14 @@ impl Record {
         }
     }
 
+    /// Keeps no more memory than needed: the request will wait for a client that takes nothing.
+    pub fn compact(&mut self) {
+        if self.text.capacity() > 2 * self.text.len() {
+            let exact = self.text.as_slice().to_vec();
+            self.local.buffers.give(std::mem::replace(&mut self.text, exact));
+        }
+    }
+
     fn part(&self, slot: usize) -> &[u8] {
         let start = if slot == 0 { 0 } else { usize::from(self.ends[slot - 1]) };
         self.text.get(start..usize::from(self.ends[slot])).unwrap_or(&[])

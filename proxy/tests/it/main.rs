@@ -14,6 +14,7 @@ mod exact;
 mod harness;
 mod headers;
 mod http2;
+mod http2_attacks;
 mod limits;
 mod reload;
 mod routing;

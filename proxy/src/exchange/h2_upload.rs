@@ -1,0 +1,100 @@
+//! The body of an HTTP/2 request on its way to an HTTP/1.1 endpoint.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+
+use super::h2_head::trailer_lines;
+use super::upload::Upload;
+use crate::request::cause::{Cause, Rejection};
+use crate::upstream::pool::UpstreamConnection;
+
+/// Where body bytes come from.
+pub struct Source {
+    stream: RecvStream,
+    data_ended: bool,
+}
+
+enum Piece {
+    Data(Bytes),
+    End(Option<HeaderMap>),
+}
+
+impl Source {
+    pub fn new(stream: RecvStream) -> Source {
+        Source { stream, data_ended: false }
+    }
+
+    /// A reset is an error, whatever its code: only END_STREAM ends a body.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+        if !self.data_ended {
+            if let Some(data) = ready!(self.stream.poll_data(cx)) {
+                let data = data?;
+                self.stream.flow_control().release_capacity(data.len())?;
+                return Poll::Ready(Ok(Piece::Data(data)));
+            }
+            self.data_ended = true;
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(Ok(Piece::End(trailers)))
+    }
+}
+
+/// Moves request body from the stream to the endpoint until one of them has to be waited for.
+pub fn poll_upload(
+    cx: &mut Context<'_>,
+    upload: &mut Upload,
+    source: &mut Option<Source>,
+    connection: &mut UpstreamConnection,
+    now_ms: u64,
+    min_rate: u64,
+) -> Result<(), Rejection> {
+    loop {
+        let flushed = upload.poll_flush(cx, &mut connection.io);
+        if std::mem::take(&mut upload.moved) {
+            upload.progress_ms = now_ms;
+        }
+        if flushed.is_pending() {
+            return Ok(());
+        }
+        let Some(body) = source.as_mut().filter(|_| upload.wants_body() && !upload.refused) else {
+            return Ok(());
+        };
+        match body.poll(cx) {
+            Poll::Pending => {
+                upload.waiting(now_ms);
+                return Ok(());
+            }
+            Poll::Ready(Ok(Piece::Data(data))) => {
+                let last = body.stream.is_end_stream();
+                upload.progress_ms = now_ms;
+                upload.take_data(&data)?;
+                if last {
+                    end(upload, source, &[])?;
+                }
+                if !upload.fast_enough(now_ms, min_rate) {
+                    return Err(Rejection { cause: Cause::BodyTimeout, detail: "rate" });
+                }
+            }
+            Poll::Ready(Ok(Piece::End(trailers))) => {
+                let lines = trailers.map_or_else(Vec::new, |trailers| trailer_lines(&trailers));
+                end(upload, source, &lines)?;
+            }
+            Poll::Ready(Err(_)) => return Err(Cause::ClientGone.into()),
+        }
+    }
+}
+
+fn end(
+    upload: &mut Upload,
+    source: &mut Option<Source>,
+    trailer_lines: &[u8],
+) -> Result<(), Rejection> {
+    *source = None;
+    match upload.end_data(trailer_lines) {
+        true => Ok(()),
+        false => Err(Rejection::bad("body_too_short")),
+    }
+}
