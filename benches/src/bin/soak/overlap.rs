@@ -45,13 +45,18 @@ fn both(args: &Args, namespace: &Namespace) -> Result<Outcome> {
         let rounds = rounds(args, args.rounds, Edge::stop)?;
         report(&mut outcome, migrate, &rounds);
     }
-    let control = rounds(args, 1, |mut edge| {
+    let control = rounds(args, 3, |mut edge| {
         edge.kill()?;
         Ok(Duration::ZERO)
     })?;
     let lost: u64 =
         control.iter().flat_map(|round| round.leaving).map(|numbers| numbers.lost()).sum();
-    outcome.require("control: the first killed by kill -9 instead", lost, "loses some", lost > 0);
+    outcome.require(
+        "control, 3 rounds: the first killed by kill -9 instead",
+        lost,
+        "loses some",
+        lost > 0,
+    );
     Ok(outcome)
 }
 
