@@ -9,6 +9,9 @@ use crate::state::Shared;
 
 /// One read takes at most this much; four TLS records.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// A read whose bytes are written anew (heads, chunked bodies): with what is added they still fit
+/// into a vector that is kept.
+pub const REWRITE_BYTES: usize = 32 * 1024;
 /// Vectors kept for reuse per worker.
 const KEPT: usize = 64;
 /// A vector that grew beyond this is freed instead of kept.

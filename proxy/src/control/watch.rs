@@ -98,7 +98,9 @@ impl Watch {
     pub async fn changed(&mut self) -> Change {
         loop {
             let now = clock::process_ms();
-            let due = self.burst.due_ms().unwrap_or(u64::MAX).min(self.next_poll);
+            let burst = self.burst.due_ms();
+            // The poll must not look into the middle of a burst: a file may be half written then.
+            let due = burst.unwrap_or(self.next_poll);
             if due > now {
                 let wait = tokio::time::sleep(Duration::from_millis(due - now));
                 tokio::select! {
@@ -110,11 +112,20 @@ impl Watch {
             self.burst = Burst::default();
             self.next_poll = now + POLL_MS;
             self.watch_directories();
+            if burst.is_none() && self.differs() {
+                // Found by the poll: its event may be on the way, so this begins a burst, too.
+                self.burst.event(now);
+                continue;
+            }
             let change = self.compare();
             if change != Change::default() {
                 return change;
             }
         }
+    }
+
+    fn differs(&self) -> bool {
+        self.seen.iter().any(|(path, seen)| digest_of(path) != *seen)
     }
 
     /// Compares with the disk and remembers what is there.

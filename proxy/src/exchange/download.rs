@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::outbox::Outbox;
 use super::splice::Splice;
+use crate::buffers::REWRITE_BYTES;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
@@ -160,7 +161,8 @@ impl Download {
     ) -> Poll<Result<(), Rejection>> {
         let local = self.local.clone();
         local.buffers.with_scratch(|scratch| {
-            let n = match ready!(Stream::poll_read(upstream, cx, scratch)) {
+            let room = local.read_room(REWRITE_BYTES);
+            let n = match ready!(Stream::poll_read(upstream, cx, &mut scratch[..room])) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
                 Ok(n) => n,
             };
@@ -335,7 +337,10 @@ impl Download {
         }
         let local = self.local.clone();
         local.buffers.with_scratch(|scratch| {
-            let room = local.read_room(scratch.len());
+            let rewritten = matches!(self.decoder, BodyDecoder::Chunked(_))
+                || self.encoder == BodyEncoder::Chunked;
+            let room = if rewritten { REWRITE_BYTES } else { scratch.len() };
+            let room = local.read_room(room);
             let n = match ready!(Stream::poll_read(upstream, cx, &mut scratch[..room])) {
                 Ok(n) => n,
                 Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),

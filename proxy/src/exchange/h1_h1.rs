@@ -11,6 +11,8 @@ use config::model::{ListenerTimeouts, UpstreamTimeouts};
 use super::download::{Download, Shape, Step};
 use super::tunnel::{self, First, OpenTunnel};
 use super::upload::Upload;
+use crate::buffers::{REWRITE_BYTES, SCRATCH_BYTES};
+use crate::http1::body::BodyDecoder;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
@@ -274,7 +276,9 @@ impl Exchange {
         upload: &mut Upload,
     ) -> Result<bool, Rejection> {
         let (local, now_ms) = (job.local, job.timer.now_ms());
-        local.buffers.with_scratch(|scratch| match job.io.poll_read(cx, scratch) {
+        let chunked = matches!(upload.decoder, BodyDecoder::Chunked(_));
+        let room = if chunked { REWRITE_BYTES } else { SCRATCH_BYTES };
+        local.buffers.with_scratch(|scratch| match job.io.poll_read(cx, &mut scratch[..room]) {
             Poll::Pending => {
                 upload.waiting(now_ms);
                 Ok(false)

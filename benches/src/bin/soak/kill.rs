@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     outcome.measured("of them with a config file that was broken by then", sum.broken);
     outcome.measured("starts killed before they were ready", sum.early);
     outcome.measured("rounds whose certificate was seen before, and the same after", sum.compared);
-    outcome.measured("longest from start to ready", format!("{:.0?}", sum.slowest));
+    outcome.measured("longest from start to ready", format!("{:.2?}", sum.slowest));
     Ok(outcome)
 }
 

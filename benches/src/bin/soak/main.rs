@@ -16,6 +16,7 @@ mod pattern;
 mod platform;
 mod process;
 mod reload;
+mod stall;
 mod streams;
 mod websocket;
 mod wire;

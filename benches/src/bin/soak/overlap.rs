@@ -150,7 +150,7 @@ fn report(outcome: &mut Outcome, migrate: &str, rounds: &[Round]) {
         );
     }
     let slowest = rounds.iter().map(|round| round.drain).max().unwrap_or_default();
-    outcome.measured(what("longest drain"), format!("{slowest:.0?}"));
+    outcome.measured(what("longest drain"), format!("{slowest:.2?}"));
 }
 
 fn words(numbers: &Numbers) -> String {

@@ -170,9 +170,9 @@ impl<'a> Writer<'a> {
     /// first half is a valid file without the route that stays.
     fn race_the_poll(&mut self, edition: &Edition) -> Result<()> {
         // A burst of events ends with a comparison too, so this is the last one.
+        let read_at = self.edge.admin("/api/v1/config")?["read_at"].clone();
         replace(self.file, &format!("{}# touched\n", fs::read_to_string(self.file)?))?;
         let start = Instant::now();
-        let read_at = self.edge.admin("/api/v1/config")?["read_at"].clone();
         while self.edge.admin("/api/v1/config")?["read_at"] == read_at {
             if start.elapsed() > NOTICE {
                 self.unnoticed += 1;
