@@ -198,7 +198,8 @@ fn control_frame_floods() {
         backend.addr
     )));
     let before = warm(&edge);
-    let floods: [(&str, fn(u32) -> Vec<u8>); 7] = [
+    type Flood = fn(u32) -> Vec<u8>;
+    let floods: [(&str, Flood); 7] = [
         ("PING", |_| frame(PING, 0, 0, [7; 8])),
         ("SETTINGS", |_| frame(SETTINGS, 0, 0, b"")),
         ("PRIORITY", |n| frame(PRIORITY, 0, 2 * n + 3, [0, 0, 0, 1, 9])),
