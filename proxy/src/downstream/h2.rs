@@ -39,6 +39,8 @@ pub const MODEST_STREAMS: usize = 8;
 /// After GOAWAY a connection without streams has this long to go; one that never had any, less.
 const GOAWAY_GRACE_MS: u64 = 5_000;
 const UNUSED_GRACE_MS: u64 = 1_000;
+/// After our end of the connection, so long for the client to end its own.
+const LINGER_MS: u64 = 1_000;
 
 /// Serves the connection until it ends.
 pub async fn serve<S: Stream + 'static>(local: Rc<Local>, client: Client, stream: S) {
@@ -202,6 +204,9 @@ impl<S: Stream + 'static> Driver<S> {
         let after = |since: u64, limit: Duration| {
             since.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
         };
+        if let Some(ended) = self.io.ended_at.get() {
+            return (ended.saturating_add(LINGER_MS), Wait::Leaving);
+        }
         let timeouts = &self.policy.timeouts;
         let head = self.io.head_since.get().map(|since| (after(since, timeouts.head), Wait::Head));
         let blocked = self.io.blocked_since.get();

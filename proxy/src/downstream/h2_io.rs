@@ -16,6 +16,9 @@ use crate::local::Local;
 /// A client that took this much has made progress; less is a drip.
 const PROGRESS_BYTES: usize = 16 * 1024;
 
+/// What may still be on its way when we end the connection: its window.
+const MAX_LATE_BYTES: usize = 1024 * 1024;
+
 /// What the connection's driver must know of its I/O. Times are worker milliseconds.
 #[derive(Default)]
 pub struct IoState {
@@ -25,6 +28,8 @@ pub struct IoState {
     pub blocked_since: Cell<Option<u64>>,
     /// The last time that bytes came.
     pub read_at: Cell<u64>,
+    /// When our half was ended.
+    pub ended_at: Cell<Option<u64>>,
     /// Control frames beyond any honest rate.
     pub flooded: Cell<bool>,
 }
@@ -37,6 +42,8 @@ pub struct WatchedIo<S> {
     state: Rc<IoState>,
     /// Bytes taken since the client was first seen blocked.
     drip: usize,
+    /// Bytes read after our half was ended.
+    late: usize,
 }
 
 impl<S> WatchedIo<S> {
@@ -45,7 +52,7 @@ impl<S> WatchedIo<S> {
         state.head_since.set(Some(now_ms));
         state.read_at.set(now_ms);
         let scanner = FrameScanner::default();
-        WatchedIo { local: local.clone(), stream, scanner, state, drip: 0 }
+        WatchedIo { local: local.clone(), stream, scanner, state, drip: 0, late: 0 }
     }
 }
 
@@ -139,7 +146,21 @@ impl<S: Stream> AsyncWrite for WatchedIo<S> {
         outcome
     }
 
+    /// Ends our half, then reads what still comes: closing with unread bytes would send RST, and the
+    /// client would lose the end of what we have sent. The driver ends a client that lingers.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_shutdown(cx)
+        let this = &mut *self;
+        if this.state.ended_at.get().is_none() {
+            ready!(this.stream.poll_shutdown(cx))?;
+            this.state.ended_at.set(Some(this.local.timers.now_ms()));
+        }
+        this.local.buffers.with_scratch(|scratch| {
+            loop {
+                match ready!(this.stream.poll_read(cx, scratch)) {
+                    Ok(n) if n > 0 && this.late < MAX_LATE_BYTES => this.late += n,
+                    _ => return Poll::Ready(Ok(())),
+                }
+            }
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::request::cause::{Cause, Rejection};
 use crate::request::headers::{dropped, response_field_passes};
 use crate::request::plan::Plan;
 
-/// A head ready for hyper.
+/// A head ready for h2.
 pub struct Head {
     pub response: Response<()>,
     pub length: BodyLength,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::raw::{
-    CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS, NO_ERROR,
-    Outcome, PROTOCOL_ERROR, REFUSED_STREAM, Raw, SETTINGS, block, frame, request, reset,
+    CANCEL, DATA, END_HEADERS, END_STREAM, Fields, GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS,
+    NO_ERROR, Outcome, PROTOCOL_ERROR, REFUSED_STREAM, Raw, SETTINGS, block, frame, request, reset,
 };
 use super::{assert_alive, assert_others_served, edge};
 use crate::harness::backend::ok;
@@ -244,15 +244,15 @@ fn trailers_pass_both_ways() {
 fn malformed_trailers_never_complete_a_request() {
     let backend = Backend::silent();
     let edge = edge(&backend);
-    let cases: [(&str, u8, &[(&str, &[u8])]); 2] = [
-        ("no END_STREAM", END_HEADERS, &[("a", b"b")]),
-        ("connection", END_HEADERS | END_STREAM, &[("connection", b"close")]),
+    let cases: [(&str, u8, Fields<'_>); 2] = [
+        ("no END_STREAM", END_HEADERS, vec![("a", b"b")]),
+        ("connection", END_HEADERS | END_STREAM, vec![("connection", b"close")]),
     ];
     for (what, flags, fields) in cases {
         let mut raw = Raw::connect(&edge);
         let stream = raw.send_request(&request("POST", "/"), false);
         raw.data(stream, b"up", false);
-        raw.send(frame(HEADERS, flags, stream, block(fields)));
+        raw.send(frame(HEADERS, flags, stream, block(&fields)));
         let answer = raw.answer(stream);
         assert!(answer.refused() || answer.status == 400, "{what}: {answer:?}");
     }
