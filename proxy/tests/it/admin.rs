@@ -158,6 +158,9 @@ fn labels_do_not_come_from_clients() {
     let request = "BREW0 / HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n";
     client.send(request);
     client.response();
+    crate::harness::wait_until("the books of the last request", || {
+        edge.admin("/metrics").body.contains("method=\"other\"")
+    });
     let before = series();
     for n in 0..50 {
         client.get(&format!("host-{n}.openclaw.example"), &format!("/{n}"));
