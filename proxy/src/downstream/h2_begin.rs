@@ -2,15 +2,17 @@
 //! rules are those of HTTP/1.1; what crate h2 lets through is closed here.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
+use h2::{FlowControl, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
@@ -33,15 +35,20 @@ use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
 use crate::route::table::{ListenerPolicy, Route};
 
+/// How long a stream that was answered before its body had ended stays open.
+const EARLY_ANSWER_LINGER: Duration = Duration::from_millis(250);
+
 /// Answers one request. What can be said at once is settled before the future is made: thousands
 /// of them may wait for clients that take nothing.
 pub fn answer(
     local: &Rc<Local>,
     client: &Rc<Client>,
     watch: Rc<Watch>,
-    request: Request<RecvStream>,
+    mut request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> + use<> {
+    let hold = Hold::of(request.body_mut());
+    let ended = hold.as_ref().map(|hold| hold.ended.clone()).unwrap_or_default();
     let snapshot = local.snapshot();
     let policy = snapshot.listeners.get(client.listener).cloned();
     let own = Own {
@@ -49,22 +56,53 @@ pub fn answer(
         tls: client.tls.is_some(),
         head_request: request.method() == Method::HEAD,
     };
-    let begun =
-        policy.as_deref().map(|policy| match begin(local, client, policy, &watch, request) {
+    let begun = policy.as_deref().map(|policy| {
+        match begin(local, client, policy, &watch, request, ended) {
             Begun::Answer(told) => Err(own.answer(&told.0, told.1)),
             Begun::Forward(job) => Ok(job),
-        });
+        }
+    });
     async move {
         let Some((policy, begun)) = policy.zip(begun) else { return };
         let answer = match begun {
             Err(answer) => answer,
             Ok(job) => match Box::pin(forward(job, &mut respond, &watch, &policy, own)).await {
-                Ok(Step::Relay(relay)) => return relay.run(respond).await,
+                Ok(Step::Relay(relay)) => {
+                    relay.run(respond).await;
+                    return Hold::linger(hold, &watch).await;
+                }
                 Ok(Step::Tunnel(tunnel)) => return Box::pin(tunnel.run(respond, &watch)).await,
                 Err(answer) => answer,
             },
         };
         answer.send(respond, &watch, policy.timeouts.write_progress).await;
+        Hold::linger(hold, &watch).await;
+    }
+}
+
+/// Keeps a stream from being reset in the same breath as it is answered: a client that still sends
+/// its body (curl 7.88, for one) takes the reset for a failure and never shows the answer.
+struct Hold {
+    /// Any handle keeps the stream; what still arrives is dropped by h2.
+    _stream: FlowControl,
+    /// The body was received whole: there is nothing to reset.
+    ended: Rc<Cell<bool>>,
+}
+
+impl Hold {
+    fn of(body: &mut RecvStream) -> Option<Hold> {
+        if body.is_end_stream() {
+            return None;
+        }
+        Some(Hold { _stream: body.flow_control().clone(), ended: Rc::default() })
+    }
+
+    /// Ends with the stream's deadline, which drops its future.
+    async fn linger(hold: Option<Hold>, watch: &Watch) {
+        let Some(_held) = hold.filter(|hold| !hold.ended.get()) else { return };
+        watch.timer.follow(None);
+        watch.timer.set(EARLY_ANSWER_LINGER);
+        std::future::pending::<()>().await;
     }
 }
 
@@ -104,6 +142,7 @@ fn begin(
     policy: &ListenerPolicy,
     watch: &Watch,
     request: Request<RecvStream>,
+    ended: Rc<Cell<bool>>,
 ) -> Begun {
     let upgrade = request.extensions().get::<Protocol>().is_some();
     let (parts, body) = request.into_parts();
@@ -162,6 +201,7 @@ fn begin(
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
+    let body = (body, ended);
     Begun::Forward(Box::new(job(local, client, plan, record, first, body)))
 }
 
@@ -172,14 +212,14 @@ fn job(
     plan: Plan,
     record: Record,
     first: Vec<u8>,
-    body: RecvStream,
+    (body, ended): (RecvStream, Rc<Cell<bool>>),
 ) -> Job {
     let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
     let (source, tunnel) = match (plan.websocket, plan.body) {
         (true, _) => (None, Some(body)),
         (false, BodyLength::Sized(0)) => (None, None),
-        (false, _) => (Some(Source::new(body)), None),
+        (false, _) => (Some(Source::new(body, ended)), None),
     };
     let tls = client.tls.is_some();
     Job { local: local.clone(), plan, record, upload, source, tls, tunnel }

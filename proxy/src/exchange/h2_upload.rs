@@ -1,5 +1,7 @@
 //! The body of an HTTP/2 request on its way to an HTTP/1.1 endpoint.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +17,8 @@ use crate::upstream::pool::UpstreamConnection;
 pub struct Source {
     stream: RecvStream,
     data_ended: bool,
+    /// Told when the body has been received whole.
+    ended: Rc<Cell<bool>>,
 }
 
 enum Piece {
@@ -23,8 +27,8 @@ enum Piece {
 }
 
 impl Source {
-    pub fn new(stream: RecvStream) -> Source {
-        Source { stream, data_ended: false }
+    pub fn new(stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
+        Source { stream, data_ended: false, ended }
     }
 
     /// A reset is an error, whatever its code: only END_STREAM ends a body.
@@ -92,7 +96,9 @@ fn end(
     source: &mut Option<Source>,
     trailer_lines: &[u8],
 ) -> Result<(), Rejection> {
-    *source = None;
+    if let Some(source) = source.take() {
+        source.ended.set(true);
+    }
     match upload.end_data(trailer_lines) {
         true => Ok(()),
         false => Err(Rejection::bad("body_too_short")),
