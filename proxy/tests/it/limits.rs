@@ -83,6 +83,31 @@ fn body_limit_by_length() {
     edge.wait_log("cause", "body_too_large");
 }
 
+/// The refusal comes while the upload still goes on; over HTTP/2 curl takes a stream reset in the
+/// same breath for a failure (error 92) and never shows the answer.
+#[test]
+fn curl_shows_a_refusal_that_comes_before_its_upload_has_ended() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], "", "body_limit: 1MiB"));
+    let lab = crate::harness::Lab::new();
+    lab.write("upload", "x".repeat(4 << 20));
+    for version in ["--http2", "--http1.1"] {
+        let port = edge.https.port();
+        let output = std::process::Command::new("curl")
+            .args(["-sS", version, "-w", "%{http_code}", "-o", "/dev/null", "--cacert"])
+            .arg(edge.ca())
+            .args(["--resolve", &format!("app.openclaw.example:{port}:127.0.0.1"), "-T"])
+            .arg(lab.path().join("upload"))
+            .arg(format!("https://app.openclaw.example:{port}/up"))
+            .output()
+            .expect("curl");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(said == "413" && output.status.success(), "{version}: {said} {errors}");
+    }
+    assert!(backend.requests().is_empty());
+}
+
 #[test]
 fn body_limit_by_bytes_that_came() {
     let backend = Backend::ok();
