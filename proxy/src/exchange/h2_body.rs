@@ -131,6 +131,8 @@ pub struct Relay {
     /// Since when the client is waited for, and what it took meanwhile.
     pub waiting: Option<u64>,
     pub taken: usize,
+    /// Shared with every piece that h2 holds.
+    pub given: Arc<()>,
     /// What was wrong with the first bytes of the body.
     pub broken: Option<Rejection>,
 }
@@ -155,7 +157,10 @@ impl Relay {
             return self.finish();
         }
         match poll_fn(|cx| self.poll(cx, &mut stream)).await {
-            Ok(()) => self.finish(),
+            Ok(()) => {
+                self.finish();
+                self.taken_by_client(&mut stream).await;
+            }
             Err(rejection) => {
                 // Its end would look like the end of the answer.
                 let stalled = rejection == NOT_READING;
@@ -165,6 +170,28 @@ impl Relay {
                 self.record.end();
             }
         }
+    }
+
+    /// Waits until h2 has written what it was given. A client may shrink its windows afterwards
+    /// and so pin a finished answer in memory: it has `write_progress` to take it.
+    async fn taken_by_client(&self, stream: &mut SendStream<Bytes>) {
+        // The connection's task writes in the meantime, nearly always everything.
+        tokio::task::yield_now().await;
+        let timer = &self.watch.timer;
+        timer.follow(None);
+        timer.set(self.write_progress);
+        poll_fn(|cx| {
+            if Arc::strong_count(&self.given) == 1 || stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            timer.poll_at_tick();
+            if timer.check(cx).is_some() {
+                stream.send_reset(Reason::CANCEL);
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Everything was handed out.
@@ -204,7 +231,11 @@ impl Relay {
             // No room is claimed while the endpoint is silent: it is the whole connection's.
             if self.poll_readable(cx)?.is_pending() {
                 stream.reserve_capacity(0);
-                return self.poll_endpoint(cx);
+                return if self.over_share() {
+                    self.poll_client(cx)
+                } else {
+                    self.poll_endpoint(cx)
+                };
             }
             let Poll::Ready(room) = poll_room(cx, stream, FRAME_BYTES) else {
                 return self.poll_client(cx);
@@ -242,7 +273,7 @@ impl Relay {
         let min_rate = self.body_min_rate;
         poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
         if over_share {
-            self.progress_ms = now_ms;
+            // It is the client that has to take what it was given.
             self.watch.timer.poll_at_tick();
             return Ok(Poll::Pending);
         }
@@ -300,11 +331,7 @@ impl Relay {
         if data.is_empty() {
             return Ok(Bytes::new());
         }
-        let mut charge = Charge::new(&self.local.shared);
-        charge.set(data.capacity());
-        let held = self.watch.held_counter();
-        held.fetch_add(data.capacity(), Ordering::Relaxed);
-        Ok(Bytes::from_owner(Charged { data, held, _charge: charge }))
+        Ok(charged(&self.local, &self.watch, data, self.given.clone()))
     }
 
     fn decode_step(&mut self, rest: &[u8], data: &mut Vec<u8>) -> Result<usize, Rejection> {
@@ -411,6 +438,16 @@ struct Charged {
     data: Vec<u8>,
     held: Arc<AtomicUsize>,
     _charge: Charge,
+    _given: Arc<()>,
+}
+
+/// Counts `data` as buffered for the process and for the client of `watch` until h2 drops it.
+pub fn charged(local: &Local, watch: &Watch, data: Vec<u8>, given: Arc<()>) -> Bytes {
+    let mut charge = Charge::new(&local.shared);
+    charge.set(data.capacity());
+    let held = watch.held_counter();
+    held.fetch_add(data.capacity(), Ordering::Relaxed);
+    Bytes::from_owner(Charged { data, held, _charge: charge, _given: given })
 }
 
 impl AsRef<[u8]> for Charged {

@@ -127,6 +127,10 @@ async fn acquire(
     watch: &Watch,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<UpstreamConnection, Rejection> {
+    // A stream that was reset before its first poll must not cost a pooled connection.
+    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+        return Err(Cause::ClientGone.into());
+    }
     let turn = Turn::next(upstream);
     if let Want::Any { sure } = want
         && let Some(connection) = connect::pooled(local, upstream, turn, sure)
@@ -314,6 +318,7 @@ fn next(
         progress_ms: watch.timer.now_ms(),
         waiting: None,
         taken: 0,
+        given: Arc::default(),
         broken: None,
     });
     relay.take_first(&rest);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use h2::{RecvStream, SendStream};
 use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
+use super::h2_body::charged;
 use super::tunnel::{self, First, OpenTunnel};
 use crate::downstream::h2::Watch;
 use crate::io::Stream;
@@ -55,7 +57,14 @@ impl Tunnel {
         metrics.http_upgrades.with_label_values(&route).inc();
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let first = First { from_client: &[], from_upstream: &early };
-        let mut stream = TunnelStream { send, client, read: Bytes::new(), ended: false };
+        let mut stream = TunnelStream {
+            local: local.clone(),
+            watch,
+            send,
+            client,
+            read: Bytes::new(),
+            ended: false,
+        };
         let io = &mut connection.io;
         tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await;
         record.upstream_ok();
@@ -64,7 +73,9 @@ impl Tunnel {
 }
 
 /// A stream as a [`Stream`].
-struct TunnelStream {
+struct TunnelStream<'w> {
+    local: Rc<Local>,
+    watch: &'w Watch,
     send: SendStream<Bytes>,
     client: RecvStream,
     /// Received and not yet read.
@@ -77,7 +88,7 @@ fn broken(_: h2::Error) -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }
 
-impl Stream for TunnelStream {
+impl Stream for TunnelStream<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         while self.read.is_empty() {
             match ready!(self.client.poll_data(cx)) {
@@ -104,7 +115,8 @@ impl Stream for TunnelStream {
             }
         }
         let n = self.send.capacity().min(wanted);
-        self.send.send_data(Bytes::copy_from_slice(&buf[..n]), false).map_err(broken)?;
+        let data = charged(&self.local, self.watch, buf[..n].to_vec(), Arc::default());
+        self.send.send_data(data, false).map_err(broken)?;
         Poll::Ready(Ok(n))
     }
 

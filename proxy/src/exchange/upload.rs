@@ -133,6 +133,7 @@ impl Upload {
     pub fn end_data(&mut self, trailer_lines: &[u8]) -> bool {
         let whole = !matches!(self.decoder, BodyDecoder::Sized(left) if left > 0);
         if self.encoder == BodyEncoder::Chunked && !self.decoder.is_done() {
+            self.replayable = false;
             let out = self.rest.buffer();
             out.extend_from_slice(b"0\r\n");
             out.extend_from_slice(trailer_lines);
@@ -201,7 +202,10 @@ impl Upload {
 
     /// Ready for another connection, if that does no harm: nothing but `first` was ever sent.
     pub fn rewind(&mut self) -> bool {
-        let possible = self.replayable && self.decoder.is_done() && !self.first.is_empty();
+        let possible = self.replayable
+            && self.decoder.is_done()
+            && !self.first.is_empty()
+            && self.rest.is_empty();
         if possible {
             self.sent = 0;
             self.refused = false;
