@@ -35,6 +35,9 @@ use crate::upstream::pool::UpstreamConnection;
 
 /// Largest DATA that is handed to h2 at once.
 const FRAME_BYTES: usize = 32 * 1024;
+/// Finished answers that a connection may leave in h2 without anybody waiting for the client to
+/// take them: waiting costs every small answer a turn of its task.
+const UNWATCHED_BYTES: usize = 8 * 1024;
 /// A client that took this much has made progress; less, while more waits, is a drip.
 const PROGRESS_BYTES: usize = 16 * 1024;
 
@@ -159,7 +162,9 @@ impl Relay {
         match poll_fn(|cx| self.poll(cx, &mut stream)).await {
             Ok(()) => {
                 self.finish();
-                self.taken_by_client(&mut stream).await;
+                if self.watch.held() > UNWATCHED_BYTES {
+                    self.taken_by_client(&mut stream).await;
+                }
             }
             Err(rejection) => {
                 // Its end would look like the end of the answer.
