@@ -4,11 +4,19 @@
 //! of one certificate are one file, replaced atomically, so that a crash at any point leaves the
 //! former pair or the new one, never a mixture.
 
+pub mod ca;
 pub mod certificate;
+pub mod challenge;
+pub mod doctor;
 pub mod error;
+pub mod import;
 pub mod internal;
+pub mod keeper;
+pub mod ledger;
 pub mod name;
+pub mod schedule;
 pub mod storage;
+pub mod store;
 
 pub use certificate::Certificate;
 pub use error::Error;

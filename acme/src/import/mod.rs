@@ -1,0 +1,1 @@
+//! Certificates of other programs: PEM files, Kubernetes Secrets, certbot, Caddy, Traefik.

@@ -1,0 +1,1 @@
+//! Keeps what is wanted: orders, renews, retries, publishes.

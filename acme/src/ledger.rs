@@ -1,0 +1,1 @@
+//! What was asked of certificate authorities, kept so that no restart forgets a limit.

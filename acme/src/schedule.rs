@@ -1,0 +1,1 @@
+//! When a certificate is to be renewed: a pure function of what is known.

@@ -1,0 +1,1 @@
+//! The records of certificates in the state directory.
