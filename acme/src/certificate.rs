@@ -57,9 +57,25 @@ impl Certificate {
             .is_ok_and(|leaf| leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
+    /// Each certificate of the chain carries the signature of the next one (RFC 8446 §4.4.2).
+    pub fn in_order(&self) -> bool {
+        self.chain.windows(2).all(|pair| {
+            let (Ok(signed), Ok(signer)) = (parse("chain", &pair[0]), parse("chain", &pair[1]))
+            else {
+                return false;
+            };
+            signed.verify_signature(Some(signer.public_key())).is_ok()
+        })
+    }
+
     /// The leaf may sign other certificates.
     pub fn is_authority(&self) -> bool {
         self.chain.first().is_some_and(|leaf| parse("leaf", leaf).is_ok_and(|leaf| leaf.is_ca()))
+    }
+
+    /// Of the leaf: hexadecimal, upper case, as `openssl x509 -serial` shows it.
+    pub fn serial(&self) -> Option<String> {
+        serial(&self.chain)
     }
 
     /// Part of the lifetime still ahead at `now` (Unix seconds): 0 when over, 1 before it starts.
@@ -71,6 +87,12 @@ impl Certificate {
     pub fn is_valid_at(&self, now: i64) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
+}
+
+/// The serial number of a chain's leaf: hexadecimal, upper case.
+pub fn serial(chain: &[CertificateDer<'_>]) -> Option<String> {
+    let leaf = parse("leaf", chain.first()?).ok()?;
+    Some(leaf.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect())
 }
 
 /// Never shows the key.

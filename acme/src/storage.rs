@@ -28,6 +28,8 @@ pub trait Storage: Send + Sync {
     /// Waits for the exclusive right to write, at most [`LOCK_WAIT`]. Guards writing, never
     /// reading. Look again at what is stored once you have it. A dead process holds nothing.
     fn lock(&self) -> Result<Lock, Error>;
+    /// The same without waiting; `None`: another process has it.
+    fn try_lock(&self) -> Result<Option<Lock>, Error>;
 }
 
 /// Bytes of one entry, at most. A chain with its key is about 10 KiB.
@@ -182,20 +184,27 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self) -> Result<Lock, Error> {
-        let path = self.dir.join(LOCK_FILE);
-        let open =
-            || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open().map_err(io_error("open", &path))?;
         let deadline = Instant::now() + LOCK_WAIT;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file }),
-                Err(TryLockError::Error(e)) => return Err(io_error("lock", &path)(e)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(Error::Locked { path });
-                }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
             }
+            if Instant::now() >= deadline {
+                return Err(Error::Locked { path: self.dir.join(LOCK_FILE) });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    fn try_lock(&self) -> Result<Option<Lock>, Error> {
+        let path = self.dir.join(LOCK_FILE);
+        let mut open = OpenOptions::new();
+        let file = open.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(io_error("lock", &path)(e)),
         }
     }
 }
@@ -344,6 +353,7 @@ mod tests {
     fn the_lock_excludes_and_is_released() {
         let (_dir, storage) = storage();
         let held = storage.lock().unwrap();
+        assert!(storage.try_lock().unwrap().is_none());
         std::thread::scope(|scope| {
             let second = scope.spawn(|| storage.lock().map(drop));
             drop(held);

@@ -1,1 +1,307 @@
-//! The records of certificates in the state directory.
+//! The records of certificates in the state directory: accounts, chains with their keys, orders
+//! under way, the ledger.
+//!
+//! Whatever is damaged is set aside, reported and treated as absent: a broken file is never a
+//! reason not to start, and never a reason to order again what can be had from another file.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::ca::{CertId, StoredAccount};
+use crate::certificate::Certificate;
+use crate::error::Error;
+use crate::ledger::Ledger;
+use crate::name;
+use crate::schedule::{AriWindow, Retry};
+use crate::storage::{FileStorage, Lock, Storage};
+
+/// The folder of ACME certificates in a state directory.
+pub const FOLDER: &str = "acme";
+
+/// The directory `acme/` of a state directory. Reading needs no lock; writing does
+/// ([`Store::try_own`]).
+pub struct Store {
+    files: FileStorage,
+}
+
+/// What is known of one wanted certificate besides the certificate itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Canonical names of the wanted set.
+    pub names: Vec<String>,
+    pub ari: Option<AriWindow>,
+    /// Back-off per CA (directory URL): failures that are about no single name.
+    pub retry: BTreeMap<String, Retry>,
+    /// Back-off per name whose validation failed.
+    pub failing: BTreeMap<String, Retry>,
+}
+
+/// An order that was placed and not yet brought home. Written before the order is finalized, so
+/// that no crash loses the key of a certificate that the CA has issued.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PendingOrder {
+    pub url: String,
+    /// Of the CA.
+    pub directory: String,
+    /// Canonical names of the order: the wanted set, or the part of it that can be validated.
+    pub names: Vec<String>,
+    /// PKCS#8 PEM.
+    pub key_pem: String,
+    /// DER, base64url.
+    pub csr: String,
+    /// Unix seconds.
+    pub placed_at: i64,
+    pub renewal: bool,
+}
+
+/// A chain with its key as stored.
+pub struct Stored {
+    pub certificate: Certificate,
+    /// The file's text: who issued it, chain, key.
+    pub bundle: String,
+    /// RFC 9773 §4.1; `None` where the leaf has no authority key identifier.
+    pub id: Option<CertId>,
+    /// Directory URL of the CA; `None`: imported.
+    pub issuer: Option<String>,
+    /// Canonical names of the leaf.
+    pub names: Vec<String>,
+    /// The file's stem.
+    pub stem: String,
+}
+
+impl Store {
+    /// Opens or makes the directory.
+    pub fn open(state_dir: &Path) -> Result<Store, Error> {
+        Ok(Store { files: FileStorage::open(&state_dir.join(FOLDER))? })
+    }
+
+    /// Things that work but should be put right.
+    pub fn warnings(&self) -> &[String] {
+        self.files.warnings()
+    }
+
+    /// The right to order and write; `None`: another process has it. A dead process has nothing.
+    pub fn try_own(&self) -> Result<Option<Lock>, Error> {
+        self.files.try_lock()
+    }
+
+    /// The same, waiting up to [`crate::storage::LOCK_WAIT`].
+    pub fn own(&self) -> Result<Lock, Error> {
+        self.files.lock()
+    }
+
+    /// Whether a certificate could be stored now. To be asked before one is ordered.
+    pub fn probe(&self) -> Result<(), Error> {
+        // As large as a chain with its key, so that an almost full disk is found out too.
+        self.files.store(PROBE, &[b'.'; 16 * 1024])?;
+        self.files.remove(PROBE)
+    }
+
+    pub fn account(&self, directory: &str) -> Option<StoredAccount> {
+        self.read(&account_key(directory))
+    }
+
+    pub fn put_account(&self, account: &StoredAccount) -> Result<(), Error> {
+        self.write(&account_key(&account.directory), account)
+    }
+
+    /// The CA does not know it any more. Kept under another name.
+    pub fn set_account_aside(&self, directory: &str) -> Result<(), Error> {
+        self.files.set_aside(&account_key(directory)).map(drop)
+    }
+
+    pub fn record(&self, set: &[String]) -> Record {
+        let found: Option<Record> = self.read(&record_key(&name::file_stem(set)));
+        found.filter(|record| record.names == set).unwrap_or_else(|| Record {
+            names: set.to_vec(),
+            ..Record::default()
+        })
+    }
+
+    pub fn put_record(&self, record: &Record) -> Result<(), Error> {
+        self.write(&record_key(&name::file_stem(&record.names)), record)
+    }
+
+    pub fn order(&self, set: &[String]) -> Option<PendingOrder> {
+        self.read(&order_key(set))
+    }
+
+    pub fn put_order(&self, set: &[String], order: &PendingOrder) -> Result<(), Error> {
+        self.write(&order_key(set), order)
+    }
+
+    pub fn drop_order(&self, set: &[String]) -> Result<(), Error> {
+        self.files.remove(&order_key(set))
+    }
+
+    pub fn ledger(&self) -> Ledger {
+        self.read(LEDGER).unwrap_or_default()
+    }
+
+    pub fn put_ledger(&self, ledger: &Ledger) -> Result<(), Error> {
+        self.write(LEDGER, ledger)
+    }
+
+    /// Replaces the certificate of a wanted set; the former one is kept beside it.
+    pub fn put_certificate(&self, set: &[String], bundle: &str) -> Result<(), Error> {
+        let stem = name::file_stem(set);
+        let key = certificate_key(&stem);
+        match self.files.load(&key) {
+            Ok(Some(current)) if current == bundle.as_bytes() => return Ok(()),
+            Ok(Some(current)) => self.files.store(&former_key(&stem), &current)?,
+            Ok(None) => {}
+            Err(e) if e.is_corrupt() => drop(self.files.set_aside(&key)?),
+            Err(e) => return Err(e),
+        }
+        self.files.store(&key, bundle.as_bytes())
+    }
+
+    /// Every certificate that can be read, both generations, in no order. Damaged files are left
+    /// where they are and reported in `problems`.
+    pub fn certificates(&self, problems: &mut Vec<String>) -> Vec<Arc<Stored>> {
+        let keys = match self.files.list(CERTIFICATES) {
+            Ok(listed) => listed,
+            Err(e) => {
+                problems.push(e.to_string());
+                return Vec::new();
+            }
+        };
+        let pem = keys.iter().filter(|(key, _)| key.ends_with(".pem"));
+        pem.filter_map(|(key, _)| match self.stored(key) {
+            Ok(found) => found.map(Arc::new),
+            Err(e) => {
+                problems.push(format!("skipped: {e}"));
+                None
+            }
+        })
+        .collect()
+    }
+
+    /// Removes files of sets that nobody wants and whose certificates ended before `before`.
+    pub fn prune(&self, wanted: &HashSet<String>, before: i64) -> Result<(), Error> {
+        for stored in self.certificates(&mut Vec::new()) {
+            let stem = stored.stem.clone();
+            if stored.certificate.not_after < before && !wanted.contains(&stem) {
+                for key in [certificate_key(&stem), former_key(&stem), record_key(&stem)] {
+                    self.files.remove(&key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stored(&self, key: &str) -> Result<Option<Stored>, Error> {
+        let Some(bytes) = self.files.load(key)? else { return Ok(None) };
+        let file = key.trim_start_matches(CERTIFICATES).trim_start_matches('/');
+        let stem = file.strip_suffix(FORMER).or(file.strip_suffix(".pem")).unwrap_or(file);
+        Stored::parse(key, bytes, stem).map(Some)
+    }
+
+    /// `None`: absent, or unusable and set aside.
+    fn read<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let parsed = match self.files.load(key) {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
+            Err(e) if e.is_corrupt() => Err(e.to_string()),
+            Err(e) => {
+                tracing::warn!("{e}");
+                return None;
+            }
+        };
+        let why = match parsed {
+            Ok(value) => return Some(value),
+            Err(why) => why,
+        };
+        match self.files.set_aside(key) {
+            Ok(aside) => tracing::warn!("{key} is damaged and kept as {aside}: {why}"),
+            Err(e) => tracing::warn!("{key} is damaged ({why}): {e}"),
+        }
+        None
+    }
+
+    fn write<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {
+        let bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::corrupt(key, e))?;
+        self.files.store(key, &bytes)
+    }
+}
+
+impl Stored {
+    /// From a file's text; `what` names the source in errors.
+    pub fn parse(what: &str, bundle: Vec<u8>, stem: &str) -> Result<Stored, Error> {
+        let bundle = String::from_utf8(bundle).map_err(|e| Error::corrupt(what, e))?;
+        let certificate = Certificate::from_bundle(what, bundle.as_bytes())?;
+        let issuer = bundle.lines().next().and_then(|line| line.strip_prefix(ISSUED_BY));
+        Ok(Stored {
+            issuer: issuer.map(str::to_owned),
+            id: certificate.chain.first().and_then(|leaf| CertId::of(leaf)),
+            names: name::canonical_set(&certificate.names)?,
+            certificate,
+            bundle,
+            stem: stem.to_owned(),
+        })
+    }
+
+    /// Whether the leaf is for this canonical host name.
+    pub fn covers(&self, host: &str) -> bool {
+        let wildcard = host.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        self.names.iter().any(|name| name == host || Some(name) == wildcard.as_ref())
+    }
+}
+
+/// Never shows keys.
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stored").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PendingOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingOrder").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// The text of a certificate's file. Who issued it is in the same file, because two files could
+/// disagree after a crash. PEM readers skip text before the first block (RFC 7468 §2).
+pub fn bundle(issuer: Option<&str>, chain_pem: &str, key_pem: &str) -> String {
+    let issuer = issuer.map(|directory| format!("{ISSUED_BY}{directory}\n")).unwrap_or_default();
+    format!("{issuer}{}\n{}\n", chain_pem.trim(), key_pem.trim())
+}
+
+fn account_key(directory: &str) -> String {
+    let host = directory.split("://").nth(1).unwrap_or(directory);
+    let host = host.split(['/', ':']).next().unwrap_or(host);
+    let stem = name::file_stem(&[host.to_owned(), directory.to_owned()]);
+    format!("accounts/{stem}.json")
+}
+
+fn certificate_key(stem: &str) -> String {
+    format!("{CERTIFICATES}/{stem}.pem")
+}
+
+fn former_key(stem: &str) -> String {
+    format!("{CERTIFICATES}/{stem}{FORMER}")
+}
+
+fn record_key(stem: &str) -> String {
+    format!("{CERTIFICATES}/{stem}.json")
+}
+
+fn order_key(set: &[String]) -> String {
+    format!("orders/{}.json", name::file_stem(set))
+}
+
+const ISSUED_BY: &str = "Issued by: ";
+const CERTIFICATES: &str = "certs";
+const FORMER: &str = ".former.pem";
+const LEDGER: &str = "ledger.json";
+const PROBE: &str = "write-probe";
+
+#[cfg(test)]
+mod tests;

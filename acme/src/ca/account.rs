@@ -52,6 +52,19 @@ pub enum Revocation {
     CessationOfOperation,
 }
 
+impl Revocation {
+    /// By the name that RFC 5280 gives it.
+    pub fn parse(name: &str) -> Option<Revocation> {
+        Some(match name {
+            "unspecified" => Revocation::Unspecified,
+            "keyCompromise" => Revocation::KeyCompromise,
+            "superseded" => Revocation::Superseded,
+            "cessationOfOperation" => Revocation::CessationOfOperation,
+            _ => return None,
+        })
+    }
+}
+
 impl Ca {
     /// A new account with a new P-256 key; agrees to the terms of service. A contact that the CA
     /// does not take is left out, and [`Account::warning`] tells.

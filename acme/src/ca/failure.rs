@@ -78,7 +78,7 @@ pub enum Step {
 
 impl Failure {
     /// Of our own making.
-    pub(super) fn new(class: Class, step: Step, detail: impl fmt::Display) -> Failure {
+    pub(crate) fn new(class: Class, step: Step, detail: impl fmt::Display) -> Failure {
         Failure {
             class,
             step,

@@ -1,0 +1,116 @@
+//! What operators ask of a running keeper.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::run::Run;
+use super::view::{Role, View};
+use super::wanted::Wanted;
+use crate::ca::Revocation;
+use crate::name;
+use crate::store::{Stored, bundle};
+
+pub(super) enum Command {
+    Want(Wanted, std::sync::mpsc::Sender<Arc<View>>),
+    Renew { which: String, force: bool, reply: Reply<String> },
+    Revoke { which: String, reason: Revocation, reply: Reply<Revoked> },
+    Import { chain: String, key: String, reply: Reply<Vec<String>> },
+    Release,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, String>>;
+
+/// A revoked certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    pub label: String,
+    /// Directory URL of the CA that has revoked it.
+    pub issuer: String,
+}
+
+impl Run {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Want(wanted, reply) => {
+                self.want(wanted);
+                self.publish();
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(self.view.load_full());
+            }
+            Command::Renew { which, force, reply } => {
+                let _ = reply.send(self.renew(&which, force));
+            }
+            Command::Revoke { which, reason, reply } => self.revoke(&which, reason, reply),
+            Command::Import { chain, key, reply } => {
+                let _ = reply.send(self.import(&chain, &key));
+            }
+            Command::Release => self.release(),
+        }
+    }
+
+    fn renew(&mut self, which: &str, force: bool) -> Result<String, String> {
+        self.must_own()?;
+        let stem = self.find(which)?;
+        let Some(slot) = self.slots.get_mut(&stem) else { return Err(unknown(which)) };
+        let label = slot.wanted.label.clone();
+        if slot.running {
+            return Ok(format!("{label}: an order is under way already"));
+        }
+        slot.renew = true;
+        slot.forced = force;
+        slot.due_at = 0;
+        Ok(format!("{label}: renewal is due now"))
+    }
+
+    fn import(&mut self, chain: &str, key: &str) -> Result<Vec<String>, String> {
+        self.must_own()?;
+        let stored = Stored::parse("the import", bundle(None, chain, key).into_bytes(), "")
+            .map_err(|why| why.to_string())?;
+        let names = stored.names.clone();
+        let stem = name::file_stem(&names);
+        let stored = Stored { stem: stem.clone(), ..stored };
+        let store = self.store.clone().ok_or("the state directory is not open")?;
+        store.put_certificate(&names, &stored.bundle).map_err(|why| why.to_string())?;
+        self.library.add(Arc::new(stored));
+        self.slots.values_mut().for_each(|slot| slot.due_at = 0);
+        self.publish();
+        Ok(names)
+    }
+
+    fn revoke(&mut self, which: &str, reason: Revocation, reply: Reply<Revoked>) {
+        let found = self.must_own().and_then(|()| self.revocable(which));
+        let (stem, stored, issuer) = match found {
+            Ok(found) => found,
+            Err(why) => {
+                let _ = reply.send(Err(why));
+                return;
+            }
+        };
+        self.start_revocation(stem, stored, issuer, reason, reply);
+    }
+
+    /// Only the process with the lock writes.
+    fn must_own(&self) -> Result<(), String> {
+        match &self.role {
+            Role::Owner => Ok(()),
+            Role::Idle => Err("no certificate is ordered: no ACME issuer is used".to_owned()),
+            Role::Reader => Err("another process orders certificates: ask that one".to_owned()),
+            Role::Released => Err("this process is on its way out".to_owned()),
+            Role::Broken(why) => Err(why.clone()),
+        }
+    }
+
+    /// The slot of a label, else of a name.
+    pub(super) fn find(&self, which: &str) -> Result<String, String> {
+        let which = name::canonical(which).unwrap_or_else(|_| which.to_owned());
+        let labelled = self.slots.iter().find(|(_, slot)| slot.wanted.label == which);
+        let named = || self.slots.iter().find(|(_, slot)| slot.wanted.names.contains(&which));
+        let found = labelled.or_else(named).map(|(stem, _)| stem.clone());
+        found.ok_or_else(|| unknown(&which))
+    }
+}
+
+fn unknown(which: &str) -> String {
+    format!("no certificate is ordered for {which:?}")
+}

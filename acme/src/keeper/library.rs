@@ -1,0 +1,53 @@
+//! Every certificate at hand, found by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::store::Stored;
+
+/// Certificates of the state directory, and those that could not be written to it yet.
+#[derive(Default)]
+pub struct Library {
+    by_name: HashMap<String, Vec<Arc<Stored>>>,
+}
+
+impl Library {
+    pub fn new(all: impl IntoIterator<Item = Arc<Stored>>) -> Library {
+        let mut library = Library::default();
+        all.into_iter().for_each(|stored| library.add(stored));
+        library
+    }
+
+    pub fn add(&mut self, stored: Arc<Stored>) {
+        for name in &stored.names {
+            self.by_name.entry(name.clone()).or_default().push(stored.clone());
+        }
+    }
+
+    /// The best certificate for all of these names. `issuers`: directory URLs of the CAs that are
+    /// wanted; an imported certificate is as good as theirs.
+    pub fn best(&self, names: &[&str], issuers: &[&str], now: i64) -> Option<&Arc<Stored>> {
+        let first = names.first()?;
+        let wildcard = first.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let exact = self.by_name.get(*first).into_iter().flatten();
+        let wild = wildcard.and_then(|name| self.by_name.get(&name)).into_iter().flatten();
+        exact
+            .chain(wild)
+            .filter(|stored| names.iter().all(|name| stored.covers(name)))
+            .max_by_key(|stored| Self::rank(stored, issuers, now))
+    }
+
+    /// Valid before expired, of a wanted CA before others, the newest first: after a forced
+    /// renewal the former certificate may have more life left, and was replaced for a reason.
+    fn rank(stored: &Stored, issuers: &[&str], now: i64) -> (bool, bool, i64, i64) {
+        let certificate = &stored.certificate;
+        let wanted = is_of(stored, issuers);
+        let valid = certificate.is_valid_at(now);
+        (valid, wanted, certificate.not_before, certificate.not_after)
+    }
+}
+
+/// Whether a certificate is of one of these CAs, or imported.
+pub fn is_of(stored: &Stored, issuers: &[&str]) -> bool {
+    stored.issuer.as_deref().is_none_or(|issuer| issuers.contains(&issuer))
+}

@@ -1,0 +1,101 @@
+//! One CA with our account there, made when first needed and renewed once a day.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::wanted::Issuer;
+use crate::ca::{Account, Ca, Class, Failure, Step};
+use crate::store::Store;
+
+/// Sessions by directory URL. Only one task at a time opens a directory, so that no two register.
+#[derive(Default)]
+pub struct Sessions {
+    open: std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Session>>>>>,
+}
+
+/// A CA and our account there.
+#[derive(Clone)]
+pub struct Session {
+    pub ca: Ca,
+    pub account: Account,
+    since: Instant,
+}
+
+impl Sessions {
+    /// The session with an issuer; registers an account where there is none.
+    pub async fn get(&self, store: &Store, issuer: &Issuer) -> Result<Session, Failure> {
+        let place = self.place(&issuer.ca.directory);
+        let mut place = place.lock().await;
+        if let Some(session) = place.as_ref().filter(|session| session.since.elapsed() < RENEW) {
+            return Ok(session.clone());
+        }
+        let ca = Ca::connect(&issuer.ca).await?;
+        let account = match store.account(&issuer.ca.directory) {
+            Some(stored) => ca.restore(&stored).await?,
+            None => register(&ca, store, issuer).await?,
+        };
+        let session = Session { ca, account, since: Instant::now() };
+        *place = Some(session.clone());
+        Ok(session)
+    }
+
+    /// The CA has said that it does not know the account: the next [`get`](Self::get) registers a
+    /// new one. `stale` is the session that was refused; a newer one is left alone.
+    pub async fn forget(&self, store: &Store, issuer: &Issuer, stale: &Session) {
+        let place = self.place(&issuer.ca.directory);
+        let mut place = place.lock().await;
+        if place.as_ref().is_some_and(|session| session.since != stale.since) {
+            return;
+        }
+        *place = None;
+        if let Err(why) = store.set_account_aside(&issuer.ca.directory) {
+            tracing::warn!("the account that {} does not know: {why}", issuer.ca.directory);
+        }
+    }
+
+    /// The CA's clock less ours, seconds, as far as any open session knows.
+    pub async fn clock_skew(&self) -> Option<i64> {
+        let places: Vec<_> = self.places().values().cloned().collect();
+        for place in places {
+            // One that is being opened has nothing to tell yet.
+            let Ok(place) = place.try_lock() else { continue };
+            if let Some(skew) = place.as_ref().and_then(|session| session.ca.clock_skew()) {
+                return Some(skew);
+            }
+        }
+        None
+    }
+
+    fn place(&self, directory: &str) -> Arc<Mutex<Option<Session>>> {
+        self.places().entry(directory.to_owned()).or_default().clone()
+    }
+
+    fn places(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Mutex<Option<Session>>>>> {
+        self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+async fn register(ca: &Ca, store: &Store, issuer: &Issuer) -> Result<Account, Failure> {
+    // One that cannot be kept would be registered again at every start: 10 in 3 hours are refused.
+    store.probe().map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
+    let (account, stored) = ca.register(issuer.contact.as_deref(), issuer.eab.as_ref()).await?;
+    if let Some(warning) = account.warning() {
+        tracing::warn!("account at {}: {warning}", issuer.ca.directory);
+    }
+    store.put_account(&stored).map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
+    tracing::info!("registered with {}", issuer.ca.directory);
+    Ok(account)
+}
+
+/// Whether a failure means that the account has to be registered again.
+pub fn account_gone(failure: &Failure) -> bool {
+    failure.class == Class::AccountGone
+}
+
+/// Directories change: endpoints, profiles, terms.
+const RENEW: Duration = Duration::from_secs(24 * 3600);

@@ -1,0 +1,41 @@
+//! What a CA has sent, looked at before anybody is shown it.
+
+use crate::name;
+use crate::store::{Stored, bundle};
+
+/// The chain as it may be stored and served.
+///
+/// # Errors
+/// A sentence: not a chain, not for our key, not for these names, not valid now, or not in the
+/// order in which clients need it.
+pub fn verified(
+    directory: &str,
+    chain_pem: &str,
+    key_pem: &str,
+    names: &[String],
+    now: i64,
+) -> Result<Stored, String> {
+    let text = bundle(Some(directory), chain_pem, key_pem);
+    let stem = name::file_stem(names);
+    let stored = Stored::parse("the CA's answer", text.into_bytes(), &stem)
+        .map_err(|why| why.to_string())?;
+    if let Some(missing) = names.iter().find(|name| !stored.covers(name)) {
+        return Err(format!("the certificate does not name {missing}"));
+    }
+    let certificate = &stored.certificate;
+    let life = certificate.not_after - certificate.not_before;
+    if certificate.not_after <= now + LEAST_LEFT.min(life / 4) {
+        return Err("the certificate ends too soon (is the clock right?)".to_owned());
+    }
+    if certificate.not_before > now + CLOCK_SLACK {
+        return Err("the certificate is not valid yet (is the clock right?)".to_owned());
+    }
+    if !certificate.in_order() {
+        return Err("the chain is not in order: each certificate signs the one before".to_owned());
+    }
+    Ok(stored)
+}
+
+const LEAST_LEFT: i64 = 3600;
+/// Clocks differ; CAs date back by up to an hour anyway.
+const CLOCK_SLACK: i64 = 600;

@@ -1,0 +1,164 @@
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::placeholder::self_signed;
+
+const DIRECTORY: &str = "https://ca.openclaw.example/dir";
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+fn set(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
+
+fn made(name: &str, now: i64) -> String {
+    let made = self_signed(name, now).unwrap();
+    bundle(
+        Some(DIRECTORY),
+        &pem("CERTIFICATE", &made.chain[0]),
+        &pem("PRIVATE KEY", made.key.secret_der()),
+    )
+}
+
+fn file(dir: &tempfile::TempDir, names: &[String], end: &str) -> PathBuf {
+    dir.path().join("acme/certs").join(format!("{}{end}", name::file_stem(names)))
+}
+
+#[test]
+fn a_certificate_comes_back_with_who_issued_it() {
+    let (_dir, store) = open();
+    let names = set(&["app.openclaw.example"]);
+    let text = made("app.openclaw.example", 1_800_000_000);
+    store.put_certificate(&names, &text).unwrap();
+    let mut problems = Vec::new();
+    let found = store.certificates(&mut problems);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].issuer.as_deref(), Some(DIRECTORY));
+    assert_eq!(found[0].names, names);
+    assert_eq!(found[0].stem, name::file_stem(&names));
+    assert!(found[0].covers("app.openclaw.example"));
+    assert!(!found[0].covers("b.app.openclaw.example"));
+}
+
+#[test]
+fn two_generations_are_kept_and_a_repeated_write_changes_nothing() {
+    let (dir, store) = open();
+    let names = set(&["app.openclaw.example"]);
+    let all: Vec<String> =
+        (0..3).map(|n| made("app.openclaw.example", 1_800_000_000 + n)).collect();
+    for text in &all {
+        store.put_certificate(&names, text).unwrap();
+        store.put_certificate(&names, text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(file(&dir, &names, ".pem")).unwrap(), all[2]);
+    assert_eq!(fs::read_to_string(file(&dir, &names, ".former.pem")).unwrap(), all[1]);
+    assert_eq!(store.certificates(&mut Vec::new()).len(), 2);
+}
+
+#[test]
+fn damaged_files_are_skipped_and_reported() {
+    let (dir, store) = open();
+    let (one, other) = (set(&["a.openclaw.example"]), set(&["b.openclaw.example"]));
+    for names in [&one, &other] {
+        store.put_certificate(names, &made(&names[0], 1_800_000_000)).unwrap();
+    }
+    let path = file(&dir, &one, ".pem");
+    let whole = fs::read(&path).unwrap();
+    for broken in [&b""[..], &b"\0\xff\0"[..], &whole[..whole.len() / 2]] {
+        fs::write(&path, broken).unwrap();
+        let mut problems = Vec::new();
+        let found = store.certificates(&mut problems);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].names, other);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+    // A new one takes the place of the damaged one, which is not lost.
+    store.put_certificate(&one, &made(&one[0], 1_800_000_000)).unwrap();
+    assert_eq!(store.certificates(&mut Vec::new()).len(), 2);
+}
+
+#[test]
+fn records_survive_and_damaged_ones_start_anew() {
+    let (dir, store) = open();
+    let names = set(&["a.openclaw.example", "b.openclaw.example"]);
+    let mut record = store.record(&names);
+    assert_eq!(record.names, names);
+    record.failing.insert("b.openclaw.example".into(), Retry { failures: 2, ..Retry::default() });
+    store.put_record(&record).unwrap();
+    assert_eq!(store.record(&names).failing["b.openclaw.example"].failures, 2);
+    // Another set under the same stem cannot be: names are compared.
+    assert!(store.record(&set(&["a.openclaw.example"])).failing.is_empty());
+    for broken in ["", "{", "[]", "{\"names\": 7}"] {
+        fs::write(file(&dir, &names, ".json"), broken).unwrap();
+        assert!(store.record(&names).failing.is_empty(), "{broken}");
+    }
+}
+
+#[test]
+fn an_order_keeps_its_key_to_itself() {
+    let (_dir, store) = open();
+    let names = set(&["a.openclaw.example"]);
+    assert!(store.order(&names).is_none());
+    let order = PendingOrder {
+        url: "https://ca.openclaw.example/order/1".into(),
+        directory: DIRECTORY.into(),
+        names: names.clone(),
+        key_pem: "s3cret".into(),
+        csr: "csr".into(),
+        placed_at: 1_800_000_000,
+        renewal: false,
+    };
+    store.put_order(&names, &order).unwrap();
+    let found = store.order(&names).unwrap();
+    assert_eq!((found.url.as_str(), found.key_pem.as_str()), (order.url.as_str(), "s3cret"));
+    assert!(!format!("{found:?}").contains("s3cret"));
+    store.drop_order(&names).unwrap();
+    assert!(store.order(&names).is_none());
+}
+
+#[test]
+fn one_process_owns() {
+    let (dir, store) = open();
+    let held = store.try_own().unwrap().unwrap();
+    let second = Store::open(dir.path()).unwrap();
+    assert!(second.try_own().unwrap().is_none());
+    drop(held);
+    assert!(second.try_own().unwrap().is_some());
+}
+
+#[test]
+fn only_what_nobody_wants_and_has_long_ended_is_cleared_away() {
+    let (_dir, store) = open();
+    let day = 24 * 3600;
+    let now = 1_800_000_000;
+    for (name, at) in [("old", now - 800 * day), ("wanted", now - 800 * day), ("young", now)] {
+        let host = format!("{name}.openclaw.example");
+        store.put_certificate(&set(&[&host]), &made(&host, at)).unwrap();
+    }
+    let wanted = HashSet::from([name::file_stem(&set(&["wanted.openclaw.example"]))]);
+    store.prune(&wanted, now).unwrap();
+    let mut left: Vec<String> =
+        store.certificates(&mut Vec::new()).iter().flat_map(|found| found.names.clone()).collect();
+    left.sort();
+    assert_eq!(left, ["wanted.openclaw.example", "young.openclaw.example"]);
+}
+
+#[test]
+fn the_probe_leaves_nothing() {
+    let (dir, store) = open();
+    store.probe().unwrap();
+    let left: Vec<_> = fs::read_dir(dir.path().join("acme")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,0 +1,127 @@
+//! What the ACME keeper has, as entries of the table; a placeholder where it has nothing yet.
+
+use std::sync::Arc;
+
+use acme::keeper::{self, Keeper, Row, WantedCertificate};
+use acme::ledger::Priority;
+use acme::store::Stored;
+use config::value::HostPattern;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::sign::CertifiedKey;
+
+use super::build::Build;
+use super::{Problem, pattern};
+use crate::clock;
+use crate::downstream::cert_table::CertEntry;
+
+impl Build<'_> {
+    /// Asks the keeper for what is wanted now (`news`), and takes over what it has.
+    pub(super) fn acme(&mut self, keeper: &Keeper, news: bool) {
+        let view = match news {
+            true => keeper.want(self.orders()),
+            false => Some(keeper.view()),
+        };
+        let view = view.unwrap_or_else(|| keeper.view());
+        for row in &view.rows {
+            let explicit = self.wanted.ordered.iter().any(|wanted| wanted.label == row.label);
+            for entry in self.row(row) {
+                let map = if explicit { &mut self.explicit } else { &mut self.by_host };
+                map.insert(entry.name.clone(), entry);
+            }
+        }
+    }
+
+    /// Entries, and one certificate for each host that nothing else covers.
+    fn orders(&mut self) -> keeper::Wanted {
+        let mut wanted = keeper::Wanted {
+            issuers: self.wanted.issuers.clone(),
+            certificates: self.wanted.ordered.clone(),
+        };
+        let Some(default) = &self.wanted.default else { return wanted };
+        let grouped: Vec<String> =
+            wanted.certificates.iter().flat_map(|entry| entry.names.clone()).collect();
+        for host in self.open_hosts() {
+            let HostPattern::Exact(name) = host else {
+                let message = "wildcard names need a DNS-01 challenge, which this version does not \
+                               have: give files in `certificates:`";
+                let certificate = host.to_string();
+                self.problems.push(Problem { certificate, message: message.to_owned() });
+                continue;
+            };
+            let Ok(name) = acme::name::canonical(name) else { continue };
+            if grouped.contains(&name) {
+                continue;
+            }
+            wanted.certificates.push(WantedCertificate {
+                label: name.clone(),
+                names: vec![name],
+                issuer: default.name.clone(),
+                profile: default.profile.clone(),
+                key: default.key,
+                priority: Priority::Route,
+            });
+        }
+        wanted
+    }
+
+    fn row(&mut self, row: &Row) -> Vec<Arc<CertEntry>> {
+        let mut entries = Vec::new();
+        for (number, stored) in row.serving.iter().enumerate() {
+            let name = match number {
+                0 => row.label.clone(),
+                _ => format!("{} ({})", row.label, number + 1),
+            };
+            match self.stored(&name, stored, row) {
+                Ok(entry) => entries.push(entry),
+                Err(message) => self.problems.push(Problem { certificate: name, message }),
+            }
+        }
+        for host in &row.missing {
+            let name = if row.serving.is_empty() && row.names.len() == 1 {
+                row.label.clone()
+            } else {
+                format!("{} ({host})", row.label)
+            };
+            match self.placeholder(&name, host) {
+                Ok(entry) => entries.push(entry),
+                Err(message) => self.problems.push(Problem { certificate: name, message }),
+            }
+        }
+        entries
+    }
+
+    /// Shown for the row's names only: another row may have a newer certificate for the others.
+    fn stored(&self, name: &str, stored: &Stored, row: &Row) -> Result<Arc<CertEntry>, String> {
+        let certificate = &stored.certificate;
+        let hosts: Vec<HostPattern> =
+            row.names.iter().filter(|name| stored.covers(name)).map(|name| pattern(name)).collect();
+        if let Some(former) = self.former.named(name)
+            && former.key.cert == certificate.chain
+            && former.hosts == hosts
+        {
+            return Ok(former.clone());
+        }
+        let (chain, key) = (certificate.chain.clone(), certificate.key.clone_key());
+        let key = CertifiedKey::from_der(chain, key, &default_provider());
+        let key = key.map_err(|why| why.to_string())?;
+        let names = stored.names.iter().map(|name| pattern(name)).collect();
+        let (from, to) = (certificate.not_before, certificate.not_after);
+        let entry = CertEntry::new(name, names, Arc::new(key), from, to);
+        Ok(Arc::new(CertEntry { hosts, ..entry }))
+    }
+
+    /// Nobody trusts it; with it a client that insists can talk to the host before the CA has
+    /// answered, and no handshake fails without a word.
+    fn placeholder(&self, name: &str, host: &str) -> Result<Arc<CertEntry>, String> {
+        let now = clock::unix_seconds();
+        if let Some(former) = self.former.named(name)
+            && former.placeholder
+            && former.not_after > now
+            && former.covers(host)
+        {
+            return Ok(former.clone());
+        }
+        let made = acme::placeholder::self_signed(host, now).map_err(|why| why.to_string())?;
+        Ok(Arc::new(CertEntry { placeholder: true, ..super::entry(name, made)? }))
+    }
+}
