@@ -197,8 +197,8 @@ impl Order {
         }
     }
 
-    /// Gives back what would count as a pending authorization for days (facts: some CAs allow
-    /// only a few). Best effort; takes at most as long as one request may.
+    /// Gives back the authorizations that nobody has answered: CAs limit how many are pending,
+    /// and keep them for days. Best effort; takes at most as long as one request may.
     pub async fn abandon(&mut self) {
         let limit = self.ca.limits().request;
         let inner = &mut self.inner;
