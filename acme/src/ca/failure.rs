@@ -126,7 +126,6 @@ impl Failure {
 
     pub(super) fn from_fault(step: Step, fault: Fault) -> Failure {
         match fault {
-            Fault::Local(why) => Failure::new(Class::Local, step, why),
             Fault::Network(why) => Failure::new(Class::Unavailable, step, why),
             Fault::Answer { status, retry_at, problem: Some(problem), .. } => {
                 Failure::from_problem(step, problem, Some(status), retry_at)

@@ -9,7 +9,6 @@ use instant_acme::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use tokio::time::Instant;
 
 use super::account::Account;
 use super::failure::{Class, Failure, Step};
@@ -171,8 +170,7 @@ impl Order {
     /// The PEM chain, leaf first, as soon as the CA has it; waits at most `limit`.
     pub async fn certificate(&mut self, limit: Duration) -> Result<String, Failure> {
         let step = Step::Download;
-        let deadline = Instant::now() + limit;
-        let mut pause = self.pause(deadline);
+        let mut pause = self.pause(limit);
         while self.status != OrderStatus::Valid {
             if self.status == OrderStatus::Invalid {
                 return Err(self.rejected(step));
