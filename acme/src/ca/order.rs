@@ -324,3 +324,45 @@ impl fmt::Debug for Order {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_has_a_token_that_can_be_a_path() {
+        let state = |token: &str| -> AuthorizationState {
+            serde_json::from_value(serde_json::json!({
+                "status": "pending", "identifier": { "type": "dns", "value": "a.example" },
+                "challenges": [
+                    { "type": "dns-persist-01", "url": "https://ca/2", "status": "pending" },
+                    { "type": "http-01", "url": "https://ca/1", "status": "pending", "token": token },
+                ],
+            }))
+            .unwrap()
+        };
+        let found = offer(&state("abc-_9"), ChallengeKind::Http01, "thumb").unwrap();
+        assert_eq!(
+            (found.token.as_str(), found.key_authorization.as_str()),
+            ("abc-_9", "abc-_9.thumb")
+        );
+        assert!(!format!("{found:?}").contains("abc"));
+        assert_eq!(offer(&state("abc"), ChallengeKind::TlsAlpn01, "thumb"), None);
+        for token in ["", "../x", "a/b", "a b", "a.b", "é"] {
+            assert_eq!(offer(&state(token), ChallengeKind::Http01, "thumb"), None, "{token:?}");
+        }
+    }
+
+    /// The key authorization of RFC 8555 §8.1 and its SHA-256, by another implementation.
+    #[test]
+    fn the_digest_is_that_of_the_key_authorization() {
+        let state: AuthorizationState = serde_json::from_value(serde_json::json!({
+            "status": "pending", "identifier": { "type": "dns", "value": "a.example" },
+            "challenges": [{ "type": "tls-alpn-01", "url": "x", "status": "pending", "token": "a" }],
+        }))
+        .unwrap();
+        let found = offer(&state, ChallengeKind::TlsAlpn01, "b").unwrap();
+        let hex: String = found.alpn_digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "2e7336dc8eba87ef472df568c35482abf2575dc3e5eac0c5c62b8ffaeac2c934");
+    }
+}
