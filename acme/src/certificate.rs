@@ -3,9 +3,18 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+    EcdsaKeyPair,
+};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{KeyPair, PublicKeyData};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -31,11 +40,21 @@ impl Certificate {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::corrupt(what, format_args!("certificate: {e}")))?;
+        if chain.is_empty() {
+            return Err(Error::corrupt(what, "no certificate in it"));
+        }
+        Certificate::from_der(what, chain, read_key(what, key)?)
+    }
+
+    /// From parsed parts, leaf first.
+    pub fn from_der(
+        what: &str,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Certificate, Error> {
         let Some(leaf) = chain.first() else {
             return Err(Error::corrupt(what, "no certificate in it"));
         };
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|e| Error::corrupt(what, format_args!("private key: {e}")))?;
         let facts = Leaf::read(what, leaf)?;
         facts.check_key(what, &key)?;
         let Leaf { names, not_before, not_after, .. } = facts;
@@ -45,6 +64,29 @@ impl Certificate {
     /// From one PEM text that holds both, in any order.
     pub fn from_bundle(what: &str, bundle: &[u8]) -> Result<Certificate, Error> {
         Certificate::from_pem(what, bundle, bundle)
+    }
+
+    /// The same with its key as PKCS#8, the one form that is kept and written: cert-manager's
+    /// Secrets hold PKCS#1, OpenSSL's old tools wrote SEC 1.
+    pub fn with_pkcs8_key(mut self) -> Result<Certificate, Error> {
+        if !matches!(self.key, PrivateKeyDer::Pkcs8(_)) {
+            self.key = PrivateKeyDer::Pkcs8(to_pkcs8(&self.key)?);
+        }
+        Ok(self)
+    }
+
+    /// Leaf first, as PEM with `\n` at the ends of lines.
+    pub fn chain_pem(&self) -> String {
+        self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
+    }
+
+    /// The key as PKCS#8 PEM. Secret.
+    pub fn key_pem(&self) -> Result<String, Error> {
+        let der = match &self.key {
+            PrivateKeyDer::Pkcs8(der) => der.clone_key(),
+            other => to_pkcs8(other)?,
+        };
+        Ok(pem("PRIVATE KEY", der.secret_pkcs8_der()))
     }
 
     /// The leaf carries the signature of `authority`, itself a DER certificate.
@@ -143,7 +185,60 @@ impl Leaf {
     }
 }
 
-fn parse<'a>(what: &str, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+/// The first private key of a PEM text: PKCS#8, PKCS#1 or SEC 1, unencrypted.
+pub(crate) fn read_key(what: &str, text: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|e| {
+        // RFC 7468 §11, and the "Proc-Type: 4,ENCRYPTED" of OpenSSL's old format.
+        if text.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
+            let why = "the private key is encrypted: decrypt it first, as with `openssl pkey`";
+            return Error::corrupt(what, why);
+        }
+        match e {
+            pem::Error::NoItemsFound => Error::corrupt(what, "no private key in it"),
+            e => Error::corrupt(what, format_args!("private key: {e}")),
+        }
+    })
+}
+
+fn to_pkcs8(key: &PrivateKeyDer<'_>) -> Result<PrivatePkcs8KeyDer<'static>, Error> {
+    let unusable = |_| Error::corrupt("private key", "of an unknown kind or size");
+    let der = key.secret_der();
+    if let PrivateKeyDer::Pkcs1(_) = key {
+        let pair = RsaKeyPair::from_der(der).map_err(|_| unusable(Unspecified))?;
+        let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(unusable)?;
+        return Ok(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()));
+    }
+    let curves = [
+        &ECDSA_P256_SHA256_ASN1_SIGNING,
+        &ECDSA_P384_SHA384_ASN1_SIGNING,
+        &ECDSA_P521_SHA512_ASN1_SIGNING,
+    ];
+    let pair = curves
+        .into_iter()
+        .find_map(|curve| EcdsaKeyPair::from_private_key_der(curve, der).ok())
+        .ok_or(Unspecified)
+        .map_err(unusable)?;
+    let document = pair.to_pkcs8v1().map_err(unusable)?;
+    Ok(PrivatePkcs8KeyDer::from(document.as_ref().to_vec()))
+}
+
+/// RFC 7468: 64 characters a line.
+fn pem(label: &str, der: &[u8]) -> String {
+    let body = BASE64_STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in body.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|&byte| char::from(byte)));
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
+}
+
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+pub(crate) fn parse<'a>(
+    what: &str,
+    der: &'a CertificateDer<'_>,
+) -> Result<X509Certificate<'a>, Error> {
     match X509Certificate::from_der(der.as_ref()) {
         Ok(([], cert)) => Ok(cert),
         Ok(_) => Err(Error::corrupt(what, "bytes after the certificate")),
