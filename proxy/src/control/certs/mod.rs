@@ -124,9 +124,9 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
                 let (chain, key) = (chain.clone(), key.clone());
                 wanted.files.push(FileCertificate { name, chain, key });
             }
-            CertificateSource::Issued { names, issuer } => match global.issuers.get(issuer) {
+            CertificateSource::Issued { names, issuer, .. } => match global.issuers.get(issuer) {
                 Some(Issuer::Internal) => wanted.issued.push((name, names.clone())),
-                Some(Issuer::Acme { .. }) => wanted.problems.push(not_ordered(name, issuer)),
+                Some(Issuer::Acme(_)) => wanted.problems.push(not_ordered(name, issuer)),
                 None => {}
             },
         }
@@ -139,7 +139,7 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
             let blocked = accepted.blocked.iter().map(|blocked| &blocked.host);
             wanted.hosts = routed.chain(blocked).cloned().collect();
         }
-        Some(Issuer::Acme { .. }) => {
+        Some(Issuer::Acme(_)) => {
             let hosts = "hosts without a certificates: entry".to_owned();
             wanted.problems.push(not_ordered(hosts, default));
         }
