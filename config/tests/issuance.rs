@@ -200,7 +200,7 @@ fn wildcard_hosts_of_routes_are_told() {
         let text = format!(
             "version: 1\nissuers: {{ ca: {{ {DIR} }}, local: {{ internal: {{}} }} }}\n\
              default_issuer: ca\nlisteners: {listeners}\ncertificates: {certificates}\n\
-             routes: {{ r: {{ hosts: ['*.x', a.x], respond: {{ status: 200 }} }} }}\n"
+             routes: {{ r: {{ hosts: ['*.a.x', a.x], respond: {{ status: 200 }} }} }}\n"
         );
         let candidate = parse("edge.yaml", &text, &NoEnvironment).unwrap();
         merge(None, candidate).warnings
@@ -208,8 +208,8 @@ fn wildcard_hosts_of_routes_are_told() {
     let tls = "{ l: { bind: ['127.0.0.1:0'], tls: {} } }";
     let told = warnings("{}", tls);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].message.starts_with("host `*.x` has no certificate: wildcard"), "{told:?}");
-    assert_eq!(warnings("{ w: { names: ['*.x'], issuer: local } }", tls), []);
+    assert!(told[0].message.starts_with("host `*.a.x` has no certificate: wildcard"), "{told:?}");
+    assert_eq!(warnings("{ w: { names: ['*.a.x'], issuer: local } }", tls), []);
     assert_eq!(warnings("{ w: { chain: /a, key: /b } }", tls), []);
     assert_eq!(warnings("{}", "{ l: { bind: ['127.0.0.1:0'] } }"), []);
 }
