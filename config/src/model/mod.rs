@@ -3,6 +3,8 @@
 //! Two halves, because they fail differently (design.md #8): [`Global`] is accepted or refused as
 //! a whole; certificates, upstreams and routes are entries, and a bad entry is quarantined alone.
 
+pub(crate) mod issuance;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +15,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::issuance::{
+    AcmeIssuer, Certificate, CertificateSource, Challenge, Eab, Issuer, KeyType, OrderLimits,
+};
 use crate::value::{HostPattern, MethodName, Name, NormPath, Secret};
 
 /// Everything that is not an entry. One error in here refuses the whole file.
@@ -122,14 +127,6 @@ pub struct Http2Policy {
     pub max_streams: u32,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Issuer {
-    /// Embedded CA in the state directory: development, tests, the demo.
-    Internal,
-    /// RFC 8555. Parsed; orders are not placed by this version (see README, limits).
-    Acme { directory: String, email: Option<Secret> },
-}
-
 /// Process-wide ceilings, shared by all workers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessLimits {
@@ -162,26 +159,6 @@ pub struct Drain {
 }
 
 // === entries ===
-
-/// What a certificate entry asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Certificate {
-    pub name: Name,
-    pub source: CertificateSource,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum CertificateSource {
-    /// PEM files, watched. The names come from the certificate itself.
-    Files {
-        chain: PathBuf,
-        key: PathBuf,
-    },
-    Issued {
-        names: Vec<HostPattern>,
-        issuer: Name,
-    },
-}
 
 /// A named group of endpoints with one policy.
 #[derive(Clone, Debug, PartialEq)]
