@@ -120,6 +120,17 @@ impl Certificate {
         serial(&self.chain)
     }
 
+    /// A copy, key and all: said out loud because keys are not to lie about.
+    pub fn clone_all(&self) -> Certificate {
+        Certificate {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            names: self.names.clone(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+        }
+    }
+
     /// Part of the lifetime still ahead at `now` (Unix seconds): 0 when over, 1 before it starts.
     pub fn remaining(&self, now: i64) -> f64 {
         let life = self.not_after.saturating_sub(self.not_before).max(1);

@@ -69,6 +69,8 @@ pub struct Stored {
     pub id: Option<CertId>,
     /// Directory URL of the CA; `None`: imported.
     pub issuer: Option<String>,
+    /// Unix seconds; `None`: imported.
+    pub issued_at: Option<i64>,
     /// Canonical names of the leaf.
     pub names: Vec<String>,
     /// The file's stem.
@@ -236,9 +238,10 @@ impl Stored {
     pub fn parse(what: &str, bundle: Vec<u8>, stem: &str) -> Result<Stored, Error> {
         let bundle = String::from_utf8(bundle).map_err(|e| Error::corrupt(what, e))?;
         let certificate = Certificate::from_bundle(what, bundle.as_bytes())?;
-        let issuer = bundle.lines().next().and_then(|line| line.strip_prefix(ISSUED_BY));
+        let said = |start: &str| bundle.lines().take(2).find_map(|line| line.strip_prefix(start));
         Ok(Stored {
-            issuer: issuer.map(str::to_owned),
+            issuer: said(ISSUED_BY).map(str::to_owned),
+            issued_at: said(ISSUED_AT).and_then(|at| at.parse().ok()),
             id: certificate.chain.first().and_then(|leaf| CertId::of(leaf)),
             names: name::canonical_set(&certificate.names)?,
             certificate,
@@ -267,11 +270,12 @@ impl fmt::Debug for PendingOrder {
     }
 }
 
-/// The text of a certificate's file. Who issued it is in the same file, because two files could
-/// disagree after a crash. PEM readers skip text before the first block (RFC 7468 §2).
-pub fn bundle(issuer: Option<&str>, chain_pem: &str, key_pem: &str) -> String {
-    let issuer = issuer.map(|directory| format!("{ISSUED_BY}{directory}\n")).unwrap_or_default();
-    format!("{issuer}{}\n{}\n", chain_pem.trim(), key_pem.trim())
+/// The text of a certificate's file. Who issued it (directory URL) and when (Unix seconds) is
+/// in the same file, because two files could disagree after a crash. PEM readers skip text before the first block (RFC 7468 §2).
+pub fn bundle(issuer: Option<(&str, i64)>, chain_pem: &str, key_pem: &str) -> String {
+    let issued = issuer.map(|(by, at)| format!("{ISSUED_BY}{by}\n{ISSUED_AT}{at}\n"));
+    let issued = issued.unwrap_or_default();
+    format!("{issued}{}\n{}\n", chain_pem.trim(), key_pem.trim())
 }
 
 fn account_key(directory: &str) -> String {
@@ -297,6 +301,7 @@ fn order_key(set: &[String]) -> String {
     format!("orders/{}.json", name::file_stem(set))
 }
 
+const ISSUED_AT: &str = "Issued at: ";
 const ISSUED_BY: &str = "Issued by: ";
 const CERTIFICATES: &str = "certs";
 const FORMER: &str = ".former.pem";

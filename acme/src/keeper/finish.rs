@@ -10,8 +10,8 @@ use super::run::Run;
 use super::slot::{Slot, Told};
 use super::view::OrderResult;
 use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
-use crate::ledger::{Event, EventKind};
-use crate::schedule::AriWindow;
+use crate::ledger::{Event, Kind};
+use crate::schedule::{AriWindow, Wait};
 use crate::store::Stored;
 
 /// What a task comes back with.
@@ -92,7 +92,7 @@ impl Run {
         tracing::info!("certificate {label}: issued by {issuer}, valid for {days} days");
         self.count(issuer, OrderResult::Issued);
         if let Some(directory) = self.directory(issuer) {
-            self.note(now, EventKind::Issued, &directory, &stored.names);
+            self.note_issued(now, &directory, &stored.names);
         }
         let stored = Arc::new(stored);
         self.library.add(stored.clone());
@@ -148,13 +148,15 @@ impl Run {
             .flat_map(|failure| failure.name.clone().map_or(names.clone(), |name| vec![name]))
             .collect();
         if !failed.is_empty() {
-            self.note(now, EventKind::Failed, &directory, &failed);
+            let kind = Kind::Failed;
+            let account = directory.clone();
+            self.note(Event { at: now, kind, account, set: vec![], renewal: false, hosts: failed });
         }
         // The CA has signed something: that counts, whatever became of it.
         if failures.iter().any(|failure| failure.step == Step::Download && failure.name.is_none())
             && failures.iter().any(|failure| failure.class == Class::Local)
         {
-            self.note(now, EventKind::Issued, &directory, &names);
+            self.note_issued(now, &directory, &names);
         }
     }
 
@@ -162,7 +164,10 @@ impl Run {
         let now = self.now();
         let Some(slot) = self.slots.get_mut(stem) else { return };
         let Some((id, info)) = info else { return };
-        let window = AriWindow::select(slot.record.ari.as_ref(), id.as_str(), &info, now);
+        let former = slot.record.ari.as_ref();
+        let (poll_at, page) = (now + info.retry_after, info.explanation_url);
+        let window =
+            AriWindow::new(id.as_str(), (info.start, info.end), page, poll_at, random(), former);
         let moved = slot.record.ari.as_ref().is_none_or(|former| {
             (former.start, former.end, &former.cert_id) != (window.start, window.end, &window.cert_id)
         });
@@ -214,13 +219,18 @@ impl Run {
 
     /// An order is about to be placed.
     pub(super) fn note_order(&mut self, at: i64, account: &str, set: &[String], renewal: bool) {
-        let kind = EventKind::Order { renewal };
-        self.note(at, kind, account, set);
+        let (account, set) = (account.to_owned(), set.to_vec());
+        self.note(Event { at, kind: Kind::Order, account, set, renewal, hosts: vec![] });
     }
 
-    fn note(&mut self, at: i64, kind: EventKind, account: &str, names: &[String]) {
-        let (account, names) = (account.to_owned(), names.to_vec());
-        self.ledger.record(Event { at, kind, account, names });
+    fn note_issued(&mut self, at: i64, account: &str, set: &[String]) {
+        let renewal = self.library.has_issued(set);
+        let (account, set) = (account.to_owned(), set.to_vec());
+        self.note(Event { at, kind: Kind::Issued, account, set, renewal, hosts: vec![] });
+    }
+
+    fn note(&mut self, event: Event) {
+        self.ledger.record(event);
         self.ledger_unsaved = true;
         if let Some(store) = &self.store {
             match store.put_ledger(&self.ledger) {
@@ -250,16 +260,35 @@ impl Slot {
             };
             for name in &names {
                 let retry = self.record.failing.entry(name.clone()).or_default();
-                *retry = retry.after(failure, now);
+                *retry = retry.after(failure.clone(), now, random());
             }
             if names.is_empty() {
                 let retry = self.record.retry.entry(directory.to_owned()).or_default();
-                *retry = retry.after(failure, now);
+                *retry = retry.after(failure.clone(), now, random());
             }
         }
         self.last_failure =
             failures.first().map(|failure| Told { at: now, failure: failure.clone() });
         self.due_at = 0;
+    }
+
+    /// The clock was set back.
+    pub(super) fn settle(&mut self, now: i64) {
+        let retries = self.record.failing.values_mut().chain(self.record.retry.values_mut());
+        retries.for_each(|retry| retry.settle(now));
+        self.due_at = 0;
+        self.ari_at = self.ari_at.min(now);
+    }
+
+    /// For people: what comes next, and why not before.
+    pub(super) fn next_why(&self, now: i64) -> String {
+        match &self.waits {
+            _ if self.running => "an order is under way".to_owned(),
+            _ if self.due_at <= now => "it is its turn".to_owned(),
+            Wait::Fresh => "it is young enough".to_owned(),
+            Wait::BackOff => "the last attempt failed".to_owned(),
+            Wait::Budget(limit) => format!("the budget is used up: {limit}"),
+        }
     }
 
     /// Failures in a row, of the CA or of the name that fails most.
@@ -276,6 +305,15 @@ fn result(failure: &Failure) -> OrderResult {
         Class::RateLimited | Class::Refused | Class::AccountGone => OrderResult::Refused,
         Class::Local => OrderResult::Local,
     }
+}
+
+/// 0 to 1.
+#[allow(clippy::cast_precision_loss)]
+fn random() -> f64 {
+    let mut bytes = [0; 8];
+    // Without it everybody waits equally long, which still works.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Seconds.

@@ -37,6 +37,12 @@ impl Library {
             .max_by_key(|stored| Self::rank(stored, issuers, now))
     }
 
+    /// Whether a CA has issued a certificate for just these names before.
+    pub fn has_issued(&self, names: &[String]) -> bool {
+        let of_first = names.first().and_then(|name| self.by_name.get(name));
+        of_first.into_iter().flatten().any(|stored| stored.issuer.is_some() && stored.names == names)
+    }
+
     /// Valid before expired, of a wanted CA before others, the newest first: after a forced
     /// renewal the former certificate may have more life left, and was replaced for a reason.
     fn rank(stored: &Stored, issuers: &[&str], now: i64) -> (bool, bool, i64, i64) {

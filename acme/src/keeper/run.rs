@@ -16,7 +16,7 @@ use super::session::Sessions;
 use super::slot::{Known, Slot};
 use super::view::{OrderResult, Role, Row, SKEW_ALARM, View};
 use super::wanted::Wanted;
-use crate::ledger::Ledger;
+use crate::ledger::{Event, Kind, Ledger};
 use crate::name;
 use crate::storage::Lock;
 use crate::store::{Store, Stored};
@@ -49,6 +49,8 @@ pub(super) struct Run {
     /// Unix seconds.
     pub read_at: i64,
     pruned_at: i64,
+    /// The last look at the clock.
+    seen_at: i64,
 }
 
 impl Run {
@@ -79,6 +81,7 @@ impl Run {
             stale: false,
             read_at: 0,
             pruned_at: 0,
+            seen_at: 0,
         }
     }
 
@@ -297,6 +300,18 @@ impl Run {
             self.stale = true;
         }
         self.skew = skew;
+        let now = self.now();
+        if now < self.seen_at {
+            tracing::warn!("the clock was set back by {} s", self.seen_at - now);
+            self.slots.values_mut().for_each(|slot| slot.settle(now));
+        }
+        self.ledger.settle(now);
+        self.seen_at = now;
+    }
+
+    fn issued_this_week(&self, names: &[String]) -> usize {
+        let of_set = |event: &&Event| event.kind == Kind::Issued && event.set == names;
+        self.ledger.entries().iter().filter(of_set).count()
     }
 
     /// Until the next thing that is due by itself.
@@ -359,12 +374,12 @@ impl Run {
             missing,
             ordering: slot.running || slot.pending.is_some(),
             unsaved: self.unsaved.contains_key(stem),
-            renews_at: None,
+            renews_at: slot.renews_at(known),
             next_at: slot.due_at,
-            next_why: slot.waits.clone(),
+            next_why: slot.next_why(known.now),
             failures: slot.failures(),
             last_failure: slot.last_failure.clone(),
-            issued_this_week: self.ledger.issued_this_week(known.now, &slot.wanted.names),
+            issued_this_week: self.issued_this_week(&slot.wanted.names),
         }
     }
 }

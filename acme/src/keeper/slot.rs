@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::library::{Library, is_of};
 use super::wanted::{Issuer, Wanted, WantedCertificate};
-use crate::ca::Class;
+use crate::ca::{CertId, Class, Failure};
+use crate::certificate::Certificate;
 use crate::ledger::{Ledger, Request};
-use crate::schedule::{Leaf, Next, Retry, Situation, Why, next};
+use crate::name;
+use crate::schedule::{Change, Leaf, Next, Retry, Situation, Wait, Why, due, next};
 use crate::store::{PendingOrder, Record, Store, Stored};
 
 /// A wanted certificate with its records.
@@ -25,7 +27,7 @@ pub struct Slot {
     /// Unix seconds: renewal information is not to be asked for before. Kept for CAs without it.
     pub ari_at: i64,
     /// For people: what it is waiting for.
-    pub waits: String,
+    pub waits: Wait,
     /// The last failure since the last success.
     pub last_failure: Option<Told>,
 }
@@ -35,13 +37,13 @@ pub struct Slot {
 pub struct Told {
     /// Unix seconds.
     pub at: i64,
-    pub failure: crate::ca::Failure,
+    pub failure: Failure,
 }
 
 /// What is to be done about a slot.
 #[derive(Clone, Debug)]
 pub enum Task {
-    Nothing { until: i64, why: String },
+    Nothing { until: i64, why: Wait },
     /// Goes on with the pending order.
     Resume { issuer: String },
     Order { issuer: String, names: Vec<String>, why: Why, renewal: bool },
@@ -69,7 +71,7 @@ impl Slot {
             running: false,
             due_at: 0,
             ari_at: 0,
-            waits: String::new(),
+            waits: Wait::Fresh,
             last_failure,
         }
     }
@@ -86,29 +88,55 @@ impl Slot {
             return task;
         }
         let now = known.now;
-        let held = |name: &str| self.record.failing.get(name).filter(|retry| retry.next_at > now);
+        let held = |name: &String| {
+            let until = self.record.failing.get(name)?.held_until(now, self.renew);
+            (until > now).then_some(until)
+        };
+        let names = &self.wanted.names;
         let active: Vec<&str> =
-            self.wanted.names.iter().map(String::as_str).filter(|n| held(n).is_none()).collect();
-        let later = self.wanted.names.iter().filter_map(|n| held(n)).map(|r| r.next_at).min();
+            names.iter().filter(|name| held(name).is_none()).map(String::as_str).collect();
+        let later = names.iter().filter_map(held).min();
         if active.is_empty() {
-            return Task::Nothing { until: later.unwrap_or(now + 60), why: FAILED.into() };
+            return Task::Nothing { until: later.unwrap_or(now + 60), why: Wait::BackOff };
         }
         match (self.next_for(&active, known), later) {
             (Task::Nothing { until, .. }, Some(later)) if later < until => {
-                Task::Nothing { until: later, why: FAILED.into() }
+                Task::Nothing { until: later, why: Wait::BackOff }
             }
             (task, _) => task,
         }
     }
 
+    /// When the certificate that serves is to be renewed, whatever failed. `None`: there is none.
+    pub fn renews_at(&self, known: &Known<'_>) -> Option<i64> {
+        let names: Vec<&str> = self.wanted.names.iter().map(String::as_str).collect();
+        let leaf = self.leaf(&names, known)?;
+        let parts = leaf_parts(leaf);
+        let no_failure = Retry::default();
+        let situation = Situation {
+            now: known.now,
+            leaf: Some(&parts),
+            leaf_id: leaf.id.as_ref().map(CertId::as_str),
+            ari: self.record.ari.as_ref(),
+            retry: &no_failure,
+            changed: None,
+            forced: false,
+            jitter: jitter(&leaf.bundle),
+            allowed_at: known.now,
+            limit: None,
+        };
+        Some(due(&situation).0)
+    }
+
     /// An order that an earlier run has placed with a CA that is still wanted.
     fn resume(&self, known: &Known<'_>) -> Option<Task> {
         let pending = self.pending.as_ref()?;
-        let chain = known.wanted.chain(&self.wanted.issuer);
+        let chain = known.chain(&self.wanted.issuer);
         let (name, _) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
-        let next_at = self.record.retry.get(&pending.directory).map_or(0, |retry| retry.next_at);
-        if next_at > known.now {
-            return Some(Task::Nothing { until: next_at, why: FAILED.into() });
+        let retry = self.record.retry.get(&pending.directory);
+        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.renew));
+        if until > known.now {
+            return Some(Task::Nothing { until, why: Wait::BackOff });
         }
         Some(Task::Resume { issuer: (*name).to_owned() })
     }
@@ -116,37 +144,30 @@ impl Slot {
     fn next_for(&self, active: &[&str], known: &Known<'_>) -> Task {
         let now = known.now;
         let leaf = self.leaf(active, known);
+        let parts = leaf.map(|leaf| leaf_parts(leaf));
         let directories = known.directories(&self.wanted.issuer);
         let strange = leaf.is_some_and(|leaf| !is_of(leaf, &directories));
-        let left = leaf.map_or(0.0, |leaf| leaf.certificate.remaining(now));
-        let Some((name, issuer)) = self.issuer(left, known) else {
-            return Task::Nothing { until: now + 3600, why: "its issuer is gone".into() };
+        let Some((name, issuer)) = self.issuer(parts.as_ref(), known) else {
+            return Task::Nothing { until: now + 3600, why: Wait::BackOff };
         };
         let names: Vec<String> = active.iter().map(|name| (*name).to_owned()).collect();
         let renewal = leaf.is_some_and(|leaf| leaf.names == names);
         let no_failure = Retry::default();
         let retry = self.record.retry.get(&issuer.ca.directory).unwrap_or(&no_failure);
-        let request = Request {
-            account: &issuer.ca.directory,
-            set: &names,
-            renewal,
-            forced: self.forced,
-        };
+        let request =
+            Request { account: &issuer.ca.directory, set: &names, renewal, forced: self.forced };
         let allowance = known.ledger.allowed_at(now, &issuer.limits, &request);
-        let parts = leaf.map(|leaf| Leaf {
-            not_before: leaf.certificate.not_before,
-            not_after: leaf.certificate.not_after,
-        });
         let situation = Situation {
             now,
             leaf: parts.as_ref(),
-            leaf_id: leaf.and_then(|leaf| leaf.id.as_ref()).map(|id| id.as_str()),
+            leaf_id: leaf.and_then(|leaf| leaf.id.as_ref()).map(CertId::as_str),
             ari: self.record.ari.as_ref(),
             retry,
+            changed: strange.then_some(Change::Issuer),
             forced: self.renew,
-            issuer_changed: strange,
             jitter: jitter(leaf.map_or("", |leaf| leaf.bundle.as_str())),
-            allowance: &allowance,
+            allowed_at: allowance.at,
+            limit: allowance.why.as_deref(),
         };
         match next(&situation) {
             Next::RenewNow(why) => Task::Order { issuer: name.to_owned(), names, why, renewal },
@@ -154,28 +175,23 @@ impl Slot {
         }
     }
 
-    /// The CA to ask: the first, unless it has failed too often for the time that is left. Where
-    /// all have, the one that may be asked first.
-    fn issuer<'a>(&self, left: f64, known: &Known<'a>) -> Option<(&'a str, &'a Issuer)>
-    where
-        Self: 'a,
-    {
+    /// The CA to ask: the first, unless it cannot be had for the time that is left. Where none can,
+    /// the one that may be asked first.
+    fn issuer<'a>(&self, leaf: Option<&Leaf>, known: &Known<'a>) -> Option<(&'a str, &'a Issuer)> {
         let chain = known.chain(&self.wanted.issuer);
         let retry = |issuer: &Issuer| self.record.retry.get(&issuer.ca.directory);
         let given_up = |issuer: &Issuer| {
             retry(issuer).is_some_and(|retry| {
-                let urgent = left < URGENT && retry.failures >= 1;
-                let far = retry.next_at > known.now + FAR
-                    && retry.last.as_ref().is_some_and(|last| last.class == Class::RateLimited);
-                retry.failures >= FALL_BACK_AFTER || urgent || far
+                let last = retry.last.as_ref().map(|last| last.class);
+                let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
+                let far = refuses && retry.next_at > known.now + FAR;
+                far || retry.wants_fallback(leaf, known.now)
             })
         };
         let first = chain.iter().find(|(_, issuer)| !given_up(issuer));
-        first
-            .or_else(|| {
-                chain.iter().min_by_key(|(_, issuer)| retry(issuer).map_or(0, |r| r.next_at))
-            })
-            .copied()
+        let soonest =
+            || chain.iter().min_by_key(|(_, issuer)| retry(issuer).map_or(0, |r| r.next_at));
+        first.or_else(soonest).copied()
     }
 }
 
@@ -199,17 +215,17 @@ fn latest(record: &Record) -> Option<Told> {
     failed.max_by_key(|(at, _)| *at).map(|(at, failure)| Told { at, failure })
 }
 
-/// 0 to 1, the same for one certificate in every run.
-fn jitter(bundle: &str) -> f64 {
-    let text = [bundle.to_owned()];
-    (crate::name::fingerprint(&text) >> 11) as f64 / (1u64 << 53) as f64
+fn leaf_parts(stored: &Stored) -> Leaf {
+    let Certificate { not_before, not_after, .. } = stored.certificate;
+    Leaf { not_before, not_after, issued_at: stored.issued_at }
 }
 
-/// What a slot waits for after a failure.
-const FAILED: &str = "the last attempt failed";
-/// Failures of one CA in a row before the next is asked.
-const FALL_BACK_AFTER: u32 = 3;
-/// Part of the life below which one failure is enough.
-const URGENT: f64 = 1.0 / 6.0;
-/// Seconds: a CA that wants us to come back later than this is passed over.
+/// 0 to 1, the same for one certificate in every run.
+#[allow(clippy::cast_precision_loss)]
+fn jitter(bundle: &str) -> f64 {
+    // 53 bits are what an f64 holds.
+    (name::fingerprint(&[bundle.to_owned()]) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Seconds: a CA that wants us to come back later than this is passed over for the next one.
 const FAR: i64 = 3600;

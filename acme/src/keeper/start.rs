@@ -13,6 +13,7 @@ use super::slot::{Slot, Task};
 use super::wanted::Issuer;
 use crate::ca::{CertId, Class, Failure, Revocation, Step};
 use crate::ledger::Priority;
+use crate::schedule::{Wait, Why};
 use crate::store::{Store, Stored};
 
 impl Run {
@@ -45,7 +46,7 @@ impl Run {
         self.ask_for_renewal_information(now);
     }
 
-    fn wait(&mut self, stem: &str, until: i64, why: String) {
+    fn wait(&mut self, stem: &str, until: i64, why: Wait) {
         if let Some(slot) = self.slots.get_mut(stem)
             && (slot.due_at != until || slot.waits != why)
         {
@@ -78,7 +79,7 @@ impl Run {
         let Some(job) = self.job(stem, &name, order.as_ref(), store, now) else { return };
         if let Some((names, why, renewal)) = order {
             let label = &job.label;
-            tracing::info!("certificate {label}: ordering from {name} ({why})");
+            tracing::info!("certificate {label}: ordering from {name} ({})", reason(why));
             let directory = job.issuer.ca.directory.clone();
             if let Some(staging) = &job.staging {
                 self.note_order(now, &staging.ca.directory, &names, renewal);
@@ -98,7 +99,7 @@ impl Run {
         &self,
         stem: &str,
         name: &str,
-        order: Option<&(Vec<String>, crate::schedule::Why, bool)>,
+        order: Option<&(Vec<String>, Why, bool)>,
         store: Arc<Store>,
         now: i64,
     ) -> Option<Job> {
@@ -106,7 +107,10 @@ impl Run {
         let issuer = self.wanted.issuers.get(name)?.clone();
         let names = order.map(|(names, _, _)| names.clone()).unwrap_or_default();
         let renewal = order.is_some_and(|(_, _, renewal)| *renewal);
-        let tried = names.iter().any(|name| slot.record.failing.contains_key(name));
+        let wary = |name: &String| {
+            slot.record.failing.get(name).is_some_and(|retry| retry.wants_dry_run())
+        };
+        let tried = names.iter().any(wary);
         let staging = issuer.staging.as_ref().filter(|_| tried).map(|directory| {
             let mut staging = issuer.clone();
             staging.ca.directory.clone_from(directory);
@@ -220,6 +224,19 @@ impl Run {
             Finished { stem: task, issuer: String::new(), outcome: Outcome::Revoked(revoked) }
         });
         self.running.insert(handle.id(), stem);
+    }
+}
+
+/// For the log.
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Missing => "there is none",
+        Why::NamesChanged => "its names have changed",
+        Why::IssuerChanged => "its issuer has changed",
+        Why::Forced => "asked for",
+        Why::AriWindow => "the CA's renewal window",
+        Why::Lifetime => "its age",
+        Why::Expired => "it has expired",
     }
 }
 

@@ -15,7 +15,7 @@ pub fn verified(
     names: &[String],
     now: i64,
 ) -> Result<Stored, String> {
-    let text = bundle(Some(directory), chain_pem, key_pem);
+    let text = bundle(Some((directory, now)), chain_pem, key_pem);
     let stem = name::file_stem(names);
     let stored = Stored::parse("the CA's answer", text.into_bytes(), &stem)
         .map_err(|why| why.to_string())?;

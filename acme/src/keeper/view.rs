@@ -74,7 +74,7 @@ pub struct Row {
     pub failures: u32,
     pub last_failure: Option<Told>,
     /// Certificates issued for exactly these names within 7 days.
-    pub issued_this_week: u32,
+    pub issued_this_week: usize,
 }
 
 impl Role {

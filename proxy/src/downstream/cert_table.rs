@@ -27,12 +27,20 @@ pub struct Certs {
 pub struct CertEntry {
     /// The `certificates:` entry, or the host for a certificate of the default issuer.
     pub name: String,
+    /// What it is valid for.
     pub names: Vec<HostPattern>,
+    /// What it is shown for: all of that, or a part where another one serves the rest.
+    pub hosts: Vec<HostPattern>,
+    /// `file`, `internal` or `acme`.
+    pub source: &'static str,
     pub key: Arc<CertifiedKey>,
     /// Unix seconds.
     pub not_before: i64,
     /// Unix seconds.
     pub not_after: i64,
+    /// Self-signed, shown until the ordered certificate is there: no HSTS with it, and a plaintext
+    /// listener does not send its hosts to https.
+    pub placeholder: bool,
 }
 
 impl Certs {
@@ -41,7 +49,7 @@ impl Certs {
         let mut certs = Certs::default();
         for entry in entries {
             certs.by_name.insert(entry.name.as_str().into(), entry.clone());
-            for pattern in &entry.names {
+            for pattern in &entry.hosts {
                 match pattern {
                     HostPattern::Exact(host) => {
                         certs.exact.insert(host.as_ref().into(), entry.clone())

@@ -6,8 +6,6 @@ use acme::keeper::{self, Keeper, Row, WantedCertificate};
 use acme::ledger::Priority;
 use acme::store::Stored;
 use config::value::HostPattern;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::sign::CertifiedKey;
 
 use super::build::Build;
 use super::{Problem, pattern};
@@ -101,12 +99,8 @@ impl Build<'_> {
         {
             return Ok(former.clone());
         }
-        let (chain, key) = (certificate.chain.clone(), certificate.key.clone_key());
-        let key = CertifiedKey::from_der(chain, key, &default_provider());
-        let key = key.map_err(|why| why.to_string())?;
-        let names = stored.names.iter().map(|name| pattern(name)).collect();
-        let (from, to) = (certificate.not_before, certificate.not_after);
-        let entry = CertEntry::new(name, names, Arc::new(key), from, to);
+        let parsed = certificate.clone_all();
+        let entry = super::entry(name, "acme", parsed)?;
         Ok(Arc::new(CertEntry { hosts, ..entry }))
     }
 
@@ -122,6 +116,6 @@ impl Build<'_> {
             return Ok(former.clone());
         }
         let made = acme::placeholder::self_signed(host, now).map_err(|why| why.to_string())?;
-        Ok(Arc::new(CertEntry { placeholder: true, ..super::entry(name, made)? }))
+        Ok(Arc::new(CertEntry { placeholder: true, ..super::entry(name, "acme", made)? }))
     }
 }

@@ -113,13 +113,13 @@ impl<'a> Build<'a> {
             }
         }
         self.publish();
-        let mut published = Instant::clock::unix_seconds();
+        let mut published = Instant::now();
         for (name, host) in missing {
             let made = self.issue(&name, std::slice::from_ref(host));
             self.keep(&name, made, false);
             if published.elapsed() > PUBLISH_EVERY {
                 self.publish();
-                published = Instant::clock::unix_seconds();
+                published = Instant::now();
             }
         }
         self.publish();
@@ -173,7 +173,7 @@ impl<'a> Build<'a> {
         }
         let (chain, key) = (issued.chain_pem.as_bytes(), issued.key_pem.as_bytes());
         let parsed = Certificate::from_pem(name, chain, key).map_err(|e| e.to_string())?;
-        entry(name, parsed).map(Arc::new)
+        entry(name, "internal", parsed).map(Arc::new)
     }
 
     /// What is odd about a loaded file certificate, and serves all the same.

@@ -139,14 +139,20 @@ pub fn load_files(files: &FileCertificate) -> Result<CertEntry, String> {
     let key = read(&files.key)?;
     let what = files.chain.display().to_string();
     let parsed = Certificate::from_pem(&what, &chain, &key).map_err(|e| e.to_string())?;
-    entry(&files.name, parsed)
+    entry(&files.name, "file", parsed)
 }
 
-fn entry(name: &str, certificate: Certificate) -> Result<CertEntry, String> {
+fn entry(
+    name: &str,
+    source: &'static str,
+    certificate: Certificate,
+) -> Result<CertEntry, String> {
     let Certificate { chain, key, names, not_before, not_after, .. } = certificate;
     let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|e| e.to_string())?;
-    let names = names.iter().map(|name| pattern(name)).collect();
-    Ok(CertEntry::new(name, names, Arc::new(key), not_before, not_after))
+    let names: Vec<HostPattern> = names.iter().map(|name| pattern(name)).collect();
+    let (name, key, hosts) = (name.to_owned(), Arc::new(key), names.clone());
+    let placeholder = false;
+    Ok(CertEntry { name, names, hosts, source, key, not_before, not_after, placeholder })
 }
 
 fn pattern(name: &str) -> HostPattern {

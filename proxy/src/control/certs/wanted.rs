@@ -133,7 +133,10 @@ fn keeper_issuer(issuer: &AcmeIssuer, plaintext: bool) -> keeper::Issuer {
     keeper::Issuer {
         ca,
         contact: issuer.email.as_ref().map(|email| email.expose().to_owned()),
-        eab: issuer.eab.as_ref().map(|eab| Eab::new(eab.key_id.clone(), eab.mac_key())),
+        eab: issuer
+            .eab
+            .as_ref()
+            .map(|eab| Eab { key_id: eab.key_id.clone(), hmac_key: eab.mac_key() }),
         challenge: match issuer.challenge {
             Challenge::Http01 if plaintext => ChallengeKind::Http01,
             Challenge::Http01 | Challenge::TlsAlpn01 => ChallengeKind::TlsAlpn01,
