@@ -48,6 +48,7 @@ pub struct Metrics {
 
     pub certificate_not_before: IntGaugeVec,
     pub certificate_not_after: IntGaugeVec,
+    pub acme_challenges: IntCounterVec,
 
     pub config_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
@@ -91,6 +92,7 @@ impl Metrics {
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
+            acme_challenges: c.counters(ACME_CHALLENGES),
             config_reloads: c.counters(CONFIG_RELOADS),
             config_last_reload_successful: c.gauge(CONFIG_LAST_RELOAD_SUCCESSFUL),
             config_last_reload_success_timestamp_seconds: c.gauge(CONFIG_LAST_RELOAD_SUCCESS),
@@ -285,6 +287,8 @@ const CERTIFICATE_NOT_AFTER: Def = (
     "End of validity, Unix time.",
     &["certificate"],
 );
+const ACME_CHALLENGES: Def =
+    ("edge_acme_challenges_total", "Answers given to a CA that validates a name.", &["type"]);
 
 const CONFIG_RELOADS: Def =
     ("edge_config_reloads_total", "Readings of the config file, the first included.", &["result"]);

@@ -165,7 +165,8 @@ fn entry(name: &str, certificate: Certificate) -> Result<CertEntry, String> {
     let Certificate { chain, key, names, not_before, not_after, .. } = certificate;
     let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|e| e.to_string())?;
     let names = names.iter().map(|name| pattern(name)).collect();
-    Ok(CertEntry { name: name.to_owned(), names, key: Arc::new(key), not_before, not_after })
+    let (name, key) = (name.to_owned(), Arc::new(key));
+    Ok(CertEntry { name, names, key, not_before, not_after, placeholder: false })
 }
 
 fn pattern(name: &str) -> HostPattern {
