@@ -11,7 +11,6 @@ use config::merge::{Accepted, merge};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::{certs, reload};
-use crate::downstream::cert_table::CertTable;
 use crate::route::compile::{Deps, compile, empty};
 use crate::route::explain::{Failure, run_tests};
 use crate::route::table::Snapshot;
@@ -101,7 +100,8 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
         accepted,
         &empty(),
         &mut Deps {
-            certs: Arc::new(CertTable::new()),
+            certs: Arc::default(),
+            challenges: Arc::default(),
             ticketer,
             bound: &[],
             nofile: u64::from(u16::MAX),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair};
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -32,8 +32,9 @@ pub fn alpn_certificate(host: &str, digest: [u8; 32]) -> Result<CertifiedKey, Er
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
     let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    CertifiedKey::from_der(vec![certificate.der().clone()], key, &default_provider())
-        .map_err(|why| Error::corrupt("challenge certificate", why))
+    let key = any_supported_type(&key).map_err(|why| Error::corrupt("challenge key", why))?;
+    // Not `from_der`, whose check of the pair knows no critical acmeIdentifier.
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }
 
 /// The server name that asks for a host (canonical): the name itself, or an address's name for

@@ -265,6 +265,7 @@ mod tests {
         Shared {
             snapshot: ArcSwap::from_pointee(empty()),
             certs: Arc::default(),
+            challenges: Arc::default(),
             gauges: Default::default(),
             addresses: Default::default(),
             metrics: Metrics::new(),

@@ -57,6 +57,7 @@ impl Publisher {
             &previous,
             &mut Deps {
                 certs: self.shared.certs.clone(),
+                challenges: self.shared.challenges.clone(),
                 ticketer: self.ticketer.clone(),
                 bound: &self.bound,
                 nofile: self.nofile,

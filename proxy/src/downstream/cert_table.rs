@@ -107,6 +107,11 @@ impl CertTable {
         self.current.load_full()
     }
 
+    /// Whether a client would be shown a placeholder for this lower-case host.
+    pub fn is_placeholder(&self, host: &str) -> bool {
+        self.current.load().find(host).is_some_and(|entry| entry.placeholder)
+    }
+
     /// What a client with this server name is shown.
     pub fn shown(&self, sni: Option<&str>, default: Option<&str>) -> Option<Arc<CertEntry>> {
         let certs = self.current.load();
@@ -140,5 +145,28 @@ impl ResolvesServerCert for ListenerCerts {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let entry = self.table.shown(hello.server_name(), self.default.as_deref())?;
         Some(entry.key.clone())
+    }
+}
+
+/// Certificates for the tests of other modules.
+#[cfg(test)]
+pub mod testing {
+    use rustls::crypto::aws_lc_rs::default_provider;
+
+    use super::*;
+
+    /// A self-signed certificate for one host.
+    pub fn entry(host: &str, placeholder: bool) -> CertEntry {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let chain = vec![made.cert.der().clone()];
+        CertEntry {
+            name: host.to_owned(),
+            names: vec![HostPattern::Exact(host.into())],
+            key: Arc::new(CertifiedKey::from_der(chain, key, &default_provider()).unwrap()),
+            not_before: 0,
+            not_after: i64::MAX,
+            placeholder,
+        }
     }
 }

@@ -115,12 +115,10 @@ fn begin_head(
             return (answered(answer, record, head, false), bytes.len());
         }
     };
-    let plan = match decide(&mut view, client, snapshot) {
+    let plan = match decide(&mut view, client, &local.tables(snapshot)) {
         Decision::Forward(plan) => plan,
         Decision::Answer(answer) => {
-            if let Some(route) = &answer.route {
-                record.routed(route);
-            }
+            record.answered(&answer);
             return (
                 answered(answer, record, head, wants_keep_alive(head) && !head.http10),
                 head.len,

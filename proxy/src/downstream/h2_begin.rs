@@ -53,7 +53,7 @@ pub fn answer(
     let policy = snapshot.listeners.get(client.listener).cloned();
     let own = Own {
         local: local.clone(),
-        tls: client.tls.is_some(),
+        hsts: client.hsts_allowed(),
         head_request: request.method() == Method::HEAD,
     };
     let begun = policy.as_deref().map(|policy| {
@@ -174,12 +174,10 @@ fn begin(
         Ok(view) => view,
         Err(rejection) => return Begun::refuse(None, rejection, record),
     };
-    let plan = match decide(&mut view, client, &snapshot) {
+    let plan = match decide(&mut view, client, &local.tables(&snapshot)) {
         Decision::Forward(plan) => plan,
         Decision::Answer(answer) => {
-            if let Some(route) = &answer.route {
-                record.routed(route);
-            }
+            record.answered(&answer);
             return Begun::answer(answer, record);
         }
     };
@@ -221,8 +219,8 @@ fn job(
         (false, BodyLength::Sized(0)) => (None, None),
         (false, _) => (Some(Source::new(body, ended)), None),
     };
-    let tls = client.tls.is_some();
-    Job { local: local.clone(), plan, record, upload, source, tls, tunnel }
+    let hsts = client.hsts_allowed();
+    Job { local: local.clone(), plan, record, upload, source, hsts, tunnel }
 }
 
 /// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
@@ -339,7 +337,7 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
 /// What an answer of our own depends on besides its cause.
 struct Own {
     local: Rc<Local>,
-    tls: bool,
+    hsts: bool,
     head_request: bool,
 }
 
@@ -351,7 +349,7 @@ impl Own {
             record.reject(rejection);
         }
         let mut response = to_http(&reply, &self.local.wall.http_date());
-        for (name, value) in answer.own_pairs(self.tls) {
+        for (name, value) in answer.own_pairs(self.hsts) {
             response.headers_mut().append(name, value);
         }
         let bodyless = self.head_request || reply.status == 204 || reply.status == 304;

@@ -47,7 +47,8 @@ pub struct Job {
     pub record: Record,
     pub upload: Upload,
     pub source: Option<Source>,
-    pub tls: bool,
+    /// HSTS may be sent.
+    pub hsts: bool,
     /// RFC 8441: the stream becomes a tunnel.
     pub tunnel: Option<RecvStream>,
 }
@@ -246,7 +247,7 @@ impl Waiting {
             let (len, status) = (head.len, head.status);
             match status {
                 101 if job.plan.websocket && job.tunnel.is_some() => {
-                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.tls)?;
+                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
                 101 => return Err(protocol("unsolicited_101")),
@@ -258,7 +259,7 @@ impl Waiting {
                     self.head.drain(..len);
                 }
                 _ => {
-                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.tls)?;
+                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
                     return Ok(Some(Found::Final(compiled, self.head.split_off(len))));
                 }
             }

@@ -53,6 +53,7 @@ pub struct Metrics {
     pub certificate_info: IntGaugeVec,
     pub acme_orders: IntCounterVec,
     pub acme_next_attempt: IntGaugeVec,
+    pub acme_challenges: IntCounterVec,
 
     pub config_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
@@ -101,6 +102,7 @@ impl Metrics {
             certificate_info: c.gauges(CERTIFICATE_INFO),
             acme_orders: c.counters(ACME_ORDERS),
             acme_next_attempt: c.gauges(ACME_NEXT_ATTEMPT),
+            acme_challenges: c.counters(ACME_CHALLENGES),
             config_reloads: c.counters(CONFIG_RELOADS),
             config_last_reload_successful: c.gauge(CONFIG_LAST_RELOAD_SUCCESSFUL),
             config_last_reload_success_timestamp_seconds: c.gauge(CONFIG_LAST_RELOAD_SUCCESS),
@@ -321,6 +323,8 @@ const ACME_NEXT_ATTEMPT: Def = (
     "When something is next tried or renewed, Unix time",
     &["certificate"],
 );
+const ACME_CHALLENGES: Def =
+    ("edge_acme_challenges_total", "Answers given to a CA that validates a name.", &["type"]);
 
 const CONFIG_RELOADS: Def =
     ("edge_config_reloads_total", "Readings of the config file, the first included.", &["result"]);

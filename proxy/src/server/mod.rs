@@ -107,6 +107,7 @@ fn share(access_log: Sink) -> Shared {
     Shared {
         snapshot: ArcSwap::from_pointee(empty()),
         certs: Arc::default(),
+        challenges: Arc::default(),
         gauges: Default::default(),
         addresses: Default::default(),
         metrics: Metrics::new(),
