@@ -296,8 +296,7 @@ mod tests {
 
     #[test]
     fn what_came_in_an_earlier_window_does_not_count() {
-        let mut rate = Rate::default();
-        rate.bytes = 1 << 30;
+        let mut rate = Rate { bytes: 1 << 30, ..Rate::default() };
         rate.waiting(0);
         assert!(rate.is_enough(RATE_WINDOW_MS, 240));
         rate.waiting(RATE_WINDOW_MS);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::backend::ok;
 use crate::harness::h2c::{H2, get};
@@ -196,6 +196,25 @@ fn default_connections_follow_the_limit_of_open_files() {
     backend.wait_requests(4 + 4);
     let mut other_listener = edge.tls_client("app.openclaw.example");
     other_listener.get("app.openclaw.example", "/").assert_cause(503, "over_capacity");
+}
+
+#[test]
+fn handshakes_under_way() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]).https("limits: { handshakes: 2 }"));
+    let rejected = || edge.metric("edge_tls_handshake_failures_total{reason=\"too_many\"}");
+    let greet = || edge.tls().try_connect("app.openclaw.example");
+    let one = Client::plain(edge.https);
+    greet().unwrap().get("app.openclaw.example", "/").assert_ok("ok");
+    let mut two = Client::plain(edge.https);
+    let start = Instant::now();
+    Client::plain(edge.https).assert_closed();
+    assert!(start.elapsed() < Duration::from_secs(5), "only after {:?}", start.elapsed());
+    assert!(greet().is_err());
+    assert_eq!(rejected(), 2.0);
+    assert!(two.is_silent_for(Duration::from_millis(50)), "one within the limit is left alone");
+    drop(one);
+    wait_until("room for a handshake", || greet().is_ok());
 }
 
 /// An address of this machine that is not loopback.

@@ -241,6 +241,10 @@ fn an_answer_that_stops() {
     let response = takes_short(|| client.get("app.openclaw.example", "/"));
     assert!(response.body.cut.is_some_and(|end| end != End::Timeout), "{response:?}");
     assert_ne!(backend.wait_end(0), End::Timeout);
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    let response = takes_short(|| h2.get("https://app.openclaw.example/"));
+    assert_eq!((response.text().as_str(), response.error.is_some()), ("abc", true));
+    assert_ne!(backend.wait_end(1), End::Timeout);
 }
 
 #[test]
@@ -254,6 +258,10 @@ fn an_event_stream_that_stops() {
     takes_short(|| client.get("app.openclaw.example", "/"));
     edge.wait_log("cause", "stream_idle");
     assert_ne!(backend.wait_end(0), End::Timeout);
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    let response = takes_short(|| h2.get("https://app.openclaw.example/"));
+    assert!(response.error.is_some(), "{response:?}");
+    assert_ne!(backend.wait_end(1), End::Timeout);
 }
 
 #[test]
