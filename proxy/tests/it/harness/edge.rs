@@ -60,6 +60,18 @@ impl Edge {
         edge
     }
 
+    /// With this many open files at most.
+    pub fn start_with_files(conf: &Conf, files: u32) -> Edge {
+        let lab = Lab::new();
+        let config = lab.write("edge.yaml", conf.render(lab.path()));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), BINARY]);
+        let mut edge = Edge::spawn_as(shell, &lab, &config, &[]);
+        edge.stdout = collect(edge.child.stdout.take().unwrap());
+        edge.wait_ready();
+        edge
+    }
+
     /// Starts the process and does not wait for it.
     pub fn spawn(lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
         let mut edge = Edge::spawn_unread_with(lab, config, arguments);
@@ -73,7 +85,11 @@ impl Edge {
     }
 
     fn spawn_unread_with(lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
-        let mut child = Command::new(BINARY)
+        Edge::spawn_as(Command::new(BINARY), lab, config, arguments)
+    }
+
+    fn spawn_as(mut command: Command, lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(config)
