@@ -16,9 +16,9 @@ use h2::{FlowControl, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
-use super::h2::{MODEST_STREAMS, Watch};
+use super::h2_streams::{MODEST_STREAMS, Watch};
 use crate::exchange::h2_body::OwnAnswer;
-use crate::exchange::h2_h1::{self, Job, Step};
+use crate::exchange::h2_h1::{self, Job, Step, TOO_MANY_STREAMS};
 use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
@@ -216,13 +216,9 @@ fn job(
 ) -> Job {
     let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
-    let (source, tunnel) = match (plan.websocket, plan.body) {
-        (true, _) => (None, Some(body)),
-        (false, BodyLength::Sized(0)) => (None, None),
-        (false, _) => (Some(Source::new(body, ended)), None),
-    };
-    let tls = client.tls.is_some();
-    Job { local: local.clone(), plan, record, upload, source, tls, tunnel }
+    let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
+    let source = (!bodyless).then(|| Source::new(body, ended));
+    Job { local: local.clone(), plan, record, upload, source, tls: client.tls.is_some() }
 }
 
 /// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
@@ -237,7 +233,7 @@ fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
     let scarce = nearly(&gauges.buffered, limits.buffered_bytes)
         || nearly(&gauges.upstream_connections, limits.upstream_connections);
     if scarce && watch.open_streams() > MODEST_STREAMS {
-        return Err(Rejection { cause: Cause::OverCapacity, detail: "streams" });
+        return Err(TOO_MANY_STREAMS);
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ pub mod h1_begin;
 pub mod h2;
 pub mod h2_begin;
 pub mod h2_frames;
+pub mod h2_gate;
 pub mod h2_io;
+pub mod h2_streams;
 pub mod listener;
 pub mod tls;

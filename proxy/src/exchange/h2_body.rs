@@ -21,7 +21,7 @@ use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::buffers::Charge;
-use crate::downstream::h2::Watch;
+use crate::downstream::h2_streams::Watch;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::chunked::Step;
 use crate::io::Stream;
@@ -60,6 +60,7 @@ impl OwnAnswer {
         watch.timer.set(limit);
         let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
         drop(respond);
+        watch.answered();
         if body.is_empty() {
             return;
         }
@@ -156,6 +157,7 @@ impl Relay {
         let end = self.over();
         let Ok(mut stream) = respond.send_response(head, end) else { return };
         drop(respond);
+        self.watch.answered();
         if end {
             return self.finish();
         }

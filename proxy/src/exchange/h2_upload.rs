@@ -17,22 +17,38 @@ use crate::upstream::pool::UpstreamConnection;
 pub struct Source {
     stream: RecvStream,
     data_ended: bool,
+    /// The end, if it was met while nobody read.
+    end: Option<Result<Option<HeaderMap>, h2::Error>>,
     /// Told when the body has been received whole.
     ended: Rc<Cell<bool>>,
 }
 
-enum Piece {
+pub enum Piece {
     Data(Bytes),
     End(Option<HeaderMap>),
 }
 
 impl Source {
     pub fn new(stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
-        Source { stream, data_ended: false, ended }
+        Source { stream, data_ended: false, end: None, ended }
+    }
+
+    /// While nobody reads: the bytes in the stream's window. The task is woken when more come.
+    pub fn hold(&mut self, cx: &mut Context<'_>) -> usize {
+        // Takes no data, and is woken by it all the same.
+        if self.end.is_none()
+            && let Poll::Ready(end) = self.stream.poll_trailers(cx)
+        {
+            self.end = Some(end);
+        }
+        self.stream.flow_control().used_capacity()
     }
 
     /// A reset is an error, whatever its code: only END_STREAM ends a body.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(end.map(Piece::End));
+        }
         if !self.data_ended {
             if let Some(data) = ready!(self.stream.poll_data(cx)) {
                 let data = data?;

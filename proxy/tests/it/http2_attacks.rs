@@ -2,6 +2,7 @@
 //! Every item that hyper and h2 leave open has a scenario here.
 
 mod exchanges;
+mod first_answer;
 mod floods;
 mod heads;
 mod raw;
