@@ -217,7 +217,7 @@ fn job(
     let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
     let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
-    let source = (!bodyless).then(|| Source::new(body, ended));
+    let source = (!bodyless).then(|| Source::new(local, body, ended));
     Job { local: local.clone(), plan, record, upload, source, tls: client.tls.is_some() }
 }
 

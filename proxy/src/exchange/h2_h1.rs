@@ -39,8 +39,7 @@ const CROWDED_HEAD_READ: usize = 2 * 1024;
 /// Interim responses (1xx) before the final one; they end here.
 const MAX_INTERIM: usize = 16;
 /// The connection has more streams under way than it may have now.
-pub const TOO_MANY_STREAMS: Rejection =
-    Rejection { cause: Cause::OverCapacity, detail: "streams" };
+pub const TOO_MANY_STREAMS: Rejection = Rejection { cause: Cause::OverCapacity, detail: "streams" };
 
 /// A request to forward, as the downstream driver has prepared it.
 pub struct Job {

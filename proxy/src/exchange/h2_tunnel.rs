@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use h2::server::SendResponse;
 use h2::SendStream;
+use h2::server::SendResponse;
 use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
@@ -104,6 +104,7 @@ impl Stream for TunnelStream<'_> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.client.hold(cx);
         let wanted = buf.len().min(FRAME_BYTES);
         self.send.reserve_capacity(wanted);
         while self.send.capacity() == 0 {
@@ -121,8 +122,10 @@ impl Stream for TunnelStream<'_> {
         Poll::Ready(Ok(n))
     }
 
-    /// h2 sends by itself; here we learn of a reset while there is nothing to write.
+    /// h2 sends by itself; here we learn of a reset while there is nothing to write. What the
+    /// client sends meanwhile counts, also while the endpoint does not take it.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.client.hold(cx);
         if !self.ended && self.send.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

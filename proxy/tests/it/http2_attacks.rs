@@ -8,6 +8,7 @@ mod heads;
 mod raw;
 mod stalls;
 mod tunnels;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
