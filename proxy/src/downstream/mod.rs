@@ -1,6 +1,7 @@
 //! The client side: sockets and TLS to requests.
 
 pub mod address_table;
+pub mod begin;
 pub mod cert_table;
 pub mod connection;
 pub mod h1;

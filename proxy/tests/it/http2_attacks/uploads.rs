@@ -133,6 +133,6 @@ fn an_upload_goes_on_while_the_answer_is_blocked() {
     }
     let sent = &backend.wait_requests(1)[0].body;
     assert_eq!((sent.bytes.len(), sent.cut), (160_000, None));
-    raw.send(window_update(stream, 1 << 20));
+    raw.send([window_update(0, 1 << 20), window_update(stream, 1 << 20)].concat());
     assert_eq!(raw.answer_tail(stream), Outcome::Complete);
 }
