@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,9 +15,10 @@ use h2::{FlowControl, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
-use super::h2::{MODEST_STREAMS, Watch};
+use super::begin::{Arrival, Settled};
+use super::h2_streams::{MODEST_STREAMS, Watch};
 use crate::exchange::h2_body::OwnAnswer;
-use crate::exchange::h2_h1::{self, Job, Step};
+use crate::exchange::h2_h1::{self, Job, Step, TOO_MANY_STREAMS};
 use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
@@ -27,13 +27,11 @@ use crate::local::Local;
 use crate::request::admit::admit_h2;
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::decide::decide;
-use crate::request::headers::{RequestContext, write_request};
-use crate::request::plan::{Answer, Decision, Plan};
-use crate::request::record::{Record, RequestId, RequestText};
+use crate::request::plan::{Answer, Plan};
+use crate::request::record::{Record, RequestText};
 use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
-use crate::route::table::{ListenerPolicy, Route};
+use crate::route::table::ListenerPolicy;
 
 /// How long a stream that was answered before its body had ended stays open.
 const EARLY_ANSWER_LINGER: Duration = Duration::from_millis(250);
@@ -53,7 +51,7 @@ pub fn answer(
     let policy = snapshot.listeners.get(client.listener).cloned();
     let own = Own {
         local: local.clone(),
-        hsts: client.hsts_allowed(),
+        tls: client.tls.is_some(),
         head_request: request.method() == Method::HEAD,
     };
     let begun = policy.as_deref().map(|policy| {
@@ -127,12 +125,8 @@ enum Begun {
 }
 
 impl Begun {
-    fn answer(answer: Answer, record: Record) -> Begun {
-        Begun::Answer(Box::new((answer, record)))
-    }
-
-    fn refuse(route: Option<Arc<Route>>, rejection: Rejection, record: Record) -> Begun {
-        Begun::answer(Answer::reject(route, rejection), record)
+    fn refuse(rejection: Rejection, record: Record) -> Begun {
+        Begun::Answer(Box::new((Answer::reject(None, rejection), record)))
     }
 }
 
@@ -148,13 +142,6 @@ fn begin(
     let (parts, body) = request.into_parts();
     let snapshot = local.snapshot();
     let fields = H2Fields::new(&parts.headers);
-    let trusted = !snapshot.trusted_proxies.is_empty() && client.trusted(&snapshot.trusted_proxies);
-    let given = if trusted { fields.get(FieldId::XRequestId) } else { None };
-    let id = RequestId::new(local, given);
-    let origin = match trusted {
-        true => client.origin(&fields, &snapshot.trusted_proxies),
-        false => client.peer,
-    };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let authority = authority(&parts);
     let text = RequestText {
@@ -163,39 +150,21 @@ fn begin(
         path: split_target(target.as_bytes()).0,
         user_agent: fields.get(FieldId::UserAgent).unwrap_or(b""),
     };
-    let mut record = Record::begin(local, client, "HTTP/2", id, origin, &text);
+    let arrival = Arrival::new(local, client, (&snapshot, policy), "HTTP/2", &fields, &text);
     let head = match examine(policy, &parts, &body, authority, upgrade) {
         Ok(head) => head,
-        Err(rejection) => return Begun::refuse(None, rejection, record),
+        Err(rejection) => return Begun::refuse(rejection, arrival.record),
     };
     let view =
         admit_h2(head.method, head.authority, target.as_bytes(), head.body, head.websocket, fields);
     let mut view = match view {
         Ok(view) => view,
-        Err(rejection) => return Begun::refuse(None, rejection, record),
+        Err(rejection) => return Begun::refuse(rejection, arrival.record),
     };
-    let plan = match decide(&mut view, client, &local.tables(&snapshot)) {
-        Decision::Forward(plan) => plan,
-        Decision::Answer(answer) => {
-            record.answered(&answer);
-            return Begun::answer(answer, record);
-        }
+    let (plan, record, mut first) = match arrival.settle(&mut view, || has_room(local, watch)) {
+        Settled::Forward { plan, record, first } => (plan, record, first),
+        Settled::Answer(answer, record) => return Begun::Answer(Box::new((answer, record))),
     };
-    record.routed(&plan.route);
-    if let Err(rejection) = check_capacity(local, watch) {
-        return Begun::refuse(Some(plan.route), rejection, record);
-    }
-    let cx = RequestContext {
-        client,
-        trusted,
-        origin,
-        request_id: id.as_bytes(),
-        public_port: policy.public_port,
-        allow_underscores: policy.allow_underscores,
-        edits: &plan.route.request_edits,
-    };
-    let mut first = local.buffers.take();
-    write_request(&mut first, &view, &cx);
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
@@ -214,18 +183,14 @@ fn job(
 ) -> Job {
     let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
-    let (source, tunnel) = match (plan.websocket, plan.body) {
-        (true, _) => (None, Some(body)),
-        (false, BodyLength::Sized(0)) => (None, None),
-        (false, _) => (Some(Source::new(body, ended)), None),
-    };
-    let hsts = client.hsts_allowed();
-    Job { local: local.clone(), plan, record, upload, source, hsts, tunnel }
+    let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
+    let source = (!bodyless).then(|| Source::new(local, body, ended));
+    Job { local: local.clone(), plan, record, upload, source, hsts: client.hsts_allowed() }
 }
 
 /// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
 /// for clients that have more streams under way than a modest one would. They make room for others.
-fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
+fn has_room(local: &Local, watch: &Watch) -> Result<(), Rejection> {
     if local.over_buffered() {
         return Err(OVER_BUFFERED);
     }
@@ -235,7 +200,7 @@ fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
     let scarce = nearly(&gauges.buffered, limits.buffered_bytes)
         || nearly(&gauges.upstream_connections, limits.upstream_connections);
     if scarce && watch.open_streams() > MODEST_STREAMS {
-        return Err(Rejection { cause: Cause::OverCapacity, detail: "streams" });
+        return Err(TOO_MANY_STREAMS);
     }
     Ok(())
 }
@@ -337,7 +302,7 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
 /// What an answer of our own depends on besides its cause.
 struct Own {
     local: Rc<Local>,
-    hsts: bool,
+    tls: bool,
     head_request: bool,
 }
 
@@ -349,7 +314,7 @@ impl Own {
             record.reject(rejection);
         }
         let mut response = to_http(&reply, &self.local.wall.http_date());
-        for (name, value) in answer.own_pairs(self.hsts) {
+        for (name, value) in answer.own_pairs(self.tls) {
             response.headers_mut().append(name, value);
         }
         let bodyless = self.head_request || reply.status == 204 || reply.status == 304;

@@ -21,7 +21,7 @@ use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::buffers::Charge;
-use crate::downstream::h2::Watch;
+use crate::downstream::h2_streams::Watch;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::chunked::Step;
 use crate::io::Stream;
@@ -60,6 +60,7 @@ impl OwnAnswer {
         watch.timer.set(limit);
         let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
         drop(respond);
+        watch.answered();
         if body.is_empty() {
             return;
         }
@@ -156,6 +157,7 @@ impl Relay {
         let end = self.over();
         let Ok(mut stream) = respond.send_response(head, end) else { return };
         drop(respond);
+        self.watch.answered();
         if end {
             return self.finish();
         }
@@ -216,6 +218,7 @@ impl Relay {
         if let Some(rejection) = self.broken {
             return Poll::Ready(Err(rejection));
         }
+        self.drive_upload(cx)?;
         loop {
             if !self.first.is_empty() {
                 let Poll::Ready(room) = poll_room(cx, stream, self.first.len()) else {
@@ -268,15 +271,21 @@ impl Relay {
         Ok(end)
     }
 
+    /// The request goes on, whether or not the client takes its answer: it may wait for that
+    /// itself.
+    fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Rejection> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let now_ms = self.watch.timer.now_ms();
+        let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
+        poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)
+    }
+
     /// Whether the endpoint has something to read, and we may read it.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Rejection> {
-        let now_ms = self.watch.timer.now_ms();
         let over_share = self.over_share();
         let Some(connection) = &mut self.connection else {
             return Err(Cause::UpstreamClosed.into());
         };
-        let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
-        poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
         if over_share {
             // It is the client that has to take what it was given.
             self.watch.timer.poll_at_tick();

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 
 use super::download::{MAX_HEAD, is_event_stream};
@@ -18,7 +17,7 @@ use super::h2_tunnel::Tunnel;
 use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
-use crate::downstream::h2::{MODEST_STREAMS, Watch};
+use crate::downstream::h2_streams::{MODEST_STREAMS, Watch};
 use crate::http1::body::BodyDecoder;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, parse_response};
@@ -39,6 +38,8 @@ const HEAD_READ: usize = 8 * 1024;
 const CROWDED_HEAD_READ: usize = 2 * 1024;
 /// Interim responses (1xx) before the final one; they end here.
 const MAX_INTERIM: usize = 16;
+/// The connection has more streams under way than it may have now.
+pub const TOO_MANY_STREAMS: Rejection = Rejection { cause: Cause::OverCapacity, detail: "streams" };
 
 /// A request to forward, as the downstream driver has prepared it.
 pub struct Job {
@@ -46,11 +47,10 @@ pub struct Job {
     pub plan: Plan,
     pub record: Record,
     pub upload: Upload,
+    /// The request body, or the client's end of a tunnel (RFC 8441).
     pub source: Option<Source>,
     /// HSTS may be sent.
     pub hsts: bool,
-    /// RFC 8441: the stream becomes a tunnel.
-    pub tunnel: Option<RecvStream>,
 }
 
 /// What comes after the head of an answer.
@@ -70,9 +70,14 @@ pub async fn run(
         return Err(Box::new((Cause::Internal.into(), job.record)));
     };
     watch.timer.follow(Some(job.plan.route.life.clone()));
+    if !watch.begin()
+        && let Err(rejection) = turn(&mut job, &upstream, watch, respond).await
+    {
+        return Err(Box::new((rejection, job.record)));
+    }
     let mut want = Want::Any { sure: !job.plan.idempotent };
     loop {
-        let connection = match acquire(&job.local, &upstream, want, watch, respond).await {
+        let connection = match acquire(&mut job, &upstream, want, watch, respond).await {
             Ok(connection) => connection,
             Err(rejection) => return Err(Box::new((rejection, job.record))),
         };
@@ -121,8 +126,36 @@ fn failed(mut job: Job, upstream: &Upstream, rejection: Rejection) -> Box<(Rejec
     Box::new((rejection, job.record))
 }
 
+/// Waits for the connection's first answer, or for a place among those who began before it.
+async fn turn(
+    job: &mut Job,
+    upstream: &Upstream,
+    watch: &Watch,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<(), Rejection> {
+    // As long as one that has begun may take to its answer.
+    let limit = upstream.timeouts.connect.saturating_add(upstream.timeouts.first_byte);
+    watch.timer.set_at(deadline(watch.timer.now_ms(), limit));
+    poll_fn(|cx| {
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Cause::ClientGone.into()));
+        }
+        let bytes = job.source.as_mut().map_or(0, |source| source.hold(cx));
+        if watch.poll_begin(cx, bytes).is_ready() {
+            watch.timer.clear();
+            return Poll::Ready(Ok(()));
+        }
+        match watch.timer.check(cx) {
+            None => Poll::Pending,
+            Some(Fired::Deadline) => Poll::Ready(Err(TOO_MANY_STREAMS)),
+            Some(fired) => Poll::Ready(Err(cut(fired))),
+        }
+    })
+    .await
+}
+
 async fn acquire(
-    local: &Rc<Local>,
+    job: &mut Job,
     upstream: &Upstream,
     want: Want,
     watch: &Watch,
@@ -132,6 +165,7 @@ async fn acquire(
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return Err(Cause::ClientGone.into());
     }
+    let Job { local, source, .. } = job;
     let turn = Turn::next(upstream);
     if let Want::Any { sure } = want
         && let Some(connection) = connect::pooled(local, upstream, turn, sure)
@@ -142,7 +176,12 @@ async fn acquire(
     let mut connect = std::pin::pin!(connect);
     poll_fn(|cx| match respond.poll_reset(cx) {
         Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
-        Poll::Pending => connect.as_mut().poll(cx),
+        Poll::Pending => {
+            if let Some(source) = source {
+                source.hold(cx);
+            }
+            connect.as_mut().poll(cx)
+        }
     })
     .await
 }
@@ -246,7 +285,7 @@ impl Waiting {
             let Some(head) = parsed else { return Ok(None) };
             let (len, status) = (head.len, head.status);
             match status {
-                101 if job.plan.websocket && job.tunnel.is_some() => {
+                101 if job.plan.websocket && job.source.is_some() => {
                     let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
@@ -281,11 +320,13 @@ fn next(
     upstream: Arc<Upstream>,
     found: Found,
 ) -> Result<Step, Box<(Rejection, Record)>> {
-    let Job { local, plan, mut record, mut upload, source, tunnel, .. } = *job;
-    let (head, rest) = match (found, tunnel) {
-        (Found::Final(head, rest), _) => (head, rest),
-        (Found::Switch(_, _), None) => return Err(Box::new((Cause::Internal.into(), record))),
-        (Found::Switch(head, early), Some(client)) => {
+    let Job { local, plan, mut record, mut upload, source, .. } = *job;
+    let (head, rest) = match found {
+        Found::Final(head, rest) => (head, rest),
+        Found::Switch(head, early) => {
+            let Some(client) = source else {
+                return Err(Box::new((Cause::Internal.into(), record)));
+            };
             let idle = upstream.timeouts.stream_idle;
             let (head, connection) = (head.response, waiting.connection);
             let tunnel = Tunnel { local, plan, record, connection, head, early, client, idle };

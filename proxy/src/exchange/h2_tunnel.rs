@@ -8,14 +8,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use h2::SendStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
 use super::h2_body::charged;
+use super::h2_upload::{Piece, Source};
 use super::tunnel::{self, First, OpenTunnel};
-use crate::downstream::h2::Watch;
+use crate::downstream::h2_streams::Watch;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::plan::Plan;
@@ -35,7 +36,7 @@ pub struct Tunnel {
     pub head: Response<()>,
     /// What the endpoint sent after its 101.
     pub early: Vec<u8>,
-    pub client: RecvStream,
+    pub client: Source,
     /// Longest silence on both sides.
     pub idle: Duration,
 }
@@ -52,6 +53,7 @@ impl Tunnel {
         }
         let Ok(send) = respond.send_response(head, false) else { return };
         drop(respond);
+        watch.answered();
         let metrics = &local.shared.metrics;
         let route = [plan.route.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
@@ -77,7 +79,7 @@ struct TunnelStream<'w> {
     local: Rc<Local>,
     watch: &'w Watch,
     send: SendStream<Bytes>,
-    client: RecvStream,
+    client: Source,
     /// Received and not yet read.
     read: Bytes,
     /// END_STREAM was sent.
@@ -91,18 +93,18 @@ fn broken(_: h2::Error) -> io::Error {
 impl Stream for TunnelStream<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         while self.read.is_empty() {
-            match ready!(self.client.poll_data(cx)) {
-                None => return Poll::Ready(Ok(0)),
-                Some(data) => self.read = data.map_err(broken)?,
+            match ready!(self.client.poll(cx)).map_err(broken)? {
+                Piece::Data(data) => self.read = data,
+                Piece::End(_) => return Poll::Ready(Ok(0)),
             }
         }
         let n = self.read.len().min(buf.len());
         self.read.copy_to_slice(&mut buf[..n]);
-        self.client.flow_control().release_capacity(n).map_err(broken)?;
         Poll::Ready(Ok(n))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.client.hold(cx);
         let wanted = buf.len().min(FRAME_BYTES);
         self.send.reserve_capacity(wanted);
         while self.send.capacity() == 0 {
@@ -120,8 +122,10 @@ impl Stream for TunnelStream<'_> {
         Poll::Ready(Ok(n))
     }
 
-    /// h2 sends by itself; here we learn of a reset while there is nothing to write.
+    /// h2 sends by itself; here we learn of a reset while there is nothing to write. What the
+    /// client sends meanwhile counts, also while the endpoint does not take it.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.client.hold(cx);
         if !self.ended && self.send.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

@@ -10,6 +10,8 @@ use http::HeaderMap;
 
 use super::h2_head::trailer_lines;
 use super::upload::Upload;
+use crate::buffers::Charge;
+use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::upstream::pool::UpstreamConnection;
 
@@ -17,22 +19,45 @@ use crate::upstream::pool::UpstreamConnection;
 pub struct Source {
     stream: RecvStream,
     data_ended: bool,
+    /// The end, if it was met while nobody read.
+    end: Option<Result<Option<HeaderMap>, h2::Error>>,
     /// Told when the body has been received whole.
     ended: Rc<Cell<bool>>,
+    /// What waits in the stream's window.
+    charge: Charge,
 }
 
-enum Piece {
+pub enum Piece {
     Data(Bytes),
     End(Option<HeaderMap>),
 }
 
 impl Source {
-    pub fn new(stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
-        Source { stream, data_ended: false, ended }
+    pub fn new(local: &Local, stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
+        let charge = Charge::new(&local.shared);
+        Source { stream, data_ended: false, end: None, ended, charge }
+    }
+
+    /// While nobody reads: the bytes in the stream's window, which count as buffered from now on
+    /// until somebody reads. The task is woken when more come.
+    pub fn hold(&mut self, cx: &mut Context<'_>) -> usize {
+        // Takes no data, and is woken by it all the same.
+        if self.end.is_none()
+            && let Poll::Ready(end) = self.stream.poll_trailers(cx)
+        {
+            self.end = Some(end);
+        }
+        let bytes = self.stream.flow_control().used_capacity();
+        self.charge.set(bytes);
+        bytes
     }
 
     /// A reset is an error, whatever its code: only END_STREAM ends a body.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+        self.charge.set(0);
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(end.map(Piece::End));
+        }
         if !self.data_ended {
             if let Some(data) = ready!(self.stream.poll_data(cx)) {
                 let data = data?;
@@ -60,12 +85,15 @@ pub fn poll_upload(
         if std::mem::take(&mut upload.moved) {
             upload.progress_ms = now_ms;
         }
-        if flushed.is_pending() {
+        if upload.refused && upload.wants_body() {
+            // What h2 has of it is freed.
+            *source = None;
+        }
+        let Some(body) = source else { return Ok(()) };
+        if flushed.is_pending() || !upload.wants_body() {
+            body.hold(cx);
             return Ok(());
         }
-        let Some(body) = source.as_mut().filter(|_| upload.wants_body() && !upload.refused) else {
-            return Ok(());
-        };
         match body.poll(cx) {
             Poll::Pending => {
                 upload.waiting(now_ms);

@@ -20,16 +20,23 @@ pub fn announced(raw: &mut Raw, id: u16) -> Option<u32> {
 
 #[test]
 fn more_streams_than_announced_are_refused() {
-    let backend = Backend::silent();
+    let backend = Backend::script(|peer| {
+        while let Some(request) = peer.request() {
+            if request.target() == "/" {
+                peer.send(ok("ok"));
+            }
+        }
+    });
     let edge = edge(&backend);
     let mut raw = Raw::connect(&edge);
     assert_eq!(announced(&mut raw, MAX_CONCURRENT_STREAMS), Some(100));
-    let streams: Vec<u32> = (0..110).map(|_| raw.get("/")).collect();
+    assert_alive(&mut raw);
+    let streams: Vec<u32> = (0..110).map(|_| raw.get("/silent")).collect();
     for stream in &streams[100..] {
         assert_eq!(raw.answer(*stream).outcome, Outcome::Reset(REFUSED_STREAM));
     }
-    backend.wait_requests(100);
-    assert_eq!(backend.requests().len(), 100);
+    backend.wait_requests(101);
+    assert_eq!(backend.requests().len(), 101);
     for stream in &streams[..100] {
         raw.send(reset(*stream, CANCEL));
     }
@@ -103,7 +110,7 @@ fn a_lost_connection_cancels_the_upstream() {
         drop(raw);
         wait_until("all to be cancelled", || backend.open() == 0);
     }
-    assert_eq!(edge.metric("edge_requests_in_flight"), 0.0);
+    wait_until("nothing in flight", || edge.metric("edge_http_requests_in_flight") == 0.0);
 }
 
 /// Bodies that are not what `content-length` says (RFC 9113 §8.1.1).

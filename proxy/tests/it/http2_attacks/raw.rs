@@ -364,13 +364,31 @@ impl Raw {
         self.later.iter().any(|frame| frame.kind == RST_STREAM && frame.stream == stream)
     }
 
-    /// Reads what is here; `true` when the stream was reset or the connection ended.
-    pub fn poll_reset(&mut self, stream: u32) -> bool {
+    /// Reads what is here. `false`: the connection has ended.
+    fn read_on(&mut self) -> bool {
         while !self.wire.peek(Duration::from_millis(1)).is_empty() {
             match self.fresh() {
                 Ok(frame) => self.later.push_back(frame),
-                Err(_) => return true,
+                Err(_) => return false,
             }
+        }
+        true
+    }
+
+    /// What has been added to the window of this stream since the last question.
+    pub fn granted(&mut self, stream: u32) -> usize {
+        self.read_on();
+        let is = |frame: &Frame| frame.kind == WINDOW_UPDATE && frame.stream == stream;
+        let (updates, others) = self.later.drain(..).partition::<VecDeque<_>, _>(is);
+        self.later = others;
+        let by = |frame: &Frame| u32::from_be_bytes(frame.payload[..].try_into().unwrap());
+        updates.iter().map(|frame| usize::try_from(by(frame)).unwrap()).sum()
+    }
+
+    /// Reads what is here; `true` when the stream was reset or the connection ended.
+    pub fn poll_reset(&mut self, stream: u32) -> bool {
+        if !self.read_on() {
+            return true;
         }
         self.has_reset(stream) || self.later.iter().any(|frame| frame.kind == GOAWAY)
     }

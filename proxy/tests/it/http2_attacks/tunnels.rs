@@ -24,7 +24,7 @@ fn opening() -> Fields<'static> {
 }
 
 /// Opens a tunnel: the head says 200 and the stream stays open.
-fn open(raw: &mut Raw) -> u32 {
+pub fn open(raw: &mut Raw) -> u32 {
     let stream = raw.send_request(&opening(), false);
     let head = raw.wait(HEADERS, stream).unwrap();
     assert_eq!(
