@@ -163,6 +163,8 @@ pub mod testing {
         CertEntry {
             name: host.to_owned(),
             names: vec![HostPattern::Exact(host.into())],
+            hosts: vec![HostPattern::Exact(host.into())],
+            source: "acme",
             key: Arc::new(CertifiedKey::from_der(chain, key, &default_provider()).unwrap()),
             not_before: 0,
             not_after: i64::MAX,

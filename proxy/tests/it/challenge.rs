@@ -164,6 +164,8 @@ fn entry(host: &str, placeholder: bool) -> CertEntry {
     CertEntry {
         name: host.to_owned(),
         names: vec![HostPattern::Exact(host.into())],
+        hosts: vec![HostPattern::Exact(host.into())],
+        source: "acme",
         key: Arc::new(key.unwrap()),
         not_before: 0,
         not_after: i64::MAX,
