@@ -88,7 +88,7 @@ impl Responder {
         Responder { backend, answers }
     }
 
-    fn offer(&self, token: &str, answer: &str) {
+    pub fn offer(&self, token: &str, answer: &str) {
         self.answers.lock().unwrap().insert(token.to_owned(), answer.to_owned());
     }
 }
