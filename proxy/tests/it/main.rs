@@ -13,6 +13,7 @@ mod docs;
 mod drain;
 mod exact;
 mod harness;
+mod harness_acme;
 mod headers;
 mod http2;
 mod http2_attacks;

@@ -1,5 +1,6 @@
 //! The configuration of a scenario: a base that every test shares, and what the test adds.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 #[derive(Clone)]
@@ -9,6 +10,8 @@ pub struct Conf {
     http: String,
     https: String,
     tls: String,
+    issuers: String,
+    default_issuer: &'static str,
     global: String,
     entries: String,
     binds: [String; 2],
@@ -24,6 +27,8 @@ impl Conf {
             http: String::new(),
             https: String::new(),
             tls: String::new(),
+            issuers: String::new(),
+            default_issuer: "local",
             global: String::new(),
             entries: entries.into(),
             binds: ["127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()],
@@ -99,6 +104,22 @@ impl Conf {
         self
     }
 
+    /// A further issuer, with its keys (flow style).
+    #[allow(dead_code, reason = "for the scenarios of issuing")]
+    pub fn issuer(mut self, name: &str, keys: &str) -> Conf {
+        let _ = writeln!(self.issuers, "  {name}: {{ {keys} }}");
+        self
+    }
+
+    /// A CA as the default issuer `acme`; `roots` are those of its API, for https.
+    #[allow(dead_code, reason = "for the scenarios of issuing")]
+    pub fn acme(mut self, directory: &str, roots: Option<&Path>, keys: &str) -> Conf {
+        let roots = roots.map(|file| format!(", roots: {}", file.display())).unwrap_or_default();
+        let comma = if keys.is_empty() { "" } else { ", " };
+        self.default_issuer = "acme";
+        self.issuer("acme", &format!("directory: \"{directory}\"{roots}{comma}{keys}"))
+    }
+
     /// Top-level lines.
     pub fn global(mut self, lines: &str) -> Conf {
         self.global.push_str(lines);
@@ -108,7 +129,8 @@ impl Conf {
 
     pub fn render(&self, dir: &Path) -> String {
         let dir = dir.display();
-        let Conf { workers, admin, http, https, tls, global, entries, binds } = self;
+        let Conf { workers, admin, http, https, tls, global, entries, binds, .. } = self;
+        let Conf { issuers, default_issuer, .. } = self;
         let [bind_http, bind_https] = binds;
         format!(
             "version: 1\n\
@@ -118,8 +140,8 @@ impl Conf {
              listeners:\n  \
                http: {{ bind: [\"{bind_http}\"]{http} }}\n  \
                https: {{ bind: [\"{bind_https}\"], tls: {{ {tls} }}{https} }}\n\
-             issuers:\n  local: {{ internal: {{}} }}\n\
-             default_issuer: local\n\
+             issuers:\n  local: {{ internal: {{}} }}\n{issuers}\
+             default_issuer: {default_issuer}\n\
              {global}{entries}"
         )
     }
