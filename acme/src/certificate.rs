@@ -295,13 +295,14 @@ mod tests {
         // RFC 5208: the octets of RFC 8017 follow 26 bytes of wrapping.
         let rsa = |key: &KeyPair| pem("RSA PRIVATE KEY", &key.serialize_der()[26..]);
         let plain = |key: &KeyPair| key.serialize_pem();
-        let forms: [(_, &dyn Fn(&KeyPair) -> String); 6] = [
-            (&rcgen::PKCS_ECDSA_P256_SHA256, &plain),
-            (&rcgen::PKCS_ECDSA_P256_SHA256, &p256),
-            (&rcgen::PKCS_ECDSA_P384_SHA384, &plain),
-            (&rcgen::PKCS_ED25519, &plain),
-            (&rcgen::PKCS_RSA_SHA256, &plain),
-            (&rcgen::PKCS_RSA_SHA256, &rsa),
+        type Write = fn(&KeyPair) -> String;
+        let forms = [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, plain as Write),
+            (&rcgen::PKCS_ECDSA_P256_SHA256, p256),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, plain),
+            (&rcgen::PKCS_ED25519, plain),
+            (&rcgen::PKCS_RSA_SHA256, plain),
+            (&rcgen::PKCS_RSA_SHA256, rsa),
         ];
         for (kind, written) in forms {
             let key = KeyPair::generate_for(kind).unwrap();
