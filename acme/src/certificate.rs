@@ -313,6 +313,52 @@ mod tests {
         }
     }
 
+    /// RSA and the curves in every form that keys are found in.
+    #[test]
+    fn every_form_of_a_key_is_read_and_becomes_pkcs8() {
+        let p256 = |key: &KeyPair| {
+            let pair = EcdsaKeyPair::from_private_key_der(
+                &ECDSA_P256_SHA256_ASN1_SIGNING,
+                &key.serialize_der(),
+            );
+            let der: aws_lc_rs::encoding::EcPrivateKeyRfc5915Der<'_> =
+                pair.unwrap().private_key().as_der().unwrap();
+            pem("EC PRIVATE KEY", der.as_ref())
+        };
+        // RFC 5208: the octets of RFC 8017 follow 26 bytes of wrapping.
+        let rsa = |key: &KeyPair| pem("RSA PRIVATE KEY", &key.serialize_der()[26..]);
+        let plain = |key: &KeyPair| key.serialize_pem();
+        type Write = fn(&KeyPair) -> String;
+        let forms = [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, plain as Write),
+            (&rcgen::PKCS_ECDSA_P256_SHA256, p256),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, plain),
+            (&rcgen::PKCS_ED25519, plain),
+            (&rcgen::PKCS_RSA_SHA256, plain),
+            (&rcgen::PKCS_RSA_SHA256, rsa),
+        ];
+        for (kind, written) in forms {
+            let key = KeyPair::generate_for(kind).unwrap();
+            let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            let chain = params.self_signed(&key).unwrap().pem();
+            let cert = Certificate::from_pem("t", chain.as_bytes(), written(&key).as_bytes());
+            let cert = cert.unwrap().with_pkcs8_key().unwrap();
+            assert!(matches!(cert.key, PrivateKeyDer::Pkcs8(_)));
+            let again = format!("{}{}", cert.key_pem().unwrap(), cert.chain_pem());
+            let again = Certificate::from_bundle("t", again.as_bytes()).unwrap();
+            assert_eq!(again.chain, cert.chain);
+            assert!(rustls::crypto::aws_lc_rs::sign::any_supported_type(&again.key).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_encrypted_key_is_named_as_such() {
+        let (chain, _) = self_signed(&["a.example"]);
+        let key = pem("ENCRYPTED PRIVATE KEY", b"x");
+        let refused = Certificate::from_pem("t", chain.as_bytes(), key.as_bytes());
+        assert!(refused.unwrap_err().to_string().contains("is encrypted"));
+    }
+
     #[test]
     fn remaining_life_is_a_fraction() {
         let (chain, key) = self_signed(&["a.example"]);

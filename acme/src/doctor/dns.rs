@@ -25,7 +25,7 @@ pub(super) struct Dns {
 pub(super) enum Failure {
     /// NXDOMAIN.
     NoSuchName,
-    /// The servers of the name say that they cannot answer: SERVFAIL and its kin. CAs see it too.
+    /// SERVFAIL: broken servers of the name, or a wrong signature. CAs see it too.
     Server(String),
     /// Our way to DNS: says nothing about a CA's.
     Ours(String),
@@ -92,14 +92,20 @@ impl Dns {
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => match none.response_code {
                 ResponseCode::NXDomain => Err(Failure::NoSuchName),
                 ResponseCode::NoError => Ok(Vec::new()),
-                code => Err(Failure::Server(code.to_string())),
+                code => Err(refusal(code)),
             },
-            Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => {
-                Err(Failure::Server(code.to_string()))
-            }
+            Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => Err(refusal(code)),
             Ok(Err(other)) => Err(Failure::Ours(other.to_string())),
             Err(_) => Err(Failure::Ours("no answer in time".to_owned())),
         }
+    }
+}
+
+/// What else than SERVFAIL comes is the resolver's own: it refuses this client, say.
+fn refusal(code: ResponseCode) -> Failure {
+    match code {
+        ResponseCode::ServFail => Failure::Server("SERVFAIL".to_owned()),
+        other => Failure::Ours(format!("the DNS server answers {other}")),
     }
 }
 
@@ -149,5 +155,34 @@ impl std::fmt::Display for Failure {
             Failure::NoSuchName => f.write_str("NXDOMAIN"),
             Failure::Server(why) | Failure::Ours(why) => f.write_str(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(addresses: &[&str], failures: &[(&str, Failure)]) -> String {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let mut report = Report::default();
+        report_addresses("a.example", &addresses, failures, &mut report);
+        report.conclude("a.example").details()
+    }
+
+    #[test]
+    fn what_is_said_of_each_failure() {
+        let nothing = [("AAAA", Failure::NoSuchName), ("A", Failure::NoSuchName)];
+        assert!(reported(&[], &nothing).contains("problem DNS does not know a.example (NXDOMAIN)"));
+        assert!(reported(&[], &[]).contains("problem DNS has neither an A nor an AAAA"));
+        let broken = || refusal(ResponseCode::ServFail);
+        let both = [("AAAA", broken()), ("A", broken())];
+        assert!(reported(&[], &both).contains("problem DNS: the A record of a.example fails with"));
+        // One family is enough for a CA.
+        let half = reported(&["192.0.2.1"], &[("AAAA", broken())]);
+        assert!(half.contains("hint    DNS: the AAAA record of a.example fails: SERVFAIL"));
+        assert!(!half.contains("problem"));
+        let ours = || refusal(ResponseCode::Refused);
+        let refused = reported(&[], &[("AAAA", ours()), ("A", ours())]);
+        assert!(refused.contains("hint    DNS could not be asked"), "{refused}");
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 pub(super) fn collect(source: &Path) -> Result<Collected, Error> {
     let root = certificates(source).unwrap_or_else(|| source.to_owned());
     let mut collected = Collected::default();
-    for folder in files::walk(&root)? {
+    for folder in files::walk(&root, &mut collected)? {
         for name in &folder.files {
             if let Some(host) = name.strip_suffix(".crt") {
                 add(&folder, host, &mut collected);
@@ -44,7 +44,7 @@ fn names(note: &[u8]) -> Vec<String> {
 /// This directory has Caddy's shape.
 pub(super) fn is_one(dir: &Path) -> bool {
     let root = certificates(dir).unwrap_or_else(|| dir.to_owned());
-    let Ok(folders) = files::walk(&root) else { return false };
+    let Ok(folders) = files::walk(&root, &mut Collected::default()) else { return false };
     folders.iter().any(|folder| {
         let host = folder.path.file_name().unwrap_or_default().to_string_lossy();
         ["crt", "key", "json"].iter().all(|end| folder.has(&format!("{host}.{end}")))

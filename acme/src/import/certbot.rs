@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(super) fn collect(source: &Path) -> Result<Collected, Error> {
     let live = live(source);
     let mut collected = Collected::default();
-    for folder in files::walk(&live)? {
+    for folder in files::walk(&live, &mut collected)? {
         if !is_name(&folder.path, false) {
             continue;
         }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::Collected;
 use crate::error::Error;
 
 /// A file of one certificate.
@@ -51,43 +52,62 @@ impl Folder {
 
 /// `root` and the directories below it, sorted. Hidden entries are skipped (a mounted Secret has
 /// its true files in a hidden directory), linked directories not followed: both only show the same
-/// files again.
-pub(super) fn walk(root: &Path) -> Result<Vec<Folder>, Error> {
-    let mut folders = Vec::new();
-    let mut left = MAX_COUNT;
-    visit(root, 0, &mut left, &mut folders)?;
-    Ok(folders)
+/// files again. A directory below that cannot be listed is reported in `collected`.
+pub(super) fn walk(root: &Path, collected: &mut Collected) -> Result<Vec<Folder>, Error> {
+    let mut walk = Walk { left: MAX_COUNT, folders: Vec::new(), collected };
+    let below = walk.list(root)?;
+    walk.descend(below, 1)?;
+    Ok(walk.folders)
 }
 
-fn visit(
-    dir: &Path,
-    depth: usize,
-    left: &mut usize,
-    folders: &mut Vec<Folder>,
-) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        let why = format_args!("nested deeper than {MAX_DEPTH} directories");
-        return Err(Error::corrupt(dir.display().to_string(), why));
-    }
-    let (mut files, mut below) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
-        let entry = entry.map_err(io_error("list", dir))?;
-        *left = left.checked_sub(1).ok_or_else(|| too_many(dir))?;
-        // Names that are no text cannot be one of those that are looked for.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
-            continue;
+struct Walk<'a> {
+    /// Entries that may still be looked at.
+    left: usize,
+    folders: Vec<Folder>,
+    collected: &'a mut Collected,
+}
+
+impl Walk<'_> {
+    fn descend(&mut self, dirs: Vec<PathBuf>, depth: usize) -> Result<(), Error> {
+        for dir in dirs {
+            if depth > MAX_DEPTH {
+                let why = format_args!("deeper than {MAX_DEPTH} directories, not looked at");
+                self.collected.refuse(dir.display().to_string(), why);
+                continue;
+            }
+            match self.list(&dir) {
+                Ok(below) => self.descend(below, depth + 1)?,
+                Err(e @ Error::Io { .. }) => {
+                    self.collected.refuse(dir.display().to_string(), e);
+                }
+                Err(e) => return Err(e),
+            }
         }
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            below.push(entry.path());
-        } else if entry.path().is_file() {
-            files.push(name);
-        }
+        Ok(())
     }
-    files.sort();
-    below.sort();
-    folders.push(Folder { path: dir.to_owned(), files });
-    below.iter().try_for_each(|dir| visit(dir, depth + 1, left, folders))
+
+    /// Notes the files of one directory; returns the directories in it.
+    fn list(&mut self, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+        let (mut files, mut below) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+            let entry = entry.map_err(io_error("list", dir))?;
+            self.left = self.left.checked_sub(1).ok_or_else(|| too_many(dir))?;
+            // Names that are no text cannot be one of those that are looked for.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                below.push(entry.path());
+            } else if entry.path().is_file() {
+                files.push(name);
+            }
+        }
+        files.sort();
+        below.sort();
+        self.folders.push(Folder { path: dir.to_owned(), files });
+        Ok(below)
+    }
 }
 
 fn too_many(dir: &Path) -> Error {
@@ -115,6 +135,11 @@ mod tests {
         assert!(matches!(read(&dir.path().join("none"), 9), Err(Error::Io { .. })));
     }
 
+    fn walked(root: &Path) -> (Result<Vec<Folder>, Error>, Collected) {
+        let mut collected = Collected::default();
+        (walk(root, &mut collected), collected)
+    }
+
     #[test]
     fn depth_and_count_are_limited() {
         let dir = tempfile::tempdir().unwrap();
@@ -123,23 +148,26 @@ mod tests {
             path.push("d");
         }
         fs::create_dir_all(&path).unwrap();
-        assert_eq!(walk(dir.path()).unwrap().len(), MAX_DEPTH + 1);
-        fs::create_dir(path.join("d")).unwrap();
-        assert!(walk(dir.path()).is_err());
+        let (folders, collected) = walked(dir.path());
+        assert_eq!((folders.unwrap().len(), collected.refused.len()), (MAX_DEPTH + 1, 0));
+        fs::create_dir(path.join("e")).unwrap();
+        let (folders, collected) = walked(dir.path());
+        assert_eq!(folders.unwrap().len(), MAX_DEPTH + 1);
+        assert!(collected.refused[0].origin.ends_with("/e"));
 
         let dir = tempfile::tempdir().unwrap();
         for number in 0..MAX_COUNT {
             File::create(dir.path().join(number.to_string())).unwrap();
         }
-        assert_eq!(walk(dir.path()).unwrap()[0].files.len(), MAX_COUNT);
+        assert_eq!(walked(dir.path()).0.unwrap()[0].files.len(), MAX_COUNT);
         File::create(dir.path().join("more")).unwrap();
-        assert!(walk(dir.path()).is_err());
+        assert!(walked(dir.path()).0.is_err());
     }
 
     #[test]
     fn a_circle_of_links_ends() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
-        assert_eq!(walk(dir.path()).unwrap().len(), 1);
+        assert_eq!(walked(dir.path()).0.unwrap().len(), 1);
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn collect(source: &Path) -> Result<Collected, Error> {
         add_file(source, &mut collected)?;
         return Ok(collected);
     }
-    for folder in files::walk(source)? {
+    for folder in files::walk(source, &mut collected)? {
         let manifests = [".yaml", ".yml", ".json"];
         for name in folder.files.iter().filter(|n| manifests.iter().any(|end| n.ends_with(end))) {
             let path = folder.file(name);

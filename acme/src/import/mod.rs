@@ -1,7 +1,7 @@
 //! Certificates of other programs: PEM files, Kubernetes Secrets, certbot, Caddy, Traefik.
 //!
 //! So that a cut-over needs no issuance. Everything is only read. What one program keeps is first
-//! collected as pairs of texts ([`Pair`]), then each pair is judged alone: a damaged, expired or
+//! collected as pairs of texts, then each pair is judged alone: a damaged, expired or
 //! mismatched one is reported and never costs the others.
 
 mod caddy;

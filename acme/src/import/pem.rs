@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(super) fn collect(source: &Path) -> Result<Collected, Error> {
     let mut collected = Collected::default();
     if source.is_dir() {
-        for folder in files::walk(source)? {
+        for folder in files::walk(source, &mut collected)? {
             collect_folder(&folder, &mut collected);
         }
         return Ok(collected);

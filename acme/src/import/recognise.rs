@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::{self, MAX_COLLECTION};
-use super::{Kind, caddy, certbot, kubernetes, traefik};
+use super::{Collected, Kind, caddy, certbot, kubernetes, traefik};
 use crate::error::Error;
 
 pub(super) fn kind(source: &Path) -> Result<Kind, Error> {
@@ -25,7 +25,7 @@ fn folder(dir: &Path) -> Kind {
 }
 
 fn has_manifest(dir: &Path) -> bool {
-    let Ok(folders) = files::walk(dir) else { return false };
+    let Ok(folders) = files::walk(dir, &mut Collected::default()) else { return false };
     let any = |endings: &[&str]| {
         let mut all = folders.iter().flat_map(|folder| &folder.files);
         all.any(|file| endings.iter().any(|end| file.ends_with(end)))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::super::*;
 
@@ -44,13 +44,21 @@ impl Zone {
             if zone.child.try_wait().unwrap().is_some() {
                 return None;
             }
-            // DNS over TCP is up on the same port as over UDP.
-            if TcpStream::connect(management).is_ok() && TcpStream::connect(dns).is_ok() {
+            if TcpStream::connect(management).is_ok() && zone.answers() {
                 return Some(zone);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         None
+    }
+
+    /// To a question for the A record of `x`, by UDP: its TCP side does not always come up.
+    fn answers(&self) -> bool {
+        let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01x\0\0\x01\0\x01";
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        socket.send_to(question, self.dns).unwrap();
+        socket.recv(&mut [0; 512]).is_ok()
     }
 
     fn tell(&self, path: &str, body: serde_json::Value) {
@@ -168,6 +176,13 @@ pub async fn listeners(addresses: &[&str]) -> (u16, Vec<TcpListener>) {
         return (port, all);
     }
     panic!("no port is free on {addresses:?}");
+}
+
+/// A port that is taken and where nothing listens.
+pub fn closed_port(address: &str) -> (u16, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((ip(address), 0).into()).unwrap();
+    (socket.local_addr().unwrap().port(), socket)
 }
 
 fn ip(address: &str) -> IpAddr {

@@ -3,7 +3,7 @@ mod lab;
 use std::time::Instant;
 
 use super::*;
-use lab::{Edge, Zone, listeners, redirect, reply, serve, serve_tls};
+use lab::{Edge, Zone, closed_port, listeners, redirect, reply, serve, serve_tls};
 
 const APP: &str = "app.openclaw.example";
 
@@ -116,8 +116,7 @@ async fn a_redirect_to_tls_with_an_untrusted_certificate() {
 async fn nothing_listens() {
     let (zone, edge) = (Zone::start(), Edge::default());
     zone.address(APP, "127.0.0.1");
-    let (port, at) = listeners(&["127.0.0.1"]).await;
-    drop(at);
+    let (port, _held) = closed_port("127.0.0.1");
     let diagnosis = examine(APP, &zone.context(port), &edge).await;
     assert_says(&diagnosis, Verdict::Fails, &["nothing answers", "127.0.0.1: connection refused"]);
 }
@@ -189,8 +188,7 @@ async fn neither_there_nor_at_home() {
     let (zone, edge) = (Zone::start(), Edge::default());
     zone.address(APP, "127.0.0.9");
     let own = Some(vec!["127.0.0.1".parse().unwrap()]);
-    let (port, at) = listeners(&["127.0.0.1"]).await;
-    drop(at);
+    let (port, _held) = closed_port("127.0.0.1");
     let diagnosis = examine(APP, &Context { own, ..zone.context(port) }, &edge).await;
     assert_says(&diagnosis, Verdict::Fails, &["127.0.0.9", "does not answer locally either"]);
 }
@@ -284,6 +282,14 @@ async fn names_that_http_01_cannot_prove() {
     }
 }
 
+/// The control thread spawns it.
+#[test]
+fn the_examination_can_be_sent_to_another_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    let (context, edge) = (Context::default(), Edge::default());
+    is_send(&examine(APP, &context, &edge));
+}
+
 #[tokio::test]
 async fn an_address_needs_no_dns() {
     let edge = Edge::default();
@@ -294,4 +300,7 @@ async fn an_address_needs_no_dns() {
     let context = Context { nameservers, http_port: port, public_ca: false, ..Context::default() };
     let diagnosis = examine("127.0.0.1", &context, &edge).await;
     assert_eq!(diagnosis.to_string(), "127.0.0.1: will work: this process answers at 127.0.0.1");
+    let shown = serde_json::to_value(&diagnosis).unwrap();
+    assert_eq!(shown["verdict"], "works");
+    assert_eq!(shown["findings"][0]["level"], "ok");
 }
