@@ -120,10 +120,9 @@ impl Store {
 
     pub fn record(&self, set: &[String]) -> Record {
         let found: Option<Record> = self.read(&record_key(&name::file_stem(set)));
-        found.filter(|record| record.names == set).unwrap_or_else(|| Record {
-            names: set.to_vec(),
-            ..Record::default()
-        })
+        found
+            .filter(|record| record.names == set)
+            .unwrap_or_else(|| Record { names: set.to_vec(), ..Record::default() })
     }
 
     pub fn put_record(&self, record: &Record) -> Result<(), Error> {

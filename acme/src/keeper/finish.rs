@@ -25,7 +25,10 @@ pub(super) struct Finished {
 pub(super) enum Outcome {
     Issued(Stored),
     /// `resumed`: of an order that an earlier run had placed.
-    Failed { failures: Vec<Failure>, resumed: bool },
+    Failed {
+        failures: Vec<Failure>,
+        resumed: bool,
+    },
     /// `None`: the CA has none.
     RenewalInformation(Option<(CertId, RenewalInfo)>),
     NoRenewalInformation(Failure),
@@ -169,7 +172,8 @@ impl Run {
         let window =
             AriWindow::new(id.as_str(), (info.start, info.end), page, poll_at, random(), former);
         let moved = slot.record.ari.as_ref().is_none_or(|former| {
-            (former.start, former.end, &former.cert_id) != (window.start, window.end, &window.cert_id)
+            (former.start, former.end, &former.cert_id)
+                != (window.start, window.end, &window.cert_id)
         });
         if moved && let Some(url) = &window.explanation_url {
             let label = &slot.wanted.label;

@@ -40,7 +40,10 @@ impl Library {
     /// Whether a CA has issued a certificate for just these names before.
     pub fn has_issued(&self, names: &[String]) -> bool {
         let of_first = names.first().and_then(|name| self.by_name.get(name));
-        of_first.into_iter().flatten().any(|stored| stored.issuer.is_some() && stored.names == names)
+        of_first
+            .into_iter()
+            .flatten()
+            .any(|stored| stored.issuer.is_some() && stored.names == names)
     }
 
     /// Valid before expired, of a wanted CA before others, the newest first: after a forced

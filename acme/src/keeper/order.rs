@@ -54,8 +54,7 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
         None => place(errand).await?,
     };
     if order.status() == OrderStatus::Pending
-        && let Err(failures) =
-            validate(&mut order, errand.challenge, &errand.challenges).await
+        && let Err(failures) = validate(&mut order, errand.challenge, &errand.challenges).await
     {
         if failures.iter().all(|failure| ends_order(failure.class)) {
             order.abandon().await;
@@ -95,14 +94,22 @@ pub async fn dry_run(
     };
     match tokio::time::timeout(ORDER_LIMIT, steps).await {
         Ok(done) => done,
-        Err(_) => Err(vec![Failure::new(Class::Unavailable, Step::Validate, "no answer within 10 minutes")]),
+        Err(_) => Err(vec![Failure::new(
+            Class::Unavailable,
+            Step::Validate,
+            "no answer within 10 minutes",
+        )]),
     }
 }
 
 async fn resume(errand: &Errand, pending: &PendingOrder) -> Result<Order, Vec<Failure>> {
     let order = errand.session.account.resume(&pending.url).await.map_err(one)?;
     if order.status() == OrderStatus::Invalid {
-        return Err(vec![Failure::new(Class::OrderGone, Step::Resume, "the CA has given up the order")]);
+        return Err(vec![Failure::new(
+            Class::OrderGone,
+            Step::Resume,
+            "the CA has given up the order",
+        )]);
     }
     tracing::info!("goes on with order {}", pending.url);
     Ok(order)

@@ -73,9 +73,7 @@ impl Sessions {
         self.places().entry(directory.to_owned()).or_default().clone()
     }
 
-    fn places(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Mutex<Option<Session>>>>> {
+    fn places(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Mutex<Option<Session>>>>> {
         self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -43,10 +43,20 @@ pub struct Told {
 /// What is to be done about a slot.
 #[derive(Clone, Debug)]
 pub enum Task {
-    Nothing { until: i64, why: Wait },
+    Nothing {
+        until: i64,
+        why: Wait,
+    },
     /// Goes on with the pending order.
-    Resume { issuer: String },
-    Order { issuer: String, names: Vec<String>, why: Why, renewal: bool },
+    Resume {
+        issuer: String,
+    },
+    Order {
+        issuer: String,
+        names: Vec<String>,
+        why: Why,
+        renewal: bool,
+    },
 }
 
 /// What every slot's plan depends on.

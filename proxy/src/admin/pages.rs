@@ -238,14 +238,8 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Respons
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const PATHS: [&str; 6] = [
-    "/healthz",
-    "/readyz",
-    "/metrics",
-    "/api/v1/config",
-    "/api/v1/routes",
-    "/api/v1/certificates",
-];
+const PATHS: [&str; 6] =
+    ["/healthz", "/readyz", "/metrics", "/api/v1/config", "/api/v1/routes", "/api/v1/certificates"];
 
 #[cfg(test)]
 mod tests {

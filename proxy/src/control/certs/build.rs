@@ -206,7 +206,6 @@ fn open<'a>(authority: &'a mut Authority, dir: &Path) -> Result<&'a InternalCa, 
     }
 }
 
-
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
