@@ -175,7 +175,8 @@ fn entry(host: &str, placeholder: bool) -> CertEntry {
 
 #[test]
 fn http_01_is_answered_on_every_listener_and_protocol() {
-    let edge = Edge::start(&Backend::ok(), false);
+    let backend = Backend::ok();
+    let edge = Edge::start(&backend, false);
     for host in [HOST, NEW] {
         edge.offer(host);
         for mut client in [edge.plain(), edge.tls().connect(HOST)] {
@@ -209,7 +210,8 @@ fn http_01_is_answered_on_every_listener_and_protocol() {
 
 #[test]
 fn an_answer_is_counted_and_logged_as_what_it_is() {
-    let edge = Edge::start(&Backend::ok(), false);
+    let backend = Backend::ok();
+    let edge = Edge::start(&backend, false);
     edge.offer(HOST);
     edge.plain().get(HOST, &path()).assert_ok(KEY);
     assert_eq!(edge.plain().get(HOST, &(path() + "x")).status, 308);
@@ -248,8 +250,9 @@ fn everything_else_on_the_path_is_routed_with_every_policy() {
 
 #[test]
 fn a_placeholder_brings_neither_hsts_nor_the_redirect() {
+    let backend = Backend::ok();
     for placeholder in [false, true] {
-        let edge = Edge::start(&Backend::ok(), placeholder);
+        let edge = Edge::start(&backend, placeholder);
         let plain = edge.plain().get(HOST, "/");
         assert_eq!(plain.status, if placeholder { 200 } else { 308 });
         let name = "strict-transport-security";
@@ -265,7 +268,8 @@ fn a_placeholder_brings_neither_hsts_nor_the_redirect() {
 
 #[test]
 fn tls_alpn_01_is_answered_and_the_connection_closed() {
-    let edge = Edge::start(&Backend::ok(), false);
+    let backend = Backend::ok();
+    let edge = Edge::start(&backend, false);
     let mut ca = edge.tls().alpn(&["acme-tls/1"]);
     Arc::make_mut(&mut ca.config).dangerous().set_certificate_verifier(Arc::new(AnyCertificate));
     assert!(ca.try_connect(NEW).is_err());
@@ -286,7 +290,8 @@ fn tls_alpn_01_is_answered_and_the_connection_closed() {
 
 #[test]
 fn half_a_hello_is_closed_by_the_deadline_while_a_challenge_is_under_way() {
-    let edge = Edge::start(&Backend::ok(), false);
+    let backend = Backend::ok();
+    let edge = Edge::start(&backend, false);
     let certificate = Arc::new(alpn_certificate(NEW, [9; 32]).unwrap());
     edge.shared.challenges.offer_alpn(NEW, certificate).unwrap();
     let mut client = Client::plain(edge.https);
