@@ -1,5 +1,7 @@
 //! `GET /api/v1/certificates`: what serves, until when, what comes next and why.
 
+use std::collections::HashSet;
+
 use acme::ca::{Failure, SubProblem};
 use acme::keeper::{Role, Row, View};
 use acme::store::Stored;
@@ -16,10 +18,11 @@ use crate::state::Shared;
 pub(super) fn certificates(shared: &Shared, status: &Status) -> Value {
     let view = status.acme.get().map(|keeper| keeper.view()).unwrap_or_default();
     let ordered: Vec<Value> = view.rows.iter().map(row).collect();
+    let labels: HashSet<&str> = view.rows.iter().map(|row| row.label.as_str()).collect();
+    // Its own name, or that with a host or number in parentheses.
     let of_keeper = |entry: &CertEntry| {
-        view.rows.iter().any(|row| {
-            entry.name == row.label || entry.name.starts_with(&format!("{} (", row.label))
-        })
+        let label = entry.name.split(" (").next().unwrap_or(&entry.name);
+        labels.contains(label)
     };
     let certs = shared.certs.load();
     let mut others: Vec<_> = certs.entries().filter(|entry| !of_keeper(entry)).collect();

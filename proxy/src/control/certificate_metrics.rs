@@ -1,8 +1,8 @@
 //! Certificates and orders as metrics: brought up to date whenever the certificate thread reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use acme::keeper::View;
+use acme::keeper::{Row, View};
 use rustls::SignatureAlgorithm;
 
 use crate::clock;
@@ -26,8 +26,10 @@ struct Info {
 impl CertificateMetrics {
     pub fn update(&mut self, metrics: &Metrics, certs: &Certs, view: &View) {
         let mut now = BTreeMap::new();
+        let rows: HashMap<&str, &Row> =
+            view.rows.iter().map(|row| (row.label.as_str(), row)).collect();
         for entry in certs.entries() {
-            let info = info(entry, view);
+            let info = info(entry, rows.get(entry.name.as_str()).copied());
             now.insert(entry.name.clone(), info.clone());
             self.show(metrics, entry, info);
         }
@@ -71,13 +73,12 @@ impl CertificateMetrics {
     }
 }
 
-fn info(entry: &CertEntry, view: &View) -> Info {
+fn info(entry: &CertEntry, row: Option<&Row>) -> Info {
     let key_type = match entry.key.key.algorithm() {
         SignatureAlgorithm::ECDSA => "ecdsa",
         SignatureAlgorithm::RSA => "rsa",
         _ => "other",
     };
-    let row = view.rows.iter().find(|row| row.label == entry.name);
     let leaf = row.and_then(|row| row.leaf());
     let serial = acme::certificate::serial(&entry.key.cert).unwrap_or_default();
     let issuer = match (row, leaf) {

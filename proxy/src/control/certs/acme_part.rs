@@ -1,5 +1,6 @@
 //! What the ACME keeper has, as entries of the table; a placeholder where it has nothing yet.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use acme::keeper::{self, Keeper, Row, WantedCertificate};
@@ -20,8 +21,10 @@ impl Build<'_> {
             false => Some(keeper.view()),
         };
         let view = view.unwrap_or_else(|| keeper.view());
+        let labels: HashSet<&str> =
+            self.wanted.ordered.iter().map(|wanted| wanted.label.as_str()).collect();
         for row in &view.rows {
-            let explicit = self.wanted.ordered.iter().any(|wanted| wanted.label == row.label);
+            let explicit = labels.contains(row.label.as_str());
             for entry in self.row(row) {
                 let map = if explicit { &mut self.explicit } else { &mut self.by_host };
                 map.insert(entry.name.clone(), entry);
@@ -36,7 +39,7 @@ impl Build<'_> {
             certificates: self.wanted.ordered.clone(),
         };
         let Some(default) = &self.wanted.default else { return wanted };
-        let grouped: Vec<String> =
+        let grouped: HashSet<String> =
             wanted.certificates.iter().flat_map(|entry| entry.names.clone()).collect();
         for host in self.open_hosts() {
             let HostPattern::Exact(name) = host else {
@@ -71,7 +74,10 @@ impl Build<'_> {
             };
             match self.stored(&name, stored, row) {
                 Ok(entry) => entries.push(entry),
-                Err(message) => self.problems.push(Problem { certificate: name, message }),
+                Err(message) => {
+                    entries.extend(self.former.named(&name).cloned());
+                    self.problems.push(Problem { certificate: name, message });
+                }
             }
         }
         for host in &row.missing {
