@@ -9,7 +9,7 @@ use super::order::{ends_order, is_spent};
 use super::run::Run;
 use super::slot::{Slot, Told};
 use super::view::OrderResult;
-use crate::ca::{CertId, Class, Failure, RenewalInfo};
+use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
 use crate::ledger::{Event, Kind};
 use crate::schedule::{AriWindow, Wait};
 use crate::store::Stored;
@@ -69,6 +69,9 @@ impl Run {
             Outcome::Revoked(None) => {}
         }
         self.let_go();
+        if self.is_stateless() {
+            self.answer_statelessly();
+        }
         self.stale = true;
     }
 
@@ -115,7 +118,6 @@ impl Run {
         self.library.add(stored.clone());
         self.unsaved.insert(stem.to_owned(), stored);
         self.save();
-        self.publish();
     }
 
     pub(super) fn failed(
@@ -155,12 +157,17 @@ impl Run {
         }
         let failures = blame(failures, &slot.wanted.names);
         slot.put_off(&directory, &failures, now);
+        let held = slot.record.retry.get(&directory).map_or(0, |retry| retry.next_at);
+        let held = failures.iter().any(wants_quiet).then_some(held);
         let label = slot.wanted.label.clone();
         let names = slot.wanted.names.clone();
         for failure in &failures {
             tracing::warn!("certificate {label}: {failure}");
         }
         let record = slot.record.clone();
+        if let Some(until) = held {
+            self.held.insert(directory.clone(), until);
+        }
         if let Some(store) = &self.store
             && let Err(why) = store.put_record(&record)
         {
@@ -326,6 +333,13 @@ impl Slot {
         let retries = self.record.failing.values().chain(self.record.retry.values());
         retries.map(|retry| retry.failures).max().unwrap_or(0)
     }
+}
+
+/// Whether a CA has said when to come back, to everybody and not about these names.
+fn wants_quiet(failure: &Failure) -> bool {
+    let to_all = matches!(failure.step, Step::Directory | Step::Register)
+        || failure.class == Class::Unavailable;
+    failure.retry_at.is_some() && to_all && failure.name.is_none()
 }
 
 /// What a CA refuses because of some names is held against those, and no other name of the group.

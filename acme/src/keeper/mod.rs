@@ -13,6 +13,7 @@ mod run;
 mod session;
 mod slot;
 mod start;
+mod tell;
 mod verify;
 mod view;
 mod wanted;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -14,9 +14,10 @@ use super::finish::Finished;
 use super::library::Library;
 use super::session::Sessions;
 use super::slot::{Known, Slot};
-use super::view::{OrderResult, Role, Row, SKEW_ALARM, View};
+use super::tell::TELL_MANY_EVERY;
+use super::view::{OrderResult, Role, SKEW_ALARM, View};
 use super::wanted::Wanted;
-use crate::ledger::{Event, Kind, Ledger};
+use crate::ledger::Ledger;
 use crate::name;
 use crate::storage::Lock;
 use crate::store::{Listing, PendingOrder, Store, Stored};
@@ -45,8 +46,14 @@ pub(super) struct Run {
     /// Which slot a task is for; it tells nothing when it panics.
     pub running: BTreeMap<tokio::task::Id, String>,
     pub orders: BTreeMap<(String, OrderResult), u64>,
-    skew: Option<i64>,
-    problems: Vec<String>,
+    pub skew: Option<i64>,
+    pub problems: Vec<String>,
+    /// When the last view was told.
+    pub published: Option<Instant>,
+    /// CAs that want to be left alone, by directory URL: until when, Unix seconds.
+    pub held: BTreeMap<String, i64>,
+    /// Some hosts' challenges are answered without knowing the tokens.
+    stateless: bool,
     /// The files of certificates as of the last reading.
     listed: Option<Listing>,
     /// Something that the view shows has changed.
@@ -84,6 +91,9 @@ impl Run {
             orders: BTreeMap::new(),
             skew: None,
             problems: Vec::new(),
+            published: None,
+            held: BTreeMap::new(),
+            stateless: false,
             listed: None,
             stale: false,
             read_at: 0,
@@ -101,7 +111,7 @@ impl Run {
             if self.role == Role::Owner {
                 self.start_due();
             }
-            if self.stale {
+            if self.must_tell() {
                 self.publish();
             }
             let nap = self.nap();
@@ -125,7 +135,13 @@ impl Run {
 
     /// What plans are made of.
     pub(super) fn known(&self, now: i64) -> Known<'_> {
-        Known { wanted: &self.wanted, library: &self.library, ledger: &self.ledger, now }
+        Known {
+            wanted: &self.wanted,
+            library: &self.library,
+            ledger: &self.ledger,
+            held: &self.held,
+            now,
+        }
     }
 
     /// Takes over what is wanted; slots whose certificate is still wanted keep their state.
@@ -321,32 +337,45 @@ impl Run {
         }
     }
 
-    /// A process without the right to order answers for the one that has it.
-    fn answer_statelessly(&self) {
+    /// A process without the right to order answers for the one that has it; one that has taken
+    /// over an order answers for that until its tokens are known.
+    pub(super) fn answer_statelessly(&mut self) {
         let mut hosts = std::collections::HashMap::new();
-        if let (Role::Reader | Role::Released, Some(store)) = (&self.role, &self.store) {
-            let thumbprints: BTreeMap<&String, String> = self
-                .wanted
-                .issuers
-                .iter()
-                .filter_map(|(name, issuer)| {
-                    let account = store.account(&issuer.ca.directory).ok().flatten()?;
-                    Some((name, account.thumbprint))
-                })
-                .collect();
-            for wanted in &self.wanted.certificates {
-                let Some(thumbprint) = thumbprints.get(&wanted.issuer) else { continue };
+        if let Some(store) = &self.store {
+            let mut thumbprints: BTreeMap<&str, Option<String>> = BTreeMap::new();
+            for slot in self.slots.values() {
+                let issuer = self.wanted.issuers.get(&slot.wanted.issuer);
+                let directory = match (&self.role, &slot.pending) {
+                    (Role::Owner, Some(pending)) => Some(pending.directory.as_str()),
+                    (Role::Reader | Role::Released, _) => {
+                        issuer.map(|issuer| issuer.ca.directory.as_str())
+                    }
+                    _ => None,
+                };
+                let Some(directory) = directory else { continue };
+                let account = || Some(store.account(directory).ok()??.thumbprint);
+                let thumbprint = thumbprints.entry(directory).or_insert_with(account);
+                let Some(thumbprint) = thumbprint.as_ref() else { continue };
                 let entry = |name: &String| (name.clone(), thumbprint.clone());
-                hosts.extend(wanted.names.iter().map(entry));
+                hosts.extend(slot.wanted.names.iter().map(entry));
             }
         }
-        self.settings.challenges.set_stateless(hosts);
+        if self.stateless || !hosts.is_empty() {
+            self.stateless = !hosts.is_empty();
+            self.settings.challenges.set_stateless(hosts);
+        }
+    }
+
+    pub(super) fn is_stateless(&self) -> bool {
+        self.stateless
     }
 
     /// A clock that is far off makes everything due, or nothing: the CA's is believed then.
     async fn look_at_clock(&mut self) {
-        let Some(skew) = self.sessions.clock_skew().await else { return };
-        let skew = (skew.abs() > SKEW_ALARM).then_some(skew);
+        let told = self.sessions.clock_skew().await.or(self.skew);
+        // Once believed it is believed until it is well within bounds: no to and fro at the edge.
+        let alarm = if self.skew.is_some() { SKEW_ALARM / 2 } else { SKEW_ALARM };
+        let skew = told.filter(|skew| skew.abs() > alarm);
         if skew.is_some() != self.skew.is_some() {
             match skew {
                 Some(off) => tracing::error!(
@@ -363,19 +392,16 @@ impl Run {
         if now < self.seen_at {
             tracing::warn!("the clock was set back by {} s", self.seen_at - now);
             self.slots.values_mut().for_each(|slot| slot.settle(now));
+            self.held.clear();
         }
         self.ledger.settle(now);
         self.seen_at = now;
     }
 
-    fn issued_this_week(&self, names: &[String]) -> usize {
-        let of_set = |event: &&Event| event.kind == Kind::Issued && event.set == names;
-        self.ledger.entries().iter().filter(of_set).count()
-    }
-
     /// Until the next thing that is due by itself.
     fn nap(&self) -> Duration {
         let poll = match self.role {
+            _ if self.stale => TELL_MANY_EVERY.min(TAKE_OVER_POLL),
             Role::Owner | Role::Idle => Duration::from_secs(60),
             Role::Reader | Role::Released | Role::Broken(_) => TAKE_OVER_POLL,
         };
@@ -391,55 +417,6 @@ impl Run {
         let seconds = u64::try_from(next.saturating_sub(now)).unwrap_or(0);
         // Whole seconds: what is due within this one is due at its end.
         poll.min(Duration::from_secs(seconds).max(Duration::from_millis(200)))
-    }
-
-    pub(super) fn publish(&mut self) {
-        self.stale = false;
-        let now = self.now();
-        let known = self.known(now);
-        let rows = self.slots.iter().map(|(stem, slot)| self.row(stem, slot, &known)).collect();
-        let view = View {
-            role: self.role.clone(),
-            rows,
-            problems: self.problems.clone(),
-            clock_skew: self.skew,
-            orders: self.orders.clone(),
-        };
-        self.view.store(Arc::new(view));
-        (self.settings.changed)();
-    }
-
-    fn row(&self, stem: &str, slot: &Slot, known: &Known<'_>) -> Row {
-        let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
-        let mut serving: Vec<Arc<Stored>> = Vec::new();
-        let mut missing = Vec::new();
-        match slot.leaf(&names, known) {
-            Some(whole) => serving.push(whole.clone()),
-            None => {
-                for name in &names {
-                    match slot.leaf(&[*name], known) {
-                        Some(part) if serving.iter().any(|s| Arc::ptr_eq(s, part)) => {}
-                        Some(part) => serving.push(part.clone()),
-                        None => missing.push((*name).to_owned()),
-                    }
-                }
-            }
-        }
-        Row {
-            label: slot.wanted.label.clone(),
-            names: slot.wanted.names.clone(),
-            issuer: slot.wanted.issuer.clone(),
-            serving,
-            missing,
-            ordering: slot.running || slot.pending.is_some(),
-            unsaved: self.unsaved.contains_key(stem),
-            renews_at: slot.renews_at(known),
-            next_at: slot.due_at,
-            next_why: slot.next_why(known.now),
-            failures: slot.failures(),
-            last_failure: slot.last_failure.clone(),
-            issued_this_week: self.issued_this_week(&slot.wanted.names),
-        }
     }
 }
 

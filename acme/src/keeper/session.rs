@@ -14,6 +14,8 @@ use crate::store::Store;
 #[derive(Default)]
 pub struct Sessions {
     open: std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Session>>>>>,
+    /// When accounts were given up, by directory URL.
+    forgotten: std::sync::Mutex<HashMap<String, Vec<Instant>>>,
 }
 
 /// A CA and our account there.
@@ -53,9 +55,26 @@ impl Sessions {
             return;
         }
         *place = None;
+        if !self.may_register_again(&issuer.ca.directory) {
+            tracing::warn!("{} does not know its newest account either", issuer.ca.directory);
+            return;
+        }
         if let Err(why) = store.set_account_aside(&issuer.ca.directory) {
             tracing::warn!("the account that {} does not know: {why}", issuer.ca.directory);
         }
+    }
+
+    /// CAs count registrations (Let's Encrypt: 10 in 3 hours): one that forgets every account
+    /// must not be asked for another one by each certificate.
+    fn may_register_again(&self, directory: &str) -> bool {
+        let mut all = self.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let times = all.entry(directory.to_owned()).or_default();
+        times.retain(|at| at.elapsed() < FORGET_WITHIN);
+        let may = times.len() < FORGET_MOST;
+        if may {
+            times.push(Instant::now());
+        }
+        may
     }
 
     /// The CA's clock less ours, seconds, as far as any open session knows.
@@ -99,3 +118,6 @@ pub fn account_gone(failure: &Failure) -> bool {
 
 /// Directories change: endpoints, profiles, terms.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
+/// Accounts given up within [`FORGET_WITHIN`], at most.
+const FORGET_MOST: usize = 3;
+const FORGET_WITHIN: Duration = Duration::from_secs(3 * 3600);

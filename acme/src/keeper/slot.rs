@@ -1,5 +1,6 @@
 //! One wanted certificate: what is known of it, and what is to be done about it next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::library::{Library, is_of};
@@ -67,6 +68,8 @@ pub struct Known<'a> {
     pub wanted: &'a Wanted,
     pub library: &'a Library,
     pub ledger: &'a Ledger,
+    /// CAs that want to be left alone: until when.
+    pub held: &'a BTreeMap<String, i64>,
     pub now: i64,
 }
 
@@ -149,13 +152,14 @@ impl Slot {
         let (name, _) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
         let names: Vec<&str> = self.wanted.names.iter().map(String::as_str).collect();
         let parts = self.leaf(&names, known).map(|leaf| leaf_parts(leaf));
-        if self.given_up(&pending.directory, parts.as_ref(), known.now)
+        if self.given_up(&pending.directory, parts.as_ref(), known)
             && self.issuer(parts.as_ref(), known).is_some_and(|(other, _)| other != *name)
         {
             return None;
         }
         let retry = self.record.retry.get(&pending.directory);
         let until = retry.map_or(0, |retry| retry.held_until(known.now, self.impatient));
+        let until = until.max(known.held_until(&pending.directory));
         if until > known.now {
             return Some(Task::Nothing { until, why: Wait::BackOff });
         }
@@ -191,7 +195,8 @@ impl Slot {
             limit: allowance.why.as_deref(),
         };
         // `forced` says why it is due; patience is asked for here.
-        let held = retry.held_until(now, self.impatient);
+        let held =
+            retry.held_until(now, self.impatient).max(known.held_until(&issuer.ca.directory));
         match next(&situation) {
             Next::RenewNow(_) if held > now => Task::Nothing { until: held, why: Wait::BackOff },
             Next::RenewNow(why) => Task::Order { issuer: name.to_owned(), names, why, renewal },
@@ -204,7 +209,7 @@ impl Slot {
     fn issuer<'a>(&self, leaf: Option<&Leaf>, known: &Known<'a>) -> Option<(&'a str, &'a Issuer)> {
         let chain = known.chain(&self.wanted.issuer);
         let retry = |issuer: &Issuer| self.record.retry.get(&issuer.ca.directory);
-        let given_up = |issuer: &Issuer| self.given_up(&issuer.ca.directory, leaf, known.now);
+        let given_up = |issuer: &Issuer| self.given_up(&issuer.ca.directory, leaf, known);
         let first = chain.iter().find(|(_, issuer)| !given_up(issuer));
         let soonest =
             || chain.iter().min_by_key(|(_, issuer)| retry(issuer).map_or(0, |r| r.next_at));
@@ -216,7 +221,11 @@ impl Slot {
     }
 
     /// Whether this CA cannot be had for the time that is left.
-    fn given_up(&self, directory: &str, leaf: Option<&Leaf>, now: i64) -> bool {
+    fn given_up(&self, directory: &str, leaf: Option<&Leaf>, known: &Known<'_>) -> bool {
+        let (now, held) = (known.now, known.held_until(directory));
+        if held > now + FAR || (held > now && leaf.is_some_and(|leaf| leaf.is_near_its_end(now))) {
+            return true;
+        }
         self.record.retry.get(directory).is_some_and(|retry| {
             let last = retry.last.as_ref().map(|last| last.class);
             let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
@@ -227,6 +236,10 @@ impl Slot {
 }
 
 impl<'a> Known<'a> {
+    fn held_until(&self, directory: &str) -> i64 {
+        self.held.get(directory).copied().unwrap_or(0)
+    }
+
     fn chain(&self, first: &str) -> Vec<(&'a str, &'a Issuer)> {
         let wanted: &'a Wanted = self.wanted;
         match wanted.issuers.get_key_value(first) {
@@ -255,7 +268,9 @@ fn leaf_parts(stored: &Stored) -> Leaf {
 #[allow(clippy::cast_precision_loss)]
 fn jitter(bundle: &str) -> f64 {
     // 53 bits are what an f64 holds.
-    (name::fingerprint(&[bundle.to_owned()]) >> 11) as f64 / (1u64 << 53) as f64
+    // The end of the key is enough, and there may be many certificates.
+    let end = bundle.get(bundle.len().saturating_sub(128)..).unwrap_or(bundle);
+    (name::fingerprint(&[end.to_owned()]) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Seconds: a CA that wants us to come back later than this is passed over for the next one.

@@ -20,30 +20,30 @@ impl Run {
     /// Starts what is due, the most urgent first, at most [`MAX_TASKS`] at once.
     pub(super) fn start_due(&mut self) {
         let now = self.now();
-        let mut due: Vec<(Priority, i64, String)> = Vec::new();
-        let stems: Vec<String> = self.slots.keys().cloned().collect();
-        for stem in stems {
-            let Some(slot) = self.slots.get(&stem) else { continue };
-            if slot.running || slot.due_at > now {
-                continue;
-            }
-            match slot.plan(&self.known(now)) {
-                Task::Nothing { until, why } => self.wait(&stem, until.max(now + 1), why),
-                Task::Resume { .. } => due.push((Priority::Renewal, slot.due_at, stem)),
-                Task::Order { renewal: true, .. } => {
-                    due.push((Priority::Renewal, slot.due_at, stem));
+        if self.tasks.len() < MAX_TASKS {
+            let mut due = self.due(now);
+            due.sort();
+            for (_, _, stem) in due {
+                if self.tasks.len() >= MAX_TASKS {
+                    break;
                 }
-                Task::Order { .. } => due.push((slot.wanted.priority, slot.due_at, stem)),
+                self.start(&stem, now);
             }
-        }
-        due.sort();
-        for (_, _, stem) in due {
-            if self.tasks.len() >= MAX_TASKS {
-                break;
-            }
-            self.start(&stem, now);
         }
         self.ask_for_renewal_information(now);
+    }
+
+    /// What may be due. Looks at no budget, which takes long where there are many.
+    fn due(&self, now: i64) -> Vec<(Priority, i64, String)> {
+        let known = self.known(now);
+        let due = self.slots.iter().filter(|(_, slot)| !slot.running && slot.due_at <= now);
+        due.map(|(stem, slot)| {
+            let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
+            let renewal = slot.pending.is_some() || slot.leaf(&names, &known).is_some();
+            let priority = if renewal { Priority::Renewal } else { slot.wanted.priority };
+            (priority, slot.due_at, stem.clone())
+        })
+        .collect()
     }
 
     fn wait(&mut self, stem: &str, until: i64, why: Wait) {
@@ -56,7 +56,7 @@ impl Run {
         }
     }
 
-    /// Planned again: an order of the same round may have used up the budget.
+    /// Planned one by one: an order of the same round may have used up the budget.
     fn start(&mut self, stem: &str, now: i64) {
         let Some(store) = self.store.clone() else { return };
         let Some(slot) = self.slots.get(stem) else { return };

@@ -138,6 +138,7 @@ fn what_serves_outlives_its_file_and_is_written_again() {
     let mut run = keeper(dir.path());
     run.want(wanted(&["one"], &[&[HOST]]));
     run.issued(&stem(&[HOST]), "one", stored(HOST));
+    run.publish();
     let certs = dir.path().join("acme/certs");
     fs::remove_dir_all(&certs).unwrap();
     fs::write(&certs, "in the way").unwrap();
@@ -256,4 +257,37 @@ fn a_revoked_certificate_is_replaced_after_a_restart_too() {
     run.issued(&stem, "one", stored(HOST));
     run.ledger = Ledger::default();
     assert!(matches!(plan(&run, &stem), Task::Nothing { why: Wait::Fresh, .. }));
+}
+
+#[test]
+fn a_ca_that_wants_to_be_left_alone_is_left_alone_by_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = keeper(dir.path());
+    run.want(wanted(&["one"], &[&[HOST], &["other.openclaw.example"]]));
+    let told = failure(Class::Unavailable, Step::NewOrder);
+    let told = Failure { retry_at: Some(NOW + 600), ..told };
+    run.failed(&stem(&[HOST]), "one", vec![told], false);
+    match plan(&run, &stem(&["other.openclaw.example"])) {
+        Task::Nothing { until, .. } => assert!(until >= NOW + 600),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_order_that_was_taken_over_is_answered_before_its_tokens_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let account = serde_json::json!({ "directory": directory("one"), "contact": null,
+        "thumbprint": "thumb", "registered_at": NOW, "credentials": {} });
+    store.put_account(&serde_json::from_value(account).unwrap()).unwrap();
+    order_on_disk(&store, "one", "key".to_owned());
+    let mut run = keeper(dir.path());
+    run.want(wanted(&["one"], &[&[HOST], &["other.openclaw.example"]]));
+    let token = "abcdefghijklmnop";
+    let answer = |run: &Run, host| run.settings.challenges.answer(host, token);
+    assert_eq!(answer(&run, HOST).unwrap(), "abcdefghijklmnop.thumb");
+    assert_eq!(answer(&run, "other.openclaw.example"), None);
+    run.slots.get_mut(&stem(&[HOST])).unwrap().pending = None;
+    run.answer_statelessly();
+    assert_eq!(answer(&run, HOST), None);
 }
