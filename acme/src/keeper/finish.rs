@@ -32,6 +32,8 @@ pub(super) enum Outcome {
     /// `None`: the CA has none.
     RenewalInformation(Option<(CertId, RenewalInfo)>),
     NoRenewalInformation(Failure),
+    /// There is a session again, or there is no CA to be had.
+    ClockAsked,
     /// The serial number; `None`: not revoked.
     Revoked(Option<String>),
 }
@@ -67,6 +69,7 @@ impl Run {
                 }
             }
             Outcome::Revoked(None) => {}
+            Outcome::ClockAsked => self.doubt = None,
         }
         self.let_go();
         if self.is_stateless() {

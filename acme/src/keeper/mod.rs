@@ -4,6 +4,7 @@
 //! that is full, a task that panics. It tells what it has by a [`View`] that is replaced as a
 //! whole, and says when there is a new one.
 
+mod clock;
 mod command;
 mod finish;
 mod key;

@@ -15,7 +15,7 @@ use super::library::Library;
 use super::session::Sessions;
 use super::slot::{Known, Slot};
 use super::tell::TELL_MANY_EVERY;
-use super::view::{OrderResult, Role, SKEW_ALARM, View};
+use super::view::{OrderResult, Role, View};
 use super::wanted::Wanted;
 use crate::ledger::Ledger;
 use crate::name;
@@ -62,7 +62,13 @@ pub(super) struct Run {
     pub read_at: i64,
     pruned_at: i64,
     /// The last look at the clock.
-    seen_at: i64,
+    pub seen_at: i64,
+    /// The same: by this machine's clock, and by one that nobody sets.
+    pub looked: Option<(i64, Instant)>,
+    /// The right to order was had just now.
+    pub new_owner: bool,
+    /// The clock has jumped or was never compared, and a CA is asked.
+    pub doubt: Option<Instant>,
 }
 
 impl Run {
@@ -99,6 +105,9 @@ impl Run {
             read_at: 0,
             pruned_at: 0,
             seen_at: 0,
+            looked: None,
+            new_owner: false,
+            doubt: None,
         }
     }
 
@@ -108,7 +117,7 @@ impl Run {
             self.look_at_clock().await;
             self.take_role();
             self.housekeeping();
-            if self.role == Role::Owner {
+            if self.role == Role::Owner && !self.doubts_clock() {
                 self.start_due();
             }
             if self.must_tell() {
@@ -255,6 +264,7 @@ impl Run {
                 self.lock = Some(lock);
                 self.ledger = ledger;
                 self.role = Role::Owner;
+                self.new_owner = true;
                 tracing::info!("this process orders certificates");
                 true
             }
@@ -327,7 +337,7 @@ impl Run {
             return;
         }
         self.save();
-        if !(self.pruned_at..self.pruned_at + PRUNE_EVERY).contains(&now) {
+        if !self.doubts_clock() && !(self.pruned_at..self.pruned_at + PRUNE_EVERY).contains(&now) {
             self.pruned_at = now;
             let wanted: HashSet<String> = self.slots.keys().cloned().collect();
             let pruned = self.store.as_ref().map(|store| store.prune(&wanted, now - PRUNE_AFTER));
@@ -368,34 +378,6 @@ impl Run {
 
     pub(super) fn is_stateless(&self) -> bool {
         self.stateless
-    }
-
-    /// A clock that is far off makes everything due, or nothing: the CA's is believed then.
-    async fn look_at_clock(&mut self) {
-        let told = self.sessions.clock_skew().await.or(self.skew);
-        // Once believed it is believed until it is well within bounds: no to and fro at the edge.
-        let alarm = if self.skew.is_some() { SKEW_ALARM / 2 } else { SKEW_ALARM };
-        let skew = told.filter(|skew| skew.abs() > alarm);
-        if skew.is_some() != self.skew.is_some() {
-            match skew {
-                Some(off) => tracing::error!(
-                    "this machine's clock is off by {} s (the CA's is right); put it right",
-                    -off
-                ),
-                None => tracing::info!("the clock is right again"),
-            }
-            self.slots.values_mut().for_each(|slot| slot.due_at = 0);
-            self.stale = true;
-        }
-        self.skew = skew;
-        let now = self.now();
-        if now < self.seen_at {
-            tracing::warn!("the clock was set back by {} s", self.seen_at - now);
-            self.slots.values_mut().for_each(|slot| slot.settle(now));
-            self.held.clear();
-        }
-        self.ledger.settle(now);
-        self.seen_at = now;
     }
 
     /// Until the next thing that is due by itself.

@@ -64,6 +64,16 @@ impl Sessions {
         }
     }
 
+    /// Closes every session; returns their directories.
+    pub fn close(&self) -> Vec<String> {
+        let places = self.places();
+        let open = places.iter().filter(|(_, place)| {
+            // One that is being opened will tell the time of now.
+            place.try_lock().is_ok_and(|mut place| place.take().is_some())
+        });
+        open.map(|(directory, _)| directory.clone()).collect()
+    }
+
     /// CAs count registrations (Let's Encrypt: 10 in 3 hours): one that forgets every account
     /// must not be asked for another one by each certificate.
     fn may_register_again(&self, directory: &str) -> bool {

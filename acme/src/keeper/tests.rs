@@ -291,3 +291,39 @@ fn an_order_that_was_taken_over_is_answered_before_its_tokens_are_known() {
     run.answer_statelessly();
     assert_eq!(answer(&run, HOST), None);
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_empties_no_ledger_before_a_ca_was_asked() {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    static CLOCK: AtomicI64 = AtomicI64::new(NOW);
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = keeper(dir.path());
+    run.settings.clock = || CLOCK.load(Ordering::Relaxed);
+    // Nobody listens there.
+    let mut wanted = wanted(&["one"], &[&[HOST]]);
+    let issuer = wanted.issuers.get_mut("one").unwrap();
+    issuer.ca.directory = "https://127.0.0.1:1/dir".to_owned();
+    run.want(wanted.clone());
+    run.issued(&stem(&[HOST]), "one", stored(HOST));
+    run.look_at_clock().await;
+    assert!(!run.doubts_clock(), "no account, no doubt");
+    let account = serde_json::json!({ "directory": "https://127.0.0.1:1/dir", "contact": null,
+        "thumbprint": "thumb", "registered_at": NOW, "credentials": {} });
+    let store = run.store.clone().unwrap();
+    store.put_account(&serde_json::from_value(account).unwrap()).unwrap();
+    drop((run, store));
+
+    CLOCK.store(NOW + 400 * 24 * 3600, Ordering::Relaxed);
+    let mut run = keeper(dir.path());
+    run.settings.clock = || CLOCK.load(Ordering::Relaxed);
+    run.want(wanted);
+    run.look_at_clock().await;
+    assert!(run.doubts_clock());
+    assert_eq!(run.ledger.entries().len(), 1);
+    CLOCK.store(NOW, Ordering::Relaxed);
+    let asked = run.tasks.join_next_with_id().await.unwrap();
+    run.finished(asked);
+    run.look_at_clock().await;
+    assert!(!run.doubts_clock());
+    assert_eq!(run.ledger.entries().len(), 1);
+}
