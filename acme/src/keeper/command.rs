@@ -58,6 +58,7 @@ impl Run {
             return Ok(format!("{label}: an order is under way already"));
         }
         slot.renew = true;
+        slot.hurry = true;
         slot.forced = force;
         slot.due_at = 0;
         Ok(format!("{label}: renewal is due now"))

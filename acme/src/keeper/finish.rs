@@ -9,7 +9,7 @@ use super::order::ends_order;
 use super::run::Run;
 use super::slot::{Slot, Told};
 use super::view::OrderResult;
-use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
+use crate::ca::{CertId, Class, Failure, RenewalInfo, Step, unix_now};
 use crate::ledger::{Event, Kind};
 use crate::schedule::{AriWindow, Wait};
 use crate::store::Stored;
@@ -17,8 +17,9 @@ use crate::store::Stored;
 /// What a task comes back with.
 pub(super) struct Finished {
     pub stem: String,
-    /// The issuer's name, of orders.
+    /// The issuer's name and directory, of orders: by now it may be gone from the configuration.
     pub issuer: String,
+    pub directory: String,
     pub outcome: Outcome,
 }
 
@@ -35,6 +36,13 @@ pub(super) enum Outcome {
     Revoked(bool),
 }
 
+impl Finished {
+    /// Of what was no order.
+    pub(super) fn other(stem: String, outcome: Outcome) -> Finished {
+        Finished { stem, issuer: String::new(), directory: String::new(), outcome }
+    }
+}
+
 impl Run {
     pub(super) fn finished(&mut self, done: Result<(Id, Finished), JoinError>) {
         let finished = match done {
@@ -44,10 +52,12 @@ impl Run {
             }
             Err(lost) => return self.lost(&lost),
         };
-        let Finished { stem, issuer, outcome } = finished;
+        let Finished { stem, issuer, directory, outcome } = finished;
         match outcome {
-            Outcome::Issued(stored) => self.issued(&stem, &issuer, stored),
-            Outcome::Failed { failures, resumed } => self.failed(&stem, &issuer, failures, resumed),
+            Outcome::Issued(stored) => self.issued(&stem, (&issuer, &directory), stored),
+            Outcome::Failed { failures, resumed } => {
+                self.failed(&stem, (&issuer, &directory), failures, resumed);
+            }
             Outcome::RenewalInformation(info) => self.informed(&stem, info),
             Outcome::NoRenewalInformation(failure) => {
                 tracing::debug!("renewal information for {stem}: {failure}");
@@ -61,12 +71,18 @@ impl Run {
             }
             Outcome::Revoked(false) => {}
         }
+        self.slots.retain(|_, slot| slot.running || !slot.retired);
         self.stale = true;
     }
 
     /// Aborted on the way out, or panicked: the slot goes on, later.
     fn lost(&mut self, lost: &JoinError) {
         let Some(stem) = self.running.remove(&lost.id()) else { return };
+        self.stale = true;
+        // It was a question; the order is another task.
+        if self.running.values().any(|other| *other == stem) {
+            return;
+        }
         let until = self.now() + AFTER_PANIC;
         if let Some(slot) = self.slots.get_mut(&stem) {
             slot.running = false;
@@ -77,13 +93,14 @@ impl Run {
         }
     }
 
-    fn issued(&mut self, stem: &str, issuer: &str, stored: Stored) {
+    fn issued(&mut self, stem: &str, (issuer, directory): (&str, &str), stored: Stored) {
         let now = self.now();
         let Some(slot) = self.slots.get_mut(stem) else { return };
         slot.running = false;
         slot.pending = None;
         slot.renew = false;
         slot.forced = false;
+        slot.hurry = false;
         slot.due_at = 0;
         slot.ari_at = 0;
         slot.record.ari = None;
@@ -94,9 +111,7 @@ impl Run {
         let days = (stored.certificate.not_after - now) / 86_400;
         tracing::info!("certificate {label}: issued by {issuer}, valid for {days} days");
         self.count(issuer, OrderResult::Issued);
-        if let Some(directory) = self.directory(issuer) {
-            self.note_issued(now, &directory, &stored.names);
-        }
+        self.note_issued(now, directory, &stored.names);
         let stored = Arc::new(stored);
         self.library.add(stored.clone());
         self.unsaved.insert(stem.to_owned(), stored);
@@ -107,14 +122,22 @@ impl Run {
     pub(super) fn failed(
         &mut self,
         stem: &str,
-        issuer: &str,
-        failures: Vec<Failure>,
+        (issuer, directory): (&str, &str),
+        mut failures: Vec<Failure>,
         resumed: bool,
     ) {
+        // What the CA said is in terms of this machine's clock, which may not be the one we go by.
+        let system = unix_now();
         let now = self.now();
-        let Some(directory) = self.directory(issuer) else { return };
+        for at in failures.iter_mut().filter_map(|failure| failure.retry_at.as_mut()) {
+            *at = at.saturating_add(now.saturating_sub(system));
+        }
+        // What was on its way counted as issued.
+        let waits = self.slots.values_mut().filter(|slot| matches!(slot.waits, Wait::Budget(_)));
+        waits.for_each(|slot| slot.due_at = 0);
         let Some(slot) = self.slots.get_mut(stem) else { return };
         slot.running = false;
+        slot.hurry = false;
         if failures.iter().all(|failure| ends_order(failure.class)) {
             slot.pending = None;
             if let Some(store) = &self.store
@@ -130,7 +153,7 @@ impl Run {
             slot.due_at = 0;
             return;
         }
-        slot.put_off(&directory, &failures, now);
+        slot.put_off(directory, &failures, now);
         let label = slot.wanted.label.clone();
         let names = slot.wanted.names.clone();
         for failure in &failures {
@@ -152,14 +175,14 @@ impl Run {
             .collect();
         if !failed.is_empty() {
             let kind = Kind::Failed;
-            let account = directory.clone();
+            let account = directory.to_owned();
             self.note(Event { at: now, kind, account, set: vec![], renewal: false, hosts: failed });
         }
         // The CA has signed something: that counts, whatever became of it.
         if failures.iter().any(|failure| failure.step == Step::Download && failure.name.is_none())
             && failures.iter().any(|failure| failure.class == Class::Local)
         {
-            self.note_issued(now, &directory, &names);
+            self.note_issued(now, directory, &names);
         }
     }
 
@@ -244,10 +267,6 @@ impl Run {
         }
     }
 
-    fn directory(&self, issuer: &str) -> Option<String> {
-        self.wanted.issuers.get(issuer).map(|issuer| issuer.ca.directory.clone())
-    }
-
     fn count(&mut self, issuer: &str, result: OrderResult) {
         *self.orders.entry((issuer.to_owned(), result)).or_default() += 1;
     }
@@ -256,6 +275,7 @@ impl Run {
 impl Slot {
     /// Sets the time of the next attempt: per name where names failed, else per CA.
     fn put_off(&mut self, directory: &str, failures: &[Failure], now: i64) {
+        let mut noted = false;
         for failure in failures {
             let names = match (&failure.name, failure.class) {
                 (Some(name), Class::Validation | Class::Refused) => vec![name.clone()],
@@ -266,7 +286,8 @@ impl Slot {
                 let retry = self.record.failing.entry(name.clone()).or_default();
                 *retry = retry.after(failure.clone(), now, random());
             }
-            if names.is_empty() {
+            // One attempt, however many names it was about.
+            if names.is_empty() && !std::mem::replace(&mut noted, true) {
                 let retry = self.record.retry.entry(directory.to_owned()).or_default();
                 *retry = retry.after(failure.clone(), now, random());
             }
@@ -282,6 +303,9 @@ impl Slot {
         retries.for_each(|retry| retry.settle(now));
         self.due_at = 0;
         self.ari_at = self.ari_at.min(now);
+        if let Some(ari) = &mut self.record.ari {
+            ari.poll_at = ari.poll_at.min(now + ARI_POLL);
+        }
     }
 
     /// For people: what comes next, and why not before.
@@ -320,5 +344,7 @@ fn random() -> f64 {
     (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// Seconds, the longest between two questions for renewal information.
+const ARI_POLL: i64 = 24 * 3600;
 /// Seconds.
 const AFTER_PANIC: i64 = 3600;

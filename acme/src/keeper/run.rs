@@ -138,11 +138,18 @@ impl Run {
                 continue;
             }
             let slot = match former.remove(&stem) {
-                Some(slot) => Slot { wanted: wanted.clone(), due_at: 0, ..slot },
+                Some(slot) => Slot { wanted: wanted.clone(), due_at: 0, retired: false, ..slot },
                 None => Slot::open(wanted.clone(), &store),
             };
             self.slots.insert(stem, slot);
         }
+        // Their orders end as they would have: what comes of them is kept, and counts.
+        for (stem, slot) in former.into_iter().filter(|(_, slot)| slot.running) {
+            self.slots.insert(stem, Slot { retired: true, ..slot });
+        }
+        // Records of a run whose clock was ahead.
+        let now = self.now();
+        self.slots.values_mut().for_each(|slot| slot.settle(now));
         self.answer_statelessly();
         self.stale = true;
     }
@@ -338,7 +345,8 @@ impl Run {
         self.stale = false;
         let now = self.now();
         let known = self.known(now);
-        let rows = self.slots.iter().map(|(stem, slot)| self.row(stem, slot, &known)).collect();
+        let shown = self.slots.iter().filter(|(_, slot)| !slot.retired);
+        let rows = shown.map(|(stem, slot)| self.row(stem, slot, &known)).collect();
         let view = View {
             role: self.role.clone(),
             rows,

@@ -9,10 +9,10 @@ use super::finish::{Finished, Outcome};
 use super::order::{Errand, bring_home, dry_run};
 use super::run::Run;
 use super::session::{Sessions, account_gone};
-use super::slot::{Slot, Task};
+use super::slot::{Known, Slot, Task};
 use super::wanted::Issuer;
 use crate::ca::{CertId, Class, Failure, Revocation, Step};
-use crate::ledger::Priority;
+use crate::ledger::{Event, Kind, Ledger, Priority};
 use crate::schedule::{Wait, Why};
 use crate::store::{Store, Stored};
 
@@ -60,7 +60,8 @@ impl Run {
     fn start(&mut self, stem: &str, now: i64) {
         let Some(store) = self.store.clone() else { return };
         let Some(slot) = self.slots.get(stem) else { return };
-        let plan = slot.plan(&self.known(now));
+        let ledger = self.foreseen(now);
+        let plan = slot.plan(&Known { ledger: &ledger, ..self.known(now) });
         let (name, order) = match &plan {
             Task::Nothing { until, why } => {
                 let (until, why) = (*until, why.clone());
@@ -74,7 +75,9 @@ impl Run {
         // What cannot be kept is not ordered.
         if let Err(why) = store.probe() {
             let failure = Failure::new(Class::Local, Step::NewOrder, why);
-            return self.failed(stem, &name, vec![failure], false);
+            let issuer = self.wanted.issuers.get(&name);
+            let directory = issuer.map(|i| i.ca.directory.clone()).unwrap_or_default();
+            return self.failed(stem, (&name, &directory), vec![failure], false);
         }
         let Some(job) = self.job(stem, &name, order.as_ref(), store, now) else { return };
         if let Some((names, why, renewal)) = order {
@@ -86,13 +89,26 @@ impl Run {
             }
             self.note_order(now, &directory, &names, renewal);
         }
+        let under_way = job.foreseen();
         let sessions = self.sessions.clone();
         let handle = self.tasks.spawn(job.run(sessions));
         self.running.insert(handle.id(), stem.to_owned());
         if let Some(slot) = self.slots.get_mut(stem) {
             slot.running = true;
+            slot.under_way = Some(under_way);
         }
         self.stale = true;
+    }
+
+    /// The ledger as if every order under way had brought its certificate: together they must not
+    /// pass a limit that each of them respects.
+    fn foreseen(&self, now: i64) -> Ledger {
+        let mut ledger = self.ledger.clone();
+        let running = self.slots.values().filter(|slot| slot.running);
+        for event in running.filter_map(|slot| slot.under_way.clone()) {
+            ledger.record(Event { at: now, ..event });
+        }
+        ledger
     }
 
     fn job(
@@ -166,7 +182,7 @@ impl Run {
             let (sessions, store, task) = (self.sessions.clone(), store.clone(), stem.clone());
             let handle = self.tasks.spawn(async move {
                 let outcome = renewal_information(&sessions, &store, &issuer, id).await;
-                Finished { stem: task, issuer: String::new(), outcome }
+                Finished::other(task, outcome)
             });
             self.running.insert(handle.id(), stem);
         }
@@ -221,7 +237,7 @@ impl Run {
             let answer = done.map(|()| Revoked { label, issuer });
             // The operator may have stopped waiting.
             let _ = reply.send(answer.map_err(|failure| failure.to_string()));
-            Finished { stem: task, issuer: String::new(), outcome: Outcome::Revoked(revoked) }
+            Finished::other(task, Outcome::Revoked(revoked))
         });
         self.running.insert(handle.id(), stem);
     }
@@ -267,9 +283,22 @@ struct ErrandParts {
 }
 
 impl Job {
+    fn foreseen(&self) -> Event {
+        let of_pending = self.errand.pending.as_ref();
+        Event {
+            at: self.errand.now,
+            kind: Kind::Issued,
+            account: self.issuer.ca.directory.clone(),
+            set: of_pending.map_or(&self.errand.names, |pending| &pending.names).clone(),
+            renewal: of_pending.map_or(self.errand.renewal, |pending| pending.renewal),
+            hosts: Vec::new(),
+        }
+    }
+
     async fn run(self, sessions: Arc<Sessions>) -> Finished {
         let outcome = self.outcome(&sessions).await;
-        Finished { stem: self.stem, issuer: self.issuer_name, outcome }
+        let directory = self.issuer.ca.directory;
+        Finished { stem: self.stem, issuer: self.issuer_name, directory, outcome }
     }
 
     async fn outcome(&self, sessions: &Sessions) -> Outcome {
@@ -299,8 +328,7 @@ impl Job {
         staging: &Issuer,
     ) -> Result<(), Vec<Failure>> {
         let Ok(session) = sessions.get(&self.store, staging).await else { return Ok(()) };
-        let tried =
-            dry_run(&session, &self.errand.names, staging.challenge, &self.challenges).await;
+        let tried = dry_run(&session, &self.errand.names, staging, &self.challenges).await;
         match tried {
             Err(failures) if failures.iter().any(|f| f.class == Class::Validation) => Err(failures),
             _ => Ok(()),
@@ -322,6 +350,7 @@ impl Job {
             session: session.clone(),
             directory: self.issuer.ca.directory.clone(),
             challenge: self.issuer.challenge,
+            limits: self.issuer.ca.limits.clone(),
             set: parts.set,
             names: parts.names,
             profile: parts.profile,

@@ -44,6 +44,7 @@ fn situation<'a>(now: i64, leaf: Option<&'a Leaf>, retry: &'a Retry) -> Situatio
         retry,
         changed: None,
         forced: false,
+        hurry: false,
         jitter: 0.5,
         allowed_at: now,
         limit: None,
