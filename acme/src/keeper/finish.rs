@@ -302,7 +302,7 @@ impl Slot {
         let retries = self.record.failing.values_mut().chain(self.record.retry.values_mut());
         retries.for_each(|retry| retry.settle(now));
         self.due_at = 0;
-        self.ari_at = self.ari_at.min(now);
+        self.ari_at = self.ari_at.min(now + ARI_POLL);
         if let Some(ari) = &mut self.record.ari {
             ari.poll_at = ari.poll_at.min(now + ARI_POLL);
         }
