@@ -185,6 +185,7 @@ impl Run {
                 Finished::other(task, outcome)
             });
             self.running.insert(handle.id(), stem);
+            self.stale = true;
         }
     }
 

@@ -15,6 +15,8 @@ pub struct View {
     pub problems: Vec<String>,
     /// The CA's clock less ours, seconds, where that is more than [`SKEW_ALARM`].
     pub clock_skew: Option<i64>,
+    /// Orders and questions to CAs that are under way.
+    pub tasks: usize,
     /// Orders since the start, by issuer name and result.
     pub orders: BTreeMap<(String, OrderResult), u64>,
 }

@@ -2,6 +2,8 @@
 //! windows that move, clocks that jump, budgets that run out. What takes hours runs in simulated
 //! time, on the keeper itself; the rest on the edge.
 
+mod ari;
+mod budget;
 mod policy;
 mod sim;
 

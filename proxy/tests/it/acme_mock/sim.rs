@@ -111,11 +111,8 @@ impl Sim {
     pub fn settle(&self) {
         wait_until("the keeper to be idle", || {
             self.poke();
-            let busy = |row: &Row| {
-                let why = row.next_why.as_str();
-                why == "an order is under way" || why == "it is its turn"
-            };
-            !self.view().rows.iter().any(busy)
+            let view = self.view();
+            view.tasks == 0 && !view.rows.iter().any(|row| row.next_why == "it is its turn")
         });
     }
 
