@@ -4,8 +4,13 @@
 
 mod ari;
 mod budget;
+mod change;
+mod clocks;
+mod fallback;
 mod policy;
+mod served;
 mod sim;
+mod storage;
 
 use acme::keeper::Row;
 
