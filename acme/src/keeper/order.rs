@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::key::{NewKey, csr_der};
 use super::session::Session;
 use super::verify::verified;
+use super::view::alarming;
 use super::wanted::{Issuer, KeyKind, ordered_as};
 use crate::ca::{
     AuthStatus, CertId, ChallengeKind, Class, Failure, Limits, Offer, Order, OrderRequest,
@@ -33,8 +34,18 @@ pub struct Errand {
     pub renewal: bool,
     /// An order that an earlier run has placed.
     pub pending: Option<PendingOrder>,
-    /// Unix seconds.
+    /// Unix seconds at the start, by the clock that was believed then.
     pub now: i64,
+    /// How far it was ahead of this machine's.
+    pub skew: i64,
+}
+
+impl Errand {
+    /// The start by the clock that is believed now: the CA has told its time since.
+    fn begun_at(&self) -> i64 {
+        let skew = self.session.ca.clock_skew().and_then(alarming).unwrap_or(0);
+        self.now.saturating_sub(self.skew).saturating_add(skew)
+    }
 }
 
 /// Ends with a verified certificate that is not stored yet, or with why not: one failure, or one
@@ -69,7 +80,7 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
     }
     let chain = order.certificate(errand.limits.issuance).await.map_err(one)?;
     let (by, ordered_as) = (errand.directory.as_str(), pending.ordered_as.as_str());
-    let issuance = Issuance { by, at: errand.now, ordered_as };
+    let issuance = Issuance { by, at: errand.begun_at(), ordered_as };
     verified(&issuance, &chain, &pending.key_pem, &pending.names)
         .map_err(|why| vec![Failure::new(Class::Local, Step::Download, why)])
 }

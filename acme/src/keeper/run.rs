@@ -14,7 +14,7 @@ use super::finish::Finished;
 use super::library::Library;
 use super::session::Sessions;
 use super::slot::{Known, Slot};
-use super::view::{OrderResult, Role, Row, SKEW_ALARM, View};
+use super::view::{OrderResult, Role, Row, View, alarming};
 use super::wanted::Wanted;
 use crate::ledger::{Event, Kind, Ledger};
 use crate::name;
@@ -42,7 +42,7 @@ pub(super) struct Run {
     /// Which slot a task is for; it tells nothing when it panics.
     pub running: BTreeMap<tokio::task::Id, String>,
     pub orders: BTreeMap<(String, OrderResult), u64>,
-    skew: Option<i64>,
+    pub skew: Option<i64>,
     problems: Vec<String>,
     /// Something that the view shows has changed.
     pub stale: bool,
@@ -104,6 +104,8 @@ impl Run {
                     None => return,
                 },
                 Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    // Times are noted by the clock that this very task may have shown to be right.
+                    self.look_at_clock().await;
                     self.finished(done);
                 }
                 () = tokio::time::sleep(nap) => {}
@@ -294,7 +296,7 @@ impl Run {
     /// A clock that is far off makes everything due, or nothing: the CA's is believed then.
     async fn look_at_clock(&mut self) {
         let Some(skew) = self.sessions.clock_skew().await else { return };
-        let skew = (skew.abs() > SKEW_ALARM).then_some(skew);
+        let skew = alarming(skew);
         if skew.is_some() != self.skew.is_some() {
             match skew {
                 Some(off) => tracing::error!(

@@ -152,6 +152,7 @@ impl Run {
                 renewal,
                 pending: slot.pending.clone().filter(|_| order.is_none()),
                 now,
+                skew: self.skew.unwrap_or(0),
             },
             challenges: self.settings.challenges.clone(),
             issuer,
@@ -281,6 +282,7 @@ struct ErrandParts {
     renewal: bool,
     pending: Option<crate::store::PendingOrder>,
     now: i64,
+    skew: i64,
 }
 
 impl Job {
@@ -360,6 +362,7 @@ impl Job {
             renewal: parts.renewal,
             pending: parts.pending,
             now: parts.now,
+            skew: parts.skew,
         };
         bring_home(errand).await.map_err(|failures| (failures, Some(session)))
     }

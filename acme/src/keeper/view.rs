@@ -110,5 +110,10 @@ impl Row {
     }
 }
 
+/// A difference that is believed, and told.
+pub(super) fn alarming(skew: i64) -> Option<i64> {
+    (skew.abs() > SKEW_ALARM).then_some(skew)
+}
+
 /// Seconds of difference above which the CA's clock is believed instead of ours.
 pub const SKEW_ALARM: i64 = 600;
