@@ -22,7 +22,9 @@ fn a_window_in_the_past_renews_once() {
     let (ca, sim) = issued(|knobs| knobs.explanation = Some("https://ca.invalid/why".to_owned()));
     let first = ca.issued()[0].cert_id.clone();
     let now = sim.now();
-    ca.set(|knobs| drop(knobs.windows.insert(first.clone(), (now - 2 * DAY, now - DAY))));
+    ca.set(|knobs| {
+        knobs.windows.insert(first.clone(), (now - 2 * DAY, now - DAY));
+    });
     sim.pass_by(DAY, HOUR);
     let issued = ca.issued();
     assert_eq!(issued.len(), 2, "at once, and not again");
@@ -72,7 +74,9 @@ fn a_window_that_moves_is_followed() {
     let now = sim.now();
     let id = ca.issued()[0].cert_id.clone();
     let set = |from: i64, to: i64| {
-        ca.set(|knobs| drop(knobs.windows.insert(id.clone(), (now + from, now + to))));
+        ca.set(|knobs| {
+            knobs.windows.insert(id.clone(), (now + from, now + to));
+        });
     };
     set(30 * DAY, 31 * DAY);
     sim.pass_by(2 * HOUR, HOUR / 2);
@@ -123,7 +127,9 @@ fn information_without_a_retry_after_is_good() {
     let (ca, sim) = issued(|knobs| knobs.renewal_retry_after = None);
     let now = sim.now();
     let id = ca.issued()[0].cert_id.clone();
-    ca.set(|knobs| drop(knobs.windows.insert(id, (now + 2 * DAY, now + 3 * DAY))));
+    ca.set(|knobs| {
+        knobs.windows.insert(id, (now + 2 * DAY, now + 3 * DAY));
+    });
     sim.pass_by(4 * DAY, HOUR);
     assert_eq!(ca.issued().len(), 2);
     assert!(ca.issued()[1].at >= now + 2 * DAY);
@@ -158,7 +164,9 @@ fn each_renewal_names_its_predecessor() {
 
 #[test]
 fn a_profile_is_sent_where_the_ca_has_it() {
-    let shortlived = |knobs: &mut Knobs| drop(knobs.profiles.insert("shortlived".into(), 6 * DAY));
+    let shortlived = |knobs: &mut Knobs| {
+        knobs.profiles.insert("shortlived".into(), 6 * DAY);
+    };
     for (listed, refused) in [(true, false), (false, false), (true, true)] {
         let ca = MockCa::start();
         if listed {

@@ -45,7 +45,9 @@ fn another_directory_under_the_same_name() {
 
 #[test]
 fn another_profile_or_kind_of_key() {
-    let ca = MockCa::with(|knobs| drop(knobs.profiles.insert("shortlived".into(), 6 * DAY)));
+    let ca = MockCa::with(|knobs| {
+        knobs.profiles.insert("shortlived".into(), 6 * DAY);
+    });
     let mut sim = Sim::start(&ca, &[APP]);
     sim.settle();
     let change = |sim: &mut Sim, change: &dyn Fn(&mut WantedCertificate)| {

@@ -152,7 +152,9 @@ fn a_reload_to_another_ca() {
 #[test]
 fn profile_and_stage_of_the_file() {
     let staging = MockCa::start();
-    let ca = MockCa::with(|knobs| drop(knobs.profiles.insert("shortlived".into(), 6 * DAY)));
+    let ca = MockCa::with(|knobs| {
+        knobs.profiles.insert("shortlived".into(), 6 * DAY);
+    });
     for ca in [&ca, &staging] {
         ca.set(|knobs| drop(knobs.invalid.insert(APP.into(), Problem::new(400, "dns", "gone"))));
     }

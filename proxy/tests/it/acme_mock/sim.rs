@@ -143,11 +143,6 @@ impl Sim {
         view.rows.iter().find(|row| row.label == host).cloned().unwrap()
     }
 
-    /// The end of what serves, Unix seconds.
-    pub fn not_after(&self, host: &str) -> Option<i64> {
-        self.row(host).leaf().map(|leaf| leaf.certificate.not_after)
-    }
-
     /// The serial number of what serves.
     pub fn serial(&self, host: &str) -> Option<String> {
         self.row(host).leaf().and_then(|leaf| leaf.certificate.serial())
