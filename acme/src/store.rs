@@ -61,6 +61,9 @@ pub struct PendingOrder {
     /// Unix seconds.
     pub placed_at: i64,
     pub renewal: bool,
+    /// Kind of key and profile. Empty: not known.
+    #[serde(default)]
+    pub ordered_as: String,
 }
 
 /// See [`Store::listing`].
@@ -77,6 +80,8 @@ pub struct Stored {
     pub issuer: Option<String>,
     /// Unix seconds; `None`: imported.
     pub issued_at: Option<i64>,
+    /// Kind of key and profile as they were asked for; `None`: imported.
+    pub ordered_as: Option<String>,
     /// Canonical names of the leaf.
     pub names: Vec<String>,
     /// The file's stem.
@@ -276,9 +281,10 @@ impl Stored {
     pub fn parse(what: &str, bundle: Vec<u8>, stem: &str) -> Result<Stored, Error> {
         let bundle = String::from_utf8(bundle).map_err(|e| Error::corrupt(what, e))?;
         let certificate = Certificate::from_bundle(what, bundle.as_bytes())?;
-        let said = |start: &str| bundle.lines().take(2).find_map(|line| line.strip_prefix(start));
+        let said = |start: &str| bundle.lines().take(3).find_map(|line| line.strip_prefix(start));
         Ok(Stored {
             issuer: said(ISSUED_BY).map(str::to_owned),
+            ordered_as: said(ORDERED_AS).filter(|kind| !kind.is_empty()).map(str::to_owned),
             issued_at: said(ISSUED_AT).and_then(|at| at.parse().ok()),
             id: certificate.chain.first().and_then(|leaf| CertId::of(leaf)),
             names: name::canonical_set(&certificate.names)?,
@@ -308,10 +314,22 @@ impl fmt::Debug for PendingOrder {
     }
 }
 
+/// Where a certificate came from.
+pub struct Issuance<'a> {
+    /// Directory URL.
+    pub by: &'a str,
+    /// Unix seconds.
+    pub at: i64,
+    /// Kind of key and profile. Empty: not known.
+    pub ordered_as: &'a str,
+}
+
 /// The text of a certificate's file. Who issued it (directory URL) and when (Unix seconds) is
 /// in the same file, because two files could disagree after a crash. PEM readers skip text before the first block (RFC 7468 §2).
-pub fn bundle(issuer: Option<(&str, i64)>, chain_pem: &str, key_pem: &str) -> String {
-    let issued = issuer.map(|(by, at)| format!("{ISSUED_BY}{by}\n{ISSUED_AT}{at}\n"));
+pub fn bundle(issuance: Option<&Issuance<'_>>, chain_pem: &str, key_pem: &str) -> String {
+    let issued = issuance.map(|Issuance { by, at, ordered_as }| {
+        format!("{ISSUED_BY}{by}\n{ISSUED_AT}{at}\n{ORDERED_AS}{ordered_as}\n")
+    });
     let issued = issued.unwrap_or_default();
     format!("{issued}{}\n{}\n", chain_pem.trim(), key_pem.trim())
 }
@@ -341,6 +359,7 @@ fn order_key(set: &[String]) -> String {
 
 const ISSUED_AT: &str = "Issued at: ";
 const ISSUED_BY: &str = "Issued by: ";
+const ORDERED_AS: &str = "Ordered as: ";
 const CERTIFICATES: &str = "certs";
 const FORMER: &str = ".former.pem";
 const LEDGER: &str = "ledger.json";

@@ -241,7 +241,8 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
     clean(kind.as_deref().unwrap_or(&words), MAX_DETAIL)
 }
 
-pub(super) fn unix_now() -> i64 {
+/// Of this machine's clock.
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

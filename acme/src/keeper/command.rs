@@ -58,8 +58,8 @@ impl Run {
             return Ok(format!("{label}: an order is under way already"));
         }
         slot.renew = true;
+        slot.hurry = true;
         slot.forced = force;
-        slot.impatient = true;
         slot.due_at = 0;
         Ok(format!("{label}: renewal is due now"))
     }

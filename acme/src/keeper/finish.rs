@@ -9,7 +9,7 @@ use super::order::{ends_order, is_spent};
 use super::run::Run;
 use super::slot::{Slot, Told};
 use super::view::OrderResult;
-use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
+use crate::ca::{CertId, Class, Failure, RenewalInfo, Step, unix_now};
 use crate::ledger::{Event, Kind};
 use crate::schedule::{AriWindow, Wait};
 use crate::store::Stored;
@@ -17,8 +17,9 @@ use crate::store::Stored;
 /// What a task comes back with.
 pub(super) struct Finished {
     pub stem: String,
-    /// The issuer's name, of orders.
+    /// The issuer's name and directory, of orders: by now it may be gone from the configuration.
     pub issuer: String,
+    pub directory: String,
     pub outcome: Outcome,
 }
 
@@ -38,6 +39,13 @@ pub(super) enum Outcome {
     Revoked(Option<String>),
 }
 
+impl Finished {
+    /// Of what was no order.
+    pub(super) fn other(stem: String, outcome: Outcome) -> Finished {
+        Finished { stem, issuer: String::new(), directory: String::new(), outcome }
+    }
+}
+
 impl Run {
     pub(super) fn finished(&mut self, done: Result<(Id, Finished), JoinError>) {
         let finished = match done {
@@ -47,10 +55,12 @@ impl Run {
             }
             Err(lost) => return self.lost(&lost),
         };
-        let Finished { stem, issuer, outcome } = finished;
+        let Finished { stem, issuer, directory, outcome } = finished;
         match outcome {
-            Outcome::Issued(stored) => self.issued(&stem, &issuer, stored),
-            Outcome::Failed { failures, resumed } => self.failed(&stem, &issuer, failures, resumed),
+            Outcome::Issued(stored) => self.issued(&stem, (&issuer, &directory), stored),
+            Outcome::Failed { failures, resumed } => {
+                self.failed(&stem, (&issuer, &directory), failures, resumed);
+            }
             Outcome::RenewalInformation(info) => self.informed(&stem, info),
             Outcome::NoRenewalInformation(failure) => {
                 tracing::debug!("renewal information for {stem}: {failure}");
@@ -64,7 +74,7 @@ impl Run {
                     }
                     slot.renew = true;
                     slot.forced = true;
-                    slot.impatient = true;
+                    slot.hurry = true;
                     slot.due_at = 0;
                 }
             }
@@ -81,6 +91,11 @@ impl Run {
     /// Aborted on the way out, or panicked: the slot goes on, later.
     fn lost(&mut self, lost: &JoinError) {
         let Some(stem) = self.running.remove(&lost.id()) else { return };
+        self.stale = true;
+        // It was a question; the order is another task.
+        if self.running.values().any(|other| *other == stem) {
+            return;
+        }
         let until = self.now() + AFTER_PANIC;
         let store = self.store.clone();
         if let Some(slot) = self.slot_of(&stem) {
@@ -96,14 +111,14 @@ impl Run {
         }
     }
 
-    pub(super) fn issued(&mut self, stem: &str, issuer: &str, stored: Stored) {
+    pub(super) fn issued(&mut self, stem: &str, (issuer, directory): (&str, &str), stored: Stored) {
         let now = self.now();
         let Some(slot) = self.slot_of(stem) else { return };
         slot.running = false;
         slot.pending = None;
         slot.renew = false;
         slot.forced = false;
-        slot.impatient = false;
+        slot.hurry = false;
         slot.due_at = 0;
         slot.ari_at = 0;
         slot.record.ari = None;
@@ -114,9 +129,7 @@ impl Run {
         let days = (stored.certificate.not_after - now) / 86_400;
         tracing::info!("certificate {label}: issued by {issuer}, valid for {days} days");
         self.count(issuer, OrderResult::Issued);
-        if let Some(directory) = self.directory(issuer) {
-            self.note_issued(now, &directory, &stored.names);
-        }
+        self.note_issued(now, directory, &stored.names);
         let stored = Arc::new(stored);
         self.library.add(stored.clone());
         self.unsaved.insert(stem.to_owned(), stored);
@@ -126,18 +139,23 @@ impl Run {
     pub(super) fn failed(
         &mut self,
         stem: &str,
-        issuer: &str,
-        failures: Vec<Failure>,
+        (issuer, directory): (&str, &str),
+        mut failures: Vec<Failure>,
         resumed: bool,
     ) {
+        // What the CA said is in terms of this machine's clock, which may not be the one we go by.
+        let system = unix_now();
         let now = self.now();
-        let directory = self.directory(issuer);
+        for at in failures.iter_mut().filter_map(|failure| failure.retry_at.as_mut()) {
+            *at = at.saturating_add(now.saturating_sub(system));
+        }
+        // What was on its way counted as issued.
+        let waits = self.slots.values_mut().filter(|slot| matches!(slot.waits, Wait::Budget(_)));
+        waits.for_each(|slot| slot.due_at = 0);
         let store = self.store.clone();
         let Some(slot) = self.slot_of(stem) else { return };
         slot.running = false;
-        slot.impatient = false;
-        // The issuer was taken out of the configuration meanwhile: nothing is held against it.
-        let Some(directory) = directory else { return };
+        slot.hurry = false;
         // The CA has signed something: that counts, whatever became of it.
         let issued = failures.iter().any(is_spent).then(|| {
             let order = store.as_ref().and_then(|store| store.order(&slot.wanted.names));
@@ -159,8 +177,8 @@ impl Run {
             return;
         }
         let failures = blame(failures, &slot.wanted.names);
-        slot.put_off(&directory, &failures, now);
-        let held = slot.record.retry.get(&directory).map_or(0, |retry| retry.next_at);
+        slot.put_off(directory, &failures, now);
+        let held = slot.record.retry.get(directory).map_or(0, |retry| retry.next_at);
         let held = failures.iter().any(wants_quiet).then_some(held);
         let label = slot.wanted.label.clone();
         let names = slot.wanted.names.clone();
@@ -169,7 +187,7 @@ impl Run {
         }
         let record = slot.record.clone();
         if let Some(until) = held {
-            self.held.insert(directory.clone(), until);
+            self.held.insert(directory.to_owned(), until);
         }
         if let Some(store) = &self.store
             && let Err(why) = store.put_record(&record)
@@ -186,11 +204,11 @@ impl Run {
             .collect();
         if !failed.is_empty() {
             let kind = Kind::Failed;
-            let account = directory.clone();
+            let account = directory.to_owned();
             self.note(Event { at: now, kind, account, set: vec![], renewal: false, hosts: failed });
         }
         if let Some(names) = issued {
-            self.note_issued(now, &directory, &names);
+            self.note_issued(now, directory, &names);
         }
     }
 
@@ -280,10 +298,6 @@ impl Run {
         }
     }
 
-    fn directory(&self, issuer: &str) -> Option<String> {
-        self.wanted.issuers.get(issuer).map(|issuer| issuer.ca.directory.clone())
-    }
-
     fn count(&mut self, issuer: &str, result: OrderResult) {
         *self.orders.entry((issuer.to_owned(), result)).or_default() += 1;
     }
@@ -292,6 +306,7 @@ impl Run {
 impl Slot {
     /// Sets the time of the next attempt: per name where names failed, else per CA.
     fn put_off(&mut self, directory: &str, failures: &[Failure], now: i64) {
+        let mut noted = false;
         for failure in failures {
             let names = match (&failure.name, failure.class) {
                 (Some(name), Class::Validation | Class::Refused) => vec![name.clone()],
@@ -302,7 +317,8 @@ impl Slot {
                 let retry = self.record.failing.entry(name.clone()).or_default();
                 *retry = retry.after(failure.clone(), now, random());
             }
-            if names.is_empty() {
+            // One attempt, however many names it was about.
+            if names.is_empty() && !std::mem::replace(&mut noted, true) {
                 let retry = self.record.retry.entry(directory.to_owned()).or_default();
                 *retry = retry.after(failure.clone(), now, random());
             }
@@ -317,7 +333,10 @@ impl Slot {
         let retries = self.record.failing.values_mut().chain(self.record.retry.values_mut());
         retries.for_each(|retry| retry.settle(now));
         self.due_at = 0;
-        self.ari_at = self.ari_at.min(now);
+        self.ari_at = self.ari_at.min(now + ARI_POLL);
+        if let Some(ari) = &mut self.record.ari {
+            ari.poll_at = ari.poll_at.min(now + ARI_POLL);
+        }
     }
 
     /// For people: what comes next, and why not before.
@@ -395,5 +414,7 @@ fn random() -> f64 {
     (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// Seconds, the longest between two questions for renewal information.
+const ARI_POLL: i64 = 24 * 3600;
 /// Seconds.
 const AFTER_PANIC: i64 = 3600;

@@ -49,7 +49,7 @@ pub struct Settings {
     /// Called on the keeper's thread after every new [`View`].
     pub changed: Box<dyn Fn() + Send>,
     /// Unix seconds.
-    pub clock: fn() -> i64,
+    pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
 }
 
 impl Keeper {

@@ -7,7 +7,7 @@ use super::library::{Library, is_of};
 use super::wanted::{Issuer, Wanted, WantedCertificate};
 use crate::ca::{CertId, Class, Failure};
 use crate::certificate::Certificate;
-use crate::ledger::{Ledger, Request};
+use crate::ledger::{Event, Ledger, Request};
 use crate::name;
 use crate::schedule::{Change, Leaf, Next, Retry, Situation, Wait, Why, due, next};
 use crate::store::{PendingOrder, Record, Store, Stored};
@@ -20,12 +20,13 @@ pub struct Slot {
     pub pending: Option<PendingOrder>,
     /// Asked for by an operator: renewed whatever its age.
     pub renew: bool,
+    /// With that, the next attempt does not wait for our own back-off; the one after does.
+    pub hurry: bool,
     /// With that, whatever this program's budget for the set of names says.
     pub forced: bool,
-    /// With that, whatever failed before: good for one attempt, or a failure would repeat itself
-    /// without a pause.
-    pub impatient: bool,
     pub running: bool,
+    /// What the ledger is going to say of the order that is running.
+    pub under_way: Option<Event>,
     /// Unix seconds: nothing is to be done before.
     pub due_at: i64,
     /// Unix seconds: renewal information is not to be asked for before. Kept for CAs without it.
@@ -83,9 +84,10 @@ impl Slot {
             record,
             pending,
             renew: false,
+            hurry: false,
             forced: false,
-            impatient: false,
             running: false,
+            under_way: None,
             due_at: 0,
             ari_at: 0,
             waits: Wait::Fresh,
@@ -106,7 +108,7 @@ impl Slot {
         }
         let now = known.now;
         let held = |name: &String| {
-            let until = self.record.failing.get(name)?.held_until(now, self.impatient);
+            let until = self.record.failing.get(name)?.held_until(now, self.hurry);
             (until > now).then_some(until)
         };
         let names = &self.wanted.names;
@@ -138,6 +140,7 @@ impl Slot {
             retry: &no_failure,
             changed: None,
             forced: false,
+            hurry: false,
             jitter: jitter(&leaf.bundle),
             allowed_at: known.now,
             limit: None,
@@ -149,16 +152,16 @@ impl Slot {
     fn resume(&self, known: &Known<'_>) -> Option<Task> {
         let pending = self.pending.as_ref()?;
         let chain = known.chain(&self.wanted.issuer);
-        let (name, _) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
-        let names: Vec<&str> = self.wanted.names.iter().map(String::as_str).collect();
-        let parts = self.leaf(&names, known).map(|leaf| leaf_parts(leaf));
-        if self.given_up(&pending.directory, parts.as_ref(), known)
-            && self.issuer(parts.as_ref(), known).is_some_and(|(other, _)| other != *name)
-        {
+        let (name, issuer) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
+        // A CA that is gone does not keep the next one from being asked.
+        let names: Vec<&str> = pending.names.iter().map(String::as_str).collect();
+        let leaf = self.leaf(&names, known).map(|leaf| leaf_parts(leaf));
+        let gone = |issuer: &Issuer| self.given_up(issuer, leaf.as_ref(), known);
+        if gone(issuer) && !chain.iter().all(|(_, other)| gone(other)) {
             return None;
         }
         let retry = self.record.retry.get(&pending.directory);
-        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.impatient));
+        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.hurry));
         let until = until.max(known.held_until(&pending.directory));
         if until > known.now {
             return Some(Task::Nothing { until, why: Wait::BackOff });
@@ -171,7 +174,10 @@ impl Slot {
         let leaf = self.leaf(active, known);
         let parts = leaf.map(|leaf| leaf_parts(leaf));
         let directories = known.directories(&self.wanted.issuer);
-        let strange = leaf.is_some_and(|leaf| !is_of(leaf, &directories));
+        let strange = leaf.is_some_and(|leaf| {
+            let other = leaf.ordered_as.as_ref().is_some_and(|kind| *kind != self.wanted.kind());
+            other || !is_of(leaf, &directories)
+        });
         let Some((name, issuer)) = self.issuer(parts.as_ref(), known) else {
             return Task::Nothing { until: now + 3600, why: Wait::BackOff };
         };
@@ -190,13 +196,12 @@ impl Slot {
             retry,
             changed: strange.then_some(Change::Issuer),
             forced: self.renew || leaf.is_some_and(|leaf| self.was_revoked(leaf)),
+            hurry: self.hurry,
             jitter: jitter(leaf.map_or("", |leaf| leaf.bundle.as_str())),
             allowed_at: allowance.at,
             limit: allowance.why.as_deref(),
         };
-        // `forced` says why it is due; patience is asked for here.
-        let held =
-            retry.held_until(now, self.impatient).max(known.held_until(&issuer.ca.directory));
+        let held = known.held_until(&issuer.ca.directory);
         match next(&situation) {
             Next::RenewNow(_) if held > now => Task::Nothing { until: held, why: Wait::BackOff },
             Next::RenewNow(why) => Task::Order { issuer: name.to_owned(), names, why, renewal },
@@ -209,8 +214,7 @@ impl Slot {
     fn issuer<'a>(&self, leaf: Option<&Leaf>, known: &Known<'a>) -> Option<(&'a str, &'a Issuer)> {
         let chain = known.chain(&self.wanted.issuer);
         let retry = |issuer: &Issuer| self.record.retry.get(&issuer.ca.directory);
-        let given_up = |issuer: &Issuer| self.given_up(&issuer.ca.directory, leaf, known);
-        let first = chain.iter().find(|(_, issuer)| !given_up(issuer));
+        let first = chain.iter().find(|(_, issuer)| !self.given_up(issuer, leaf, known));
         let soonest =
             || chain.iter().min_by_key(|(_, issuer)| retry(issuer).map_or(0, |r| r.next_at));
         first.or_else(soonest).copied()
@@ -220,13 +224,13 @@ impl Slot {
         self.record.revoked.is_some() && self.record.revoked == leaf.certificate.serial()
     }
 
-    /// Whether this CA cannot be had for the time that is left.
-    fn given_up(&self, directory: &str, leaf: Option<&Leaf>, known: &Known<'_>) -> bool {
-        let (now, held) = (known.now, known.held_until(directory));
+    /// Whether the next issuer is asked instead of this one.
+    fn given_up(&self, issuer: &Issuer, leaf: Option<&Leaf>, known: &Known<'_>) -> bool {
+        let (now, held) = (known.now, known.held_until(&issuer.ca.directory));
         if held > now + FAR || (held > now && leaf.is_some_and(|leaf| leaf.is_near_its_end(now))) {
             return true;
         }
-        self.record.retry.get(directory).is_some_and(|retry| {
+        self.record.retry.get(&issuer.ca.directory).is_some_and(|retry| {
             let last = retry.last.as_ref().map(|last| last.class);
             let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
             let far = refuses && retry.next_at > now + FAR;

@@ -9,10 +9,10 @@ use super::finish::{Finished, Outcome};
 use super::order::{Errand, bring_home, dry_run};
 use super::run::Run;
 use super::session::{Sessions, account_gone};
-use super::slot::{Slot, Task};
+use super::slot::{Known, Slot, Task};
 use super::wanted::Issuer;
 use crate::ca::{CertId, Class, Failure, Revocation, Step};
-use crate::ledger::Priority;
+use crate::ledger::{Event, Kind, Ledger, Priority};
 use crate::schedule::{Wait, Why};
 use crate::store::{Store, Stored};
 
@@ -23,11 +23,12 @@ impl Run {
         if self.tasks.len() < MAX_TASKS {
             let mut due = self.due(now);
             due.sort();
+            let mut foreseen = self.foreseen(now);
             for (_, _, stem) in due {
                 if self.tasks.len() >= MAX_TASKS {
                     break;
                 }
-                self.start(&stem, now);
+                self.start(&stem, now, &mut foreseen);
             }
         }
         self.ask_for_renewal_information(now);
@@ -57,10 +58,10 @@ impl Run {
     }
 
     /// Planned one by one: an order of the same round may have used up the budget.
-    fn start(&mut self, stem: &str, now: i64) {
+    fn start(&mut self, stem: &str, now: i64, foreseen: &mut Ledger) {
         let Some(store) = self.store.clone() else { return };
         let Some(slot) = self.slots.get(stem) else { return };
-        let plan = slot.plan(&self.known(now));
+        let plan = slot.plan(&Known { ledger: foreseen, ..self.known(now) });
         let (name, order) = match &plan {
             Task::Nothing { until, why } => {
                 let (until, why) = (*until, why.clone());
@@ -74,7 +75,9 @@ impl Run {
         // What cannot be kept is not ordered.
         if let Err(why) = store.probe() {
             let failure = Failure::new(Class::Local, Step::NewOrder, why);
-            return self.failed(stem, &name, vec![failure], false);
+            let issuer = self.wanted.issuers.get(&name);
+            let directory = issuer.map(|i| i.ca.directory.clone()).unwrap_or_default();
+            return self.failed(stem, (&name, &directory), vec![failure], false);
         }
         let Some(job) = self.job(stem, &name, order.as_ref(), store, now) else { return };
         if let Some((names, why, renewal)) = order {
@@ -85,14 +88,30 @@ impl Run {
                 self.note_order(now, &staging.ca.directory, &names, renewal);
             }
             self.note_order(now, &directory, &names, renewal);
+            let (kind, account, set) = (Kind::Order, directory, names);
+            foreseen.record(Event { at: now, kind, account, set, renewal, hosts: Vec::new() });
         }
+        let under_way = job.foreseen();
+        foreseen.record(Event { at: now, ..under_way.clone() });
         let sessions = self.sessions.clone();
         let handle = self.tasks.spawn(job.run(sessions));
         self.running.insert(handle.id(), stem.to_owned());
         if let Some(slot) = self.slots.get_mut(stem) {
             slot.running = true;
+            slot.under_way = Some(under_way);
         }
         self.stale = true;
+    }
+
+    /// The ledger as if every order under way had brought its certificate: together they must not
+    /// pass a limit that each of them respects.
+    fn foreseen(&self, now: i64) -> Ledger {
+        let mut ledger = self.ledger.clone();
+        let running = self.slots.values().chain(self.leaving.values()).filter(|slot| slot.running);
+        for event in running.filter_map(|slot| slot.under_way.clone()) {
+            ledger.record(Event { at: now, ..event });
+        }
+        ledger
     }
 
     fn job(
@@ -136,7 +155,7 @@ impl Run {
                 renewal,
                 pending: slot.pending.clone().filter(|_| order.is_none()),
                 now,
-                clock: self.settings.clock,
+                skew: self.skew.unwrap_or(0),
             },
             challenges: self.settings.challenges.clone(),
             issuer,
@@ -167,9 +186,10 @@ impl Run {
             let (sessions, store, task) = (self.sessions.clone(), store.clone(), stem.clone());
             let handle = self.tasks.spawn(async move {
                 let outcome = renewal_information(&sessions, &store, &issuer, id).await;
-                Finished { stem: task, issuer: String::new(), outcome }
+                Finished::other(task, outcome)
             });
             self.running.insert(handle.id(), stem);
+            self.stale = true;
         }
     }
 
@@ -222,7 +242,7 @@ impl Run {
             let answer = done.map(|()| Revoked { label, issuer });
             // The operator may have stopped waiting.
             let _ = reply.send(answer.map_err(|failure| failure.to_string()));
-            Finished { stem: task, issuer: String::new(), outcome: Outcome::Revoked(revoked) }
+            Finished::other(task, Outcome::Revoked(revoked))
         });
         self.running.insert(handle.id(), stem);
     }
@@ -265,13 +285,26 @@ struct ErrandParts {
     renewal: bool,
     pending: Option<crate::store::PendingOrder>,
     now: i64,
-    clock: fn() -> i64,
+    skew: i64,
 }
 
 impl Job {
+    fn foreseen(&self) -> Event {
+        let of_pending = self.errand.pending.as_ref();
+        Event {
+            at: self.errand.now,
+            kind: Kind::Issued,
+            account: self.issuer.ca.directory.clone(),
+            set: of_pending.map_or(&self.errand.names, |pending| &pending.names).clone(),
+            renewal: of_pending.map_or(self.errand.renewal, |pending| pending.renewal),
+            hosts: Vec::new(),
+        }
+    }
+
     async fn run(self, sessions: Arc<Sessions>) -> Finished {
         let outcome = self.outcome(&sessions).await;
-        Finished { stem: self.stem, issuer: self.issuer_name, outcome }
+        let directory = self.issuer.ca.directory;
+        Finished { stem: self.stem, issuer: self.issuer_name, directory, outcome }
     }
 
     async fn outcome(&self, sessions: &Sessions) -> Outcome {
@@ -301,8 +334,7 @@ impl Job {
         staging: &Issuer,
     ) -> Result<(), Vec<Failure>> {
         let Ok(session) = sessions.get(&self.store, staging).await else { return Ok(()) };
-        let tried =
-            dry_run(&session, &self.errand.names, staging.challenge, &self.challenges).await;
+        let tried = dry_run(&session, &self.errand.names, staging, &self.challenges).await;
         if matches!(&tried, Err(failures) if failures.iter().any(account_gone)) {
             sessions.forget(&self.store, staging, &session).await;
         }
@@ -327,6 +359,7 @@ impl Job {
             session: session.clone(),
             directory: self.issuer.ca.directory.clone(),
             challenge: self.issuer.challenge,
+            limits: self.issuer.ca.limits.clone(),
             set: parts.set,
             names: parts.names,
             profile: parts.profile,
@@ -335,7 +368,7 @@ impl Job {
             renewal: parts.renewal,
             pending: parts.pending,
             now: parts.now,
-            clock: parts.clock,
+            skew: parts.skew,
         };
         bring_home(errand).await.map_err(|failures| (failures, Some(session)))
     }

@@ -37,6 +37,7 @@ impl Run {
             rows,
             problems: self.problems.clone(),
             clock_skew: self.skew,
+            tasks: self.tasks.len(),
             orders: self.orders.clone(),
         };
         self.view.store(Arc::new(view));

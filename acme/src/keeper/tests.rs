@@ -6,11 +6,11 @@ use std::path::Path;
 use super::*;
 use crate::ca::{CaConfig, ChallengeKind, Class, Failure, Step, SubProblem};
 use crate::keeper::slot::Task;
-use crate::keeper::wanted::{Issuer, KeyKind, WantedCertificate};
+use crate::keeper::wanted::{Issuer, KeyKind, WantedCertificate, ordered_as};
 use crate::ledger::{Limits, Priority};
 use crate::placeholder::self_signed;
 use crate::schedule::Wait;
-use crate::store::bundle;
+use crate::store::{Issuance, bundle};
 
 const NOW: i64 = 1_800_000_000;
 const HOST: &str = "app.openclaw.example";
@@ -25,7 +25,7 @@ fn keeper(dir: &Path) -> Run {
         state_dir: dir.to_owned(),
         challenges: Arc::default(),
         changed: Box::new(|| {}),
-        clock: || NOW,
+        clock: Box::new(|| NOW),
     };
     Run::new(settings, queue, Arc::default())
 }
@@ -70,7 +70,10 @@ fn key_and_bundle(host: &str) -> (String, String) {
     let made = self_signed(host, NOW).unwrap();
     let key = pem("PRIVATE KEY", made.key.secret_der());
     let chain = pem("CERTIFICATE", &made.chain[0]);
-    let text = bundle(Some((&directory("one"), NOW)), &chain, &key);
+    let by = directory("one");
+    let ordered_as = ordered_as(KeyKind::P256, None);
+    let issuance = Issuance { by: &by, at: NOW, ordered_as: &ordered_as };
+    let text = bundle(Some(&issuance), &chain, &key);
     (key, text)
 }
 
@@ -97,6 +100,7 @@ fn order_on_disk(store: &Store, issuer: &str, key_pem: String) {
         csr: String::new(),
         placed_at: NOW,
         renewal: false,
+        ordered_as: ordered_as(KeyKind::P256, None),
     };
     store.put_order(&names, &order).unwrap();
 }
@@ -109,7 +113,12 @@ fn a_failure_at_an_issuer_that_has_gone_ends_the_task() {
     let stem = stem(&[HOST]);
     run.slots.get_mut(&stem).unwrap().running = true;
     run.want(wanted(&["two"], &[&[HOST]]));
-    run.failed(&stem, "one", vec![failure(Class::Unavailable, Step::NewOrder)], false);
+    run.failed(
+        &stem,
+        ("one", &directory("one")),
+        vec![failure(Class::Unavailable, Step::NewOrder)],
+        false,
+    );
     assert!(!run.slots[&stem].running);
     assert!(matches!(plan(&run, &stem), Task::Order { issuer, .. } if issuer == "two"));
 }
@@ -122,12 +131,12 @@ fn an_operators_word_passes_the_pause_after_a_failure_once() {
     let stem = stem(&[HOST]);
     for (class, step) in [(Class::Unavailable, Step::NewOrder), (Class::Validation, Step::Validate)]
     {
-        run.failed(&stem, "one", vec![failure(class, step)], false);
+        run.failed(&stem, ("one", &directory("one")), vec![failure(class, step)], false);
         assert!(matches!(plan(&run, &stem), Task::Nothing { why: Wait::BackOff, .. }));
         let (reply, _) = tokio::sync::oneshot::channel();
         run.command(Command::Renew { which: HOST.to_owned(), force: true, reply });
         assert!(matches!(plan(&run, &stem), Task::Order { .. }), "{class:?}");
-        run.failed(&stem, "one", vec![failure(class, step)], false);
+        run.failed(&stem, ("one", &directory("one")), vec![failure(class, step)], false);
         assert!(matches!(plan(&run, &stem), Task::Nothing { why: Wait::BackOff, .. }), "{class:?}");
     }
 }
@@ -137,7 +146,7 @@ fn what_serves_outlives_its_file_and_is_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = keeper(dir.path());
     run.want(wanted(&["one"], &[&[HOST]]));
-    run.issued(&stem(&[HOST]), "one", stored(HOST));
+    run.issued(&stem(&[HOST]), ("one", &directory("one")), stored(HOST));
     run.publish();
     let certs = dir.path().join("acme/certs");
     fs::remove_dir_all(&certs).unwrap();
@@ -166,7 +175,7 @@ fn what_is_ordered_for_a_name_that_is_wanted_no_more_is_not_lost_nor_ordered_twi
     run.want(wanted(&["one"], &[&[HOST]]));
     assert!(run.slots[&stem].running);
     run.want(wanted(&["one"], &[&["other.openclaw.example"]]));
-    run.issued(&stem, "one", stored(HOST));
+    run.issued(&stem, ("one", &directory("one")), stored(HOST));
     assert!(run.leaving.is_empty());
     run.want(wanted(&["one"], &[&[HOST]]));
     run.publish();
@@ -184,7 +193,12 @@ fn an_order_at_a_ca_that_has_gone_does_not_keep_from_asking_the_next() {
     run.want(wanted(&["one", "two"], &[&[HOST]]));
     assert!(matches!(plan(&run, &stem), Task::Resume { issuer } if issuer == "one"));
     for _ in 0..3 {
-        run.failed(&stem, "one", vec![failure(Class::Unavailable, Step::Resume)], true);
+        run.failed(
+            &stem,
+            ("one", &directory("one")),
+            vec![failure(Class::Unavailable, Step::Resume)],
+            true,
+        );
     }
     assert!(run.slots[&stem].pending.is_some());
     assert!(matches!(plan(&run, &stem), Task::Order { issuer, .. } if issuer == "two"));
@@ -209,7 +223,12 @@ fn a_certificate_that_is_of_no_use_ends_its_order_and_counts() {
     let mut run = keeper(dir.path());
     order_on_disk(&Store::open(dir.path()).unwrap(), "one", "key".to_owned());
     run.want(wanted(&["one"], &[&[HOST]]));
-    run.failed(&stem, "one", vec![failure(Class::Local, Step::Download)], true);
+    run.failed(
+        &stem,
+        ("one", &directory("one")),
+        vec![failure(Class::Local, Step::Download)],
+        true,
+    );
     assert!(run.slots[&stem].pending.is_none());
     assert_eq!(run.ledger.entries().len(), 1);
     assert!(matches!(plan(&run, &stem), Task::Nothing { why: Wait::Budget(_), .. }));
@@ -231,7 +250,7 @@ fn a_refused_name_does_not_block_the_others_of_its_group() {
     for refused in [by_part, by_text] {
         let mut run = keeper(&dir.path().join(refused.subproblems.len().to_string()));
         run.want(wanted(&["one"], &[&names]));
-        run.failed(&stem(&names), "one", vec![refused], false);
+        run.failed(&stem(&names), ("one", &directory("one")), vec![refused], false);
         match plan(&run, &stem(&names)) {
             Task::Order { names: ordered, .. } => assert_eq!(ordered, [names[0]]),
             other => panic!("{other:?}"),
@@ -254,7 +273,7 @@ fn a_revoked_certificate_is_replaced_after_a_restart_too() {
     let mut run = keeper(dir.path());
     run.want(wanted(&["one"], &[&[HOST]]));
     assert!(matches!(plan(&run, &stem), Task::Order { .. }));
-    run.issued(&stem, "one", stored(HOST));
+    run.issued(&stem, ("one", &directory("one")), stored(HOST));
     run.ledger = Ledger::default();
     assert!(matches!(plan(&run, &stem), Task::Nothing { why: Wait::Fresh, .. }));
 }
@@ -266,7 +285,7 @@ fn a_ca_that_wants_to_be_left_alone_is_left_alone_by_all() {
     run.want(wanted(&["one"], &[&[HOST], &["other.openclaw.example"]]));
     let told = failure(Class::Unavailable, Step::NewOrder);
     let told = Failure { retry_at: Some(NOW + 600), ..told };
-    run.failed(&stem(&[HOST]), "one", vec![told], false);
+    run.failed(&stem(&[HOST]), ("one", &directory("one")), vec![told], false);
     match plan(&run, &stem(&["other.openclaw.example"])) {
         Task::Nothing { until, .. } => assert!(until >= NOW + 600),
         other => panic!("{other:?}"),
@@ -298,13 +317,13 @@ async fn a_clock_that_jumps_empties_no_ledger_before_a_ca_was_asked() {
     static CLOCK: AtomicI64 = AtomicI64::new(NOW);
     let dir = tempfile::tempdir().unwrap();
     let mut run = keeper(dir.path());
-    run.settings.clock = || CLOCK.load(Ordering::Relaxed);
+    run.settings.clock = Box::new(|| CLOCK.load(Ordering::Relaxed));
     // Nobody listens there.
     let mut wanted = wanted(&["one"], &[&[HOST]]);
     let issuer = wanted.issuers.get_mut("one").unwrap();
     issuer.ca.directory = "https://127.0.0.1:1/dir".to_owned();
     run.want(wanted.clone());
-    run.issued(&stem(&[HOST]), "one", stored(HOST));
+    run.issued(&stem(&[HOST]), ("one", &directory("one")), stored(HOST));
     run.look_at_clock().await;
     assert!(!run.doubts_clock(), "no account, no doubt");
     let account = serde_json::json!({ "directory": "https://127.0.0.1:1/dir", "contact": null,
@@ -315,7 +334,7 @@ async fn a_clock_that_jumps_empties_no_ledger_before_a_ca_was_asked() {
 
     CLOCK.store(NOW + 400 * 24 * 3600, Ordering::Relaxed);
     let mut run = keeper(dir.path());
-    run.settings.clock = || CLOCK.load(Ordering::Relaxed);
+    run.settings.clock = Box::new(|| CLOCK.load(Ordering::Relaxed));
     run.want(wanted);
     run.look_at_clock().await;
     assert!(run.doubts_clock());

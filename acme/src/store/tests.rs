@@ -25,7 +25,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 fn made(name: &str, now: i64) -> String {
     let made = self_signed(name, now).unwrap();
     bundle(
-        Some((DIRECTORY, now)),
+        Some(&Issuance { by: DIRECTORY, at: now, ordered_as: "p256" }),
         &pem("CERTIFICATE", &made.chain[0]),
         &pem("PRIVATE KEY", made.key.secret_der()),
     )
@@ -47,6 +47,7 @@ fn a_certificate_comes_back_with_who_issued_it() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].issuer.as_deref(), Some(DIRECTORY));
     assert_eq!(found[0].issued_at, Some(1_800_000_000));
+    assert_eq!(found[0].ordered_as.as_deref(), Some("p256"));
     assert_eq!(found[0].names, names);
     assert_eq!(found[0].stem, name::file_stem(&names));
     assert!(found[0].covers("app.openclaw.example"));
@@ -119,6 +120,7 @@ fn an_order_keeps_its_key_to_itself() {
         key_pem: "s3cret".into(),
         csr: "csr".into(),
         placed_at: 1_800_000_000,
+        ordered_as: String::new(),
         renewal: false,
     };
     store.put_order(&names, &order).unwrap();

@@ -81,7 +81,7 @@ impl CertKeeper {
             challenges,
             // Nobody listens any more on the way out.
             changed: Box::new(move || drop(news.send(Job::Changed))),
-            clock: clock::unix_seconds,
+            clock: Box::new(clock::unix_seconds),
         };
         let acme = Arc::new(Keeper::start(settings)?);
         let keeper = acme.clone();

@@ -159,6 +159,16 @@ impl Edge {
         try_admin(&self.socket(), path).unwrap_or_else(|| panic!("admin does not answer {path}"))
     }
 
+    /// `POST` of JSON over the admin socket.
+    pub fn act(&self, path: &str, json: &str) -> Answer {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = json.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        let request = format!("{head}Content-Length: {length}\r\n\r\n{json}");
+        converse(stream, &request).expect("no answer from the admin server")
+    }
+
     /// The admin server's TCP address, from `/readyz`.
     pub fn admin_addr(&self) -> SocketAddr {
         address(&self.admin("/readyz").json(), "admin")
