@@ -17,8 +17,8 @@ use http::{HeaderMap, Method, Request, header};
 
 use super::begin::{Arrival, Settled};
 use super::h2_streams::{MODEST_STREAMS, Watch};
-use crate::exchange::h2_body::OwnAnswer;
 use crate::exchange::h2_h1::{self, Job, Step, TOO_MANY_STREAMS};
+use crate::exchange::h2_send::OwnAnswer;
 use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
