@@ -347,13 +347,11 @@ fn streams_long_after_goaway_are_refused() {
     edge.sigterm();
     raw.wait(GOAWAY, 0).unwrap();
     let start = Instant::now();
-    eventually("a refusal", || {
+    let refused = eventually("a refusal", || {
         let stream = raw.get("/");
-        match raw.answer(stream).outcome {
-            Outcome::Complete => None,
-            outcome => Some(assert_eq!(outcome, Outcome::Reset(REFUSED_STREAM))),
-        }
+        Some(raw.answer(stream).outcome).filter(|outcome| *outcome != Outcome::Complete)
     });
+    assert_eq!(refused, Outcome::Reset(REFUSED_STREAM));
     let took = start.elapsed();
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "after {took:?}");
     answer.send(()).unwrap();
