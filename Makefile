@@ -13,7 +13,7 @@ help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 demo: ## The main job on this machine: four hosts, certificates, a config to edit
-	@bash .ci/setup build
+	@bash .ci/setup build demo
 	cargo run --locked --release -- demo $(DEMO_ARGS)
 
 test: ## All tests

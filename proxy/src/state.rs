@@ -11,6 +11,7 @@ use crate::downstream::address_table::AddressTable;
 use crate::downstream::cert_table::CertTable;
 use crate::log::Sink;
 use crate::metrics::Metrics;
+use crate::route::compile::empty;
 use crate::route::table::Snapshot;
 
 /// Everything that crosses threads.
@@ -25,6 +26,21 @@ pub struct Shared {
     pub metrics: Metrics,
     pub drain: Drain,
     pub access_log: Sink,
+}
+
+impl Shared {
+    /// Before the first configuration: no routes, no certificates, everything counted from 0.
+    pub fn new(access_log: Sink) -> Shared {
+        Shared {
+            snapshot: ArcSwap::from_pointee(empty()),
+            certs: Arc::default(),
+            gauges: Gauges::default(),
+            addresses: AddressTable::default(),
+            metrics: Metrics::new(),
+            drain: Drain::default(),
+            access_log,
+        }
+    }
 }
 
 /// Listeners counted one by one.

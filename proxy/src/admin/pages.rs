@@ -242,26 +242,15 @@ const PATHS: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/api/v1/config", "
 mod tests {
     use std::sync::Arc;
 
-    use arc_swap::ArcSwap;
     use config::NoEnvironment;
     use config::merge::merge;
     use http_body_util::BodyExt;
 
     use super::*;
     use crate::log::Sink;
-    use crate::metrics::Metrics;
-    use crate::route::compile::empty;
 
     fn shared() -> Shared {
-        Shared {
-            snapshot: ArcSwap::from_pointee(empty()),
-            certs: Arc::default(),
-            gauges: Default::default(),
-            addresses: Default::default(),
-            metrics: Metrics::new(),
-            drain: Default::default(),
-            access_log: Sink::start_on(0, std::io::sink()).0,
-        }
+        Shared::new(Sink::start_on(0, std::io::sink()).0)
     }
 
     fn get(path: &str, shared: &Shared, status: &Status) -> (u16, String) {

@@ -71,7 +71,6 @@ impl Control {
     /// Runs until the process has drained.
     pub async fn run(mut self) -> End {
         let mut tick = ticks(Duration::from_secs(1));
-        let mut refresh = ticks(resolve::REFRESH);
         let mut renew = ticks(RENEW);
         loop {
             tokio::select! {
@@ -86,7 +85,6 @@ impl Control {
                         self.publisher.update_endpoints(&self.resolver);
                     }
                 }
-                _ = refresh.tick() => self.resolver.refresh(),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();

@@ -2,23 +2,34 @@
 //! 10 s; the last good answer is kept. Nothing waits for an answer, boot neither.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::EndpointHost;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Interval;
 
+use super::ticks;
 use crate::route::table::Snapshot;
 
 /// What is known of every name.
 pub struct Resolver {
     names: HashMap<String, Known>,
+    lookup: Lookup,
+    /// Between two questions for the same name.
+    period: Duration,
+    /// Runs from the first wait for an answer.
+    refresh: Option<Interval>,
     /// System resolvers under way: a thread each.
     permits: Arc<Semaphore>,
     answers: mpsc::UnboundedReceiver<Answer>,
     tell: mpsc::UnboundedSender<Answer>,
 }
+
+/// Asks the system; may take as long as it likes.
+type Lookup = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
 #[derive(Default)]
 struct Known {
@@ -39,9 +50,13 @@ pub struct Answer {
 
 impl Resolver {
     pub fn new() -> Resolver {
+        Resolver::with(Arc::new(ask_the_system), REFRESH)
+    }
+
+    fn with(lookup: Lookup, period: Duration) -> Resolver {
         let (tell, answers) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        Resolver { names: HashMap::new(), permits, answers, tell }
+        Resolver { names: HashMap::new(), lookup, period, refresh: None, permits, answers, tell }
     }
 
     /// The last good addresses of a name.
@@ -61,16 +76,22 @@ impl Resolver {
     }
 
     /// Asks for every name again; one that is being asked for is left alone.
-    pub fn refresh(&mut self) {
+    fn ask_again(&mut self) {
         let names: Vec<String> = self.names.keys().cloned().collect();
         for name in names {
             self.ask(&name);
         }
     }
 
-    /// The next answer.
+    /// The next answer; asks for every name again whenever it is time.
     pub async fn answer(&mut self) -> Option<Answer> {
-        self.answers.recv().await
+        loop {
+            let refresh = self.refresh.get_or_insert_with(|| ticks(self.period));
+            tokio::select! {
+                answer = self.answers.recv() => return answer,
+                _ = refresh.tick() => self.ask_again(),
+            }
+        }
     }
 
     /// Takes an answer in; tells whether the name's addresses are other ones now.
@@ -96,14 +117,15 @@ impl Resolver {
         let Some(known) = self.names.get_mut(name).filter(|known| !known.asking) else { return };
         known.asking = true;
         let (name, tell, permits) = (name.to_owned(), self.tell.clone(), self.permits.clone());
+        let lookup = self.lookup.clone();
         tokio::spawn(async move {
             let Ok(permit) = permits.acquire_owned().await else { return };
             let asked = name.clone();
             // The permit goes with the thread, which outlives the timeout.
             let lookup = tokio::task::spawn_blocking(move || {
-                let found = (asked.as_str(), 0).to_socket_addrs();
+                let found = lookup(&asked);
                 drop(permit);
-                found.map(|found| found.map(|address| address.ip()).collect())
+                found
             });
             let result = match tokio::time::timeout(TIMEOUT, lookup).await {
                 Ok(Ok(found)) => found.map_err(|why| why.to_string()),
@@ -149,6 +171,11 @@ impl Known {
     }
 }
 
+fn ask_the_system(name: &str) -> io::Result<Vec<IpAddr>> {
+    let found = (name, 0).to_socket_addrs()?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
 /// The names in a snapshot's upstreams.
 pub fn names(snapshot: &Snapshot) -> BTreeSet<String> {
     let specs = snapshot.upstreams.iter().flat_map(|upstream| &upstream.spec);
@@ -171,13 +198,15 @@ fn is_forbidden(address: IpAddr) -> bool {
 }
 
 /// Time between two questions for the same name.
-pub const REFRESH: Duration = Duration::from_secs(10);
+const REFRESH: Duration = Duration::from_secs(10);
 
 const AT_ONCE: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn known(name: &str) -> Resolver {
@@ -236,8 +265,32 @@ mod tests {
         let answer = resolver.answer().await.unwrap();
         assert!(resolver.take(answer));
         assert!(resolver.resolved("localhost").unwrap().iter().all(IpAddr::is_loopback));
-        resolver.refresh();
-        let again = resolver.answer().await.unwrap();
-        assert!(!resolver.take(again));
+    }
+
+    /// Asked again and again, also after a failure; an address that moves is followed.
+    #[tokio::test]
+    async fn names_are_asked_for_again_and_failures_change_nothing() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let lookup = move |_: &str| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(vec!["192.0.2.1".parse().unwrap()]),
+            1 | 2 => Err(io::Error::other("no such name")),
+            _ => Ok(vec!["192.0.2.2".parse().unwrap()]),
+        };
+        let period = Duration::from_millis(30);
+        let mut resolver = Resolver::with(Arc::new(lookup), period);
+        let started = std::time::Instant::now();
+        resolver.set_names(BTreeSet::from(["api".to_owned()]));
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            let answer = resolver.answer().await.unwrap();
+            let changed = resolver.take(answer);
+            seen.push((changed, resolver.resolved("api").unwrap()[0].to_string()));
+        }
+        let seen: Vec<_> = seen.iter().map(|(changed, now)| (*changed, now.as_str())).collect();
+        let (one, two) = ("192.0.2.1", "192.0.2.2");
+        assert_eq!(seen, [(true, one), (false, one), (false, one), (true, two), (false, two)]);
+        assert_eq!(asked.load(Ordering::SeqCst), 5);
+        assert!(started.elapsed() >= 4 * period, "a period lies between two questions");
     }
 }

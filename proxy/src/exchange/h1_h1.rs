@@ -278,6 +278,7 @@ impl Exchange {
         let (local, now_ms) = (job.local, job.timer.now_ms());
         let chunked = matches!(upload.decoder, BodyDecoder::Chunked(_));
         let room = if chunked { REWRITE_BYTES } else { SCRATCH_BYTES };
+        let min_rate = if self.streaming() { 0 } else { job.timeouts.body_min_rate };
         local.buffers.with_scratch(|scratch| match job.io.poll_read(cx, &mut scratch[..room]) {
             Poll::Pending => {
                 upload.waiting(now_ms);
@@ -288,7 +289,7 @@ impl Exchange {
                 upload.progress_ms = now_ms;
                 let used = upload.take(cx, &mut self.connection.io, &scratch[..n])?;
                 job.carry.extend_from_slice(&scratch[used..n]);
-                match upload.fast_enough(now_ms, job.timeouts.body_min_rate) {
+                match upload.fast_enough(now_ms, min_rate) {
                     true => Ok(true),
                     false => Err(Rejection { cause: Cause::BodyTimeout, detail: "rate" }),
                 }
@@ -327,9 +328,7 @@ impl Exchange {
         endpoint: &UpstreamTimeouts,
         upload: &Upload,
     ) -> [Option<(u64, Duration, Rejection)>; 2] {
-        let streaming = self.download.begun() && self.download.event_stream;
-        let up = if upload.refused || upload.done() || (streaming && !upload.blocked()) {
-            // A stream that answers may wait for its client as long as it likes.
+        let up = if upload.refused || upload.done() || (self.streaming() && !upload.blocked()) {
             None
         } else if upload.blocked() {
             Some((upload.progress_ms, endpoint.idle, Cause::FirstByteTimeout.into()))
@@ -352,6 +351,11 @@ impl Exchange {
             None
         };
         [up, down]
+    }
+
+    /// A stream that answers may wait for its client as long as it likes.
+    fn streaming(&self) -> bool {
+        self.download.begun() && self.download.event_stream
     }
 
     /// A pooled connection that ended before any byte of an answer.

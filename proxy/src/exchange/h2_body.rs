@@ -275,7 +275,7 @@ impl Relay {
         let Some(connection) = &mut self.connection else {
             return Err(Cause::UpstreamClosed.into());
         };
-        let min_rate = self.body_min_rate;
+        let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
         poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
         if over_share {
             // It is the client that has to take what it was given.

@@ -231,19 +231,95 @@ impl Upload {
 
     /// We begin to wait for the client (`now_ms`), or go on waiting.
     pub fn waiting(&mut self, now_ms: u64) {
-        self.rate.since_ms.get_or_insert(now_ms);
+        self.rate.waiting(now_ms);
     }
 
-    /// Bytes came. `false`: on average they are too few.
+    /// Bytes came. `false`: on average they are fewer than `min_rate` per second.
     pub fn fast_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
-        if let Some(since) = self.rate.since_ms.take() {
-            self.rate.waited_ms += now_ms.saturating_sub(since);
+        self.rate.is_enough(now_ms, min_rate)
+    }
+}
+
+impl Rate {
+    fn waiting(&mut self, now_ms: u64) {
+        self.since_ms.get_or_insert(now_ms);
+    }
+
+    /// Judged once per window of waiting, when bytes have come; the next window starts from nothing.
+    fn is_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
+        if let Some(since) = self.since_ms.take() {
+            self.waited_ms += now_ms.saturating_sub(since);
         }
-        if self.rate.waited_ms < RATE_WINDOW_MS {
+        if self.waited_ms < RATE_WINDOW_MS {
             return true;
         }
-        let enough = self.rate.bytes.saturating_mul(1000) >= min_rate * self.rate.waited_ms;
-        self.rate = Rate::default();
+        let least = min_rate.saturating_mul(self.waited_ms);
+        let enough = self.bytes.saturating_mul(1000) >= least;
+        *self = Rate::default();
         enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a client whose bytes come `each` at a time, `every_ms`, is still served after
+    /// `windows` windows of waiting for it.
+    fn lasts(windows: u64, each: u64, every_ms: u64) -> bool {
+        let mut rate = Rate::default();
+        let mut now_ms = 1_000_000;
+        (0..(windows * RATE_WINDOW_MS).div_ceil(every_ms)).all(|_| {
+            rate.waiting(now_ms);
+            now_ms += every_ms;
+            rate.bytes += each;
+            rate.is_enough(now_ms, 240)
+        })
+    }
+
+    #[test]
+    fn the_least_rate_is_enough_and_a_byte_less_is_not() {
+        for (each, every_ms) in [(240, 1000), (24, 100), (7200, 30_000), (2400, 10_000)] {
+            assert!(lasts(10, each, every_ms), "{each} bytes every {every_ms} ms");
+            assert!(!lasts(1, each - 1, every_ms), "{} bytes every {every_ms} ms", each - 1);
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_not_full_is_not_judged() {
+        let mut rate = Rate::default();
+        rate.waiting(0);
+        assert!(rate.is_enough(RATE_WINDOW_MS - 1, 240));
+        rate.waiting(RATE_WINDOW_MS - 1);
+        assert!(!rate.is_enough(RATE_WINDOW_MS, 240));
+    }
+
+    #[test]
+    fn what_came_in_an_earlier_window_does_not_count() {
+        let mut rate = Rate { bytes: 1 << 30, ..Rate::default() };
+        rate.waiting(0);
+        assert!(rate.is_enough(RATE_WINDOW_MS, 240));
+        rate.waiting(RATE_WINDOW_MS);
+        rate.bytes += 1;
+        assert!(!rate.is_enough(2 * RATE_WINDOW_MS, 240));
+    }
+
+    /// A slow endpoint is not the client's fault.
+    #[test]
+    fn only_time_of_waiting_counts() {
+        let mut rate = Rate::default();
+        for hour in 1..100 {
+            rate.waiting(hour * 3_600_000);
+            rate.waiting(hour * 3_600_000 + 5);
+            assert!(rate.is_enough(hour * 3_600_000 + 10, 240));
+        }
+        assert_eq!(rate.waited_ms, 990);
+    }
+
+    #[test]
+    fn zero_is_off() {
+        let mut rate = Rate::default();
+        rate.waiting(0);
+        assert!(rate.is_enough(u64::MAX, 0));
     }
 }

@@ -36,7 +36,7 @@ pub struct Deps<'a> {
 
 /// Descriptors kept back from the limits: listeners, admin, log, certificates.
 const RESERVED_FILES: u64 = 128;
-const DEFAULT_CONNECTIONS: u64 = 15_000;
+const MOST_CLIENT_CONNECTIONS: usize = 15_000;
 static NEXT_ROUTE_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Compiles what was accepted; `previous` is what serves now.
@@ -68,17 +68,19 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
         .filter(|(name, life)| !accepted.routes.contains_key(**name) && !life.ended(now_ms))
         .map(|(name, life)| ((*name).clone(), (*life).clone()))
         .collect();
-    let half = deps.nofile.saturating_sub(RESERVED_FILES) / 2;
     Snapshot {
         generation: previous.generation + 1,
-        listeners: listeners(accepted, deps, https_port, half),
+        listeners: listeners(accepted, deps, https_port),
         hosts: hosts(&routes, &accepted.blocked),
         routes: routes.into_iter().map(|(_, route)| route).collect(),
         upstreams: upstreams.into_values().collect(),
         trusted_proxies: global.trusted_proxies.clone(),
         limits: Limits {
             buffered_bytes: usize::try_from(global.limits.buffered_bytes).unwrap_or(usize::MAX),
-            upstream_connections: global.limits.upstream_connections.unwrap_or(half as usize),
+            upstream_connections: global
+                .limits
+                .upstream_connections
+                .unwrap_or(upstream_connections(deps.nofile)),
             removed_route_grace: global.drain.removed_route_grace,
         },
         access_log: global.log.access,
@@ -99,6 +101,16 @@ pub fn empty() -> Snapshot {
         access_log: model::AccessLog::Off,
         retired: Vec::new(),
     }
+}
+
+/// By default, of all upstreams together: each has a client, so it is half of what may be open.
+fn upstream_connections(nofile: u64) -> usize {
+    usize::try_from(nofile.saturating_sub(RESERVED_FILES) / 2).unwrap_or(usize::MAX)
+}
+
+/// By default, of one listener.
+fn client_connections(nofile: u64) -> usize {
+    upstream_connections(nofile).min(MOST_CLIENT_CONNECTIONS)
 }
 
 fn upstream(
@@ -136,12 +148,7 @@ fn public_port(listener: &model::Listener, bound: &[BoundAddress]) -> u16 {
     listener.public_port.or(bound_port).unwrap_or(written)
 }
 
-fn listeners(
-    accepted: &Accepted,
-    deps: &Deps<'_>,
-    https_port: u16,
-    half: u64,
-) -> Vec<Arc<ListenerPolicy>> {
+fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<ListenerPolicy>> {
     let policy = |listener: &model::Listener| ListenerPolicy {
         name: listener.name.clone(),
         tls: listener.tls.as_ref().map(|policy| {
@@ -149,10 +156,7 @@ fn listeners(
         }),
         redirect_https_port: listener.redirect_to_https.then_some(https_port),
         public_port: public_port(listener, deps.bound),
-        max_connections: listener
-            .limits
-            .connections
-            .unwrap_or(half.min(DEFAULT_CONNECTIONS) as usize),
+        max_connections: listener.limits.connections.unwrap_or(client_connections(deps.nofile)),
         limits: listener.limits.clone(),
         timeouts: listener.timeouts.clone(),
         http2: listener.http2.clone(),
@@ -265,4 +269,25 @@ fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
         life: Arc::default(),
     };
     Rule { path: path.clone(), methods: Box::default(), route: Arc::new(route) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_follow_the_limit_of_open_files() {
+        for (nofile, clients, upstream) in [
+            (0, 0, 0),
+            (129, 0, 0),
+            (130, 1, 1),
+            (1024, 448, 448),
+            (30_126, 14_999, 14_999),
+            (30_128, 15_000, 15_000),
+            (30_130, 15_000, 15_001),
+        ] {
+            assert_eq!(client_connections(nofile), clients, "RLIMIT_NOFILE {nofile}");
+            assert_eq!(upstream_connections(nofile), upstream, "RLIMIT_NOFILE {nofile}");
+        }
+    }
 }

@@ -92,9 +92,9 @@ impl Reserved {
 }
 
 /// Binds without `SO_REUSEPORT` (unless shared): the kernel then refuses an address that anybody
-/// listens on. `[::]` becomes `0.0.0.0` where there is no IPv6.
+/// listens on.
 fn reserve_one(wanted: SocketAddr, share: bool) -> io::Result<(Socket, SocketAddr)> {
-    let bind = |address: SocketAddr| {
+    or_ipv4(wanted, |address| {
         let socket = new_socket(address)?;
         if share {
             socket.set_reuse_port(true)?;
@@ -102,7 +102,11 @@ fn reserve_one(wanted: SocketAddr, share: bool) -> io::Result<(Socket, SocketAdd
         socket.bind(&SockAddr::from(address))?;
         let bound = socket.local_addr()?.as_socket().unwrap_or(address);
         Ok((socket, bound))
-    };
+    })
+}
+
+/// `[::]` becomes `0.0.0.0` where there is no IPv6.
+fn or_ipv4<T>(wanted: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     match bind(wanted) {
         Err(e) if wanted.is_ipv6() && wanted.ip().is_unspecified() && no_ipv6(&e) => {
             let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, wanted.port()));
@@ -198,6 +202,23 @@ mod tests {
         }
         TcpStream::connect(("127.0.0.1", address.port())).unwrap();
         TcpStream::connect(("::1", address.port())).unwrap();
+    }
+
+    #[test]
+    fn without_ipv6_any_address_is_any_ipv4_address_and_no_other_is() {
+        use rustix::io::Errno;
+        let without = |wanted: &str, errno: Errno| {
+            or_ipv4(wanted.parse().unwrap(), |address| match address {
+                SocketAddr::V6(_) => Err(errno.into()),
+                SocketAddr::V4(_) => Ok(address.to_string()),
+            })
+        };
+        for errno in [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL] {
+            assert_eq!(without("[::]:80", errno).unwrap(), "0.0.0.0:80");
+            assert!(without("[::1]:80", errno).is_err());
+        }
+        assert!(without("[::]:80", Errno::ADDRINUSE).is_err());
+        assert_eq!(without("192.0.2.1:80", Errno::AFNOSUPPORT).unwrap(), "192.0.2.1:80");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use config::merge::Accepted;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -25,8 +24,6 @@ use crate::control::resolve::Resolver;
 use crate::control::status::Status;
 use crate::control::{Control, End, Publisher, Signals, note};
 use crate::log::{FLUSH, LogFormat, Sink, init_tracing};
-use crate::metrics::Metrics;
-use crate::route::compile::empty;
 use crate::state::Shared;
 use crate::{admin, worker};
 use bind::{Reserved, reserve};
@@ -84,7 +81,7 @@ async fn serve(options: &Options) -> Result<End, Refusal> {
         .map_err(|why| why.to_string())?;
 
     let (sink, log_thread) = Sink::start(accepted.global.log.queue_bytes);
-    let shared = Arc::new(share(sink.clone()));
+    let shared = Arc::new(Shared::new(sink.clone()));
     count_panics(&shared);
     let status = Arc::new(Status::default());
     booted.note(&options.config, &status);
@@ -101,18 +98,6 @@ async fn serve(options: &Options) -> Result<End, Refusal> {
         tracing::info!("drained");
     }
     ended
-}
-
-fn share(access_log: Sink) -> Shared {
-    Shared {
-        snapshot: ArcSwap::from_pointee(empty()),
-        certs: Arc::default(),
-        gauges: Default::default(),
-        addresses: Default::default(),
-        metrics: Metrics::new(),
-        drain: Default::default(),
-        access_log,
-    }
 }
 
 /// A panic ends one task, never the process; it is counted and logged.

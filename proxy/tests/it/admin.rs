@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::harness::edge::admin_tcp;
-use crate::harness::{Backend, Conf, Edge, Lab};
+use crate::harness::{Backend, Client, Conf, Edge, Lab, eventually, wait_until};
 
 fn app() -> (Backend, Edge) {
     let backend = Backend::ok();
@@ -171,4 +171,23 @@ fn labels_do_not_come_from_clients() {
     assert_eq!(series(), before);
     let text = edge.admin("/metrics").body;
     assert!(!text.contains("host-1") && !text.contains("BREW"), "{text}");
+}
+
+#[test]
+fn its_connections_are_bounded() {
+    let (_backend, edge) = app();
+    let addr = edge.admin_addr();
+    let ask = || {
+        let mut client = Client::plain(addr);
+        // Refused connections may be reset before they are written to.
+        let _ = client.wire.try_send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.response_to("GET").is_ok_and(|response| response.status == 200).then_some(client)
+    };
+    let idle: Vec<Client> = (0..126).map(|_| Client::plain(addr)).collect();
+    // The connection that told the address may not have left yet.
+    let last = [(); 2].map(|()| eventually("the last two of 128", ask));
+    assert!(ask().is_none(), "a connection beyond 128");
+    drop((idle, last));
+    wait_until("room again", || ask().is_some());
+    assert_eq!(edge.admin("/healthz").status, 200);
 }

@@ -1,11 +1,13 @@
 //! Every limit, at it and one past it.
 
 use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use crate::harness::backend::ok;
 use crate::harness::h2c::{H2, get};
-use crate::harness::{Backend, Client, Conf, Edge, End, wait_until, ws};
+use crate::harness::{Backend, Client, Conf, Edge, End, PATIENCE, wait_until, ws};
 
 /// A GET whose head is exactly `size` bytes.
 fn head_of(size: usize) -> String {
@@ -134,14 +136,18 @@ fn body_limit_by_bytes_that_came() {
 
 #[test]
 fn default_body_limit_is_10_mib() {
-    let backend = Backend::ok();
-    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let edge = Edge::start(&Conf::app(&[Backend::real()]));
     let mut client = edge.client();
     let limit = 10 << 20;
-    client.send(format!(
-        "POST / HTTP/1.1\r\nHost: app.openclaw.example\r\nContent-Length: {}\r\n\r\n",
-        limit + 1
-    ));
+    let head = |size: usize| {
+        format!(
+            "POST /count HTTP/1.1\r\nHost: app.openclaw.example\r\nContent-Length: {size}\r\n\r\n"
+        )
+    };
+    client.send(head(limit));
+    client.send(vec![b'x'; limit]);
+    client.response().assert_ok(&limit.to_string());
+    client.send(head(limit + 1));
     client.response().assert_cause(413, "body_too_large");
 }
 
@@ -169,6 +175,46 @@ fn connections_per_listener() {
     edge.tls_client("app.openclaw.example").get("app.openclaw.example", "/").assert_ok("ok");
     drop(alive);
     wait_until("room for new connections", || survivors(vec![edge.client()]).len() == 1);
+}
+
+/// min(15,000, (RLIMIT_NOFILE - 128) / 2); upstream connections the second of these.
+#[test]
+fn default_connections_follow_the_limit_of_open_files() {
+    let backend = Backend::script(|peer| {
+        while let Some(request) = peer.request() {
+            if request.target() != "/hang" {
+                peer.send(ok("ok"));
+            }
+        }
+    });
+    let edge = Edge::start_with_files(&Conf::app(&[backend.addr]).workers(1), 128 + 2 * 4);
+    let mut alive = survivors((0..7).map(|_| edge.client()).collect());
+    assert_eq!(alive.len(), 4);
+    for client in &mut alive {
+        client.send("GET /hang HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n");
+    }
+    backend.wait_requests(4 + 4);
+    let mut other_listener = edge.tls_client("app.openclaw.example");
+    other_listener.get("app.openclaw.example", "/").assert_cause(503, "over_capacity");
+}
+
+#[test]
+fn handshakes_under_way() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]).https("limits: { handshakes: 2 }"));
+    let rejected = || edge.metric("edge_tls_handshake_failures_total{reason=\"too_many\"}");
+    let greet = || edge.tls().try_connect("app.openclaw.example");
+    let one = Client::plain(edge.https);
+    greet().unwrap().get("app.openclaw.example", "/").assert_ok("ok");
+    let mut two = Client::plain(edge.https);
+    let start = Instant::now();
+    Client::plain(edge.https).assert_closed();
+    assert!(start.elapsed() < Duration::from_secs(5), "only after {:?}", start.elapsed());
+    assert!(greet().is_err());
+    assert_eq!(rejected(), 2.0);
+    assert!(two.is_silent_for(Duration::from_millis(50)), "one within the limit is left alone");
+    drop(one);
+    wait_until("room for a handshake", || greet().is_ok());
 }
 
 /// An address of this machine that is not loopback.
@@ -239,16 +285,25 @@ fn idle_upstream_connections_give_way() {
 
 #[test]
 fn response_head_size() {
-    let answer = |fill: usize| {
-        let lines = format!("X-Fill: {}\r\n", "a".repeat(1000)).repeat(fill);
-        format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok")
+    let answer = |head_bytes: usize| {
+        let frame = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Fill: \r\n\r\n";
+        let fill = "a".repeat(head_bytes - frame.len());
+        frame.replace("Fill: ", &format!("Fill: {fill}")) + "ok"
     };
-    let backend = Backend::canned(answer(60));
-    let edge = Edge::start(&Conf::app(&[backend.addr]));
-    edge.client().get("app.openclaw.example", "/").assert_ok("ok");
-    let backend = Backend::canned(answer(70));
-    let edge = Edge::start(&Conf::app(&[backend.addr]));
-    edge.client().get("app.openclaw.example", "/").assert_cause(502, "upstream_protocol");
+    for (head_bytes, fits) in [(64 * 1024, true), (64 * 1024 + 1, false)] {
+        let backend = Backend::canned(answer(head_bytes));
+        let edge = Edge::start(&Conf::app(&[backend.addr]));
+        for mut client in [edge.client(), edge.tls_client("app.openclaw.example")] {
+            let response = client.get("app.openclaw.example", "/");
+            match fits {
+                true => response.assert_ok("ok"),
+                false => response.assert_cause(502, "upstream_protocol"),
+            }
+        }
+        let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+        let status = h2.get("https://app.openclaw.example/").status;
+        assert_eq!(status, if fits { 200 } else { 502 });
+    }
 }
 
 #[test]
@@ -279,4 +334,80 @@ fn tunnels_have_no_body_limit() {
     let mut client = edge.client();
     ws::open(&mut client, "app.openclaw.example", "/");
     client.ws_echo(&"x".repeat(100_000));
+}
+
+/// At the cap of buffered bytes nobody new is served, and those under way are served on.
+#[test]
+fn buffered_bytes() {
+    const CAP: f64 = 1024.0 * 1024.0;
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Backend::script(move |peer| {
+        while let Some(request) = peer.request() {
+            match request.target() {
+                "/endless" => {
+                    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    let chunk = format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16));
+                    while peer.wire.try_send(&chunk).is_ok() {}
+                }
+                "/later" => {
+                    gate.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                    peer.send(ok(&"x".repeat(300_000)));
+                }
+                _ => peer.send(ok("ok")),
+            }
+        }
+    });
+    let conf = Conf::app(&[backend.addr]).global("limits: { buffered_bytes: 1MiB }");
+    let edge = Edge::start(&conf);
+    let buffered = || edge.metric("edge_buffered_bytes");
+    let ask = |path: &str| {
+        let mut client = edge.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n"));
+        client
+    };
+    let mut under_way = ask("/later");
+    backend.wait_requests(1);
+    let mut stalled = Vec::new();
+    while buffered() < CAP {
+        edge.client().get("app.openclaw.example", "/").assert_ok("ok");
+        let before = buffered();
+        let mut client = ask("/endless");
+        assert_eq!(client.wire.head().unwrap().status(), 200, "below the cap");
+        stalled.push(client);
+        wait_until("bytes that the client does not take, and no more of them", || {
+            let seen = buffered();
+            std::thread::sleep(Duration::from_millis(100));
+            seen > before && buffered() == seen
+        });
+    }
+    assert!(stalled.len() > 1, "one client alone fills it");
+    edge.client().get("app.openclaw.example", "/").assert_cause(503, "over_capacity");
+    assert_eq!(edge.wait_log("cause", "over_capacity")["detail"], "buffered_bytes");
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    h2.get("https://app.openclaw.example/").assert_cause(503, "over_capacity");
+    release.send(()).unwrap();
+    under_way.response().assert_ok(&"x".repeat(300_000));
+    assert!(buffered() < CAP * 1.25, "{} bytes", buffered());
+    drop(stalled);
+    wait_until("nothing to be buffered", || buffered() == 0.0);
+    edge.client().get("app.openclaw.example", "/").assert_ok("ok");
+}
+
+#[test]
+fn what_tls_holds_for_a_client_is_buffered() {
+    let edge = Edge::start(&Conf::app(&[Backend::real()]));
+    let join = |_| {
+        let mut client = edge.tls_client("app.openclaw.example");
+        client.send("GET /bytes/30000000 HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n");
+        assert_eq!(client.wire.head().unwrap().status(), 200);
+        client
+    };
+    let mut stalled: Vec<Client> = (0..8).map(join).collect();
+    let buffered = || edge.metric("edge_buffered_bytes");
+    wait_until("32 KiB of each in TLS", || buffered() >= 8.0 * 32.0 * 1024.0);
+    for client in &mut stalled {
+        client.wire.skip(30_000_000).unwrap();
+    }
+    wait_until("nothing to be buffered", || buffered() == 0.0);
 }

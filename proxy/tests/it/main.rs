@@ -19,6 +19,7 @@ mod limits;
 mod reload;
 mod routing;
 mod selftest;
+mod slow;
 mod smuggling;
 mod sse;
 mod timeouts;

@@ -286,6 +286,23 @@ fn endpoints_take_turns_and_a_refusing_one_is_passed_over() {
     assert!(counts.0 >= 2 && counts.1 >= 2, "{counts:?}");
 }
 
+/// Of four endpoints in turn only the last listens: who starts at the first does not get there.
+#[test]
+fn three_endpoints_are_tried_and_no_fourth() {
+    let backend = Backend::ok();
+    let [a, b, c] = [(); 3].map(|()| crate::harness::backend::refusing());
+    let edge = Edge::start(&Conf::app(&[a, b, c, backend.addr]));
+    let mut refused = 0;
+    for _ in 0..8 {
+        let response = edge.client().get("app.openclaw.example", "/");
+        if response.status != 200 {
+            response.assert_cause(502, "connect_failed");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2);
+}
+
 #[test]
 fn an_unresolved_name_is_503_and_does_not_stop_the_boot() {
     let edge = Edge::start(&Conf::new(

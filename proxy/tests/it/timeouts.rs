@@ -1,5 +1,7 @@
 //! Every phase ends in its time, and says which it was.
 
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::harness::h2c::{H2, get};
@@ -95,13 +97,30 @@ fn keep_alive_is_longer_than_the_head_timeout() {
 fn a_handshake_that_stalls() {
     let conf = Conf::app(&[backend::refusing()]).https("timeouts: { handshake: 300ms }");
     let edge = Edge::start(&conf);
+    let hello = client_hello(&edge);
     let mut idle = Client::plain(edge.https);
     let mut half = Client::plain(edge.https);
     half.send([0x16, 0x03, 0x01, 0x02, 0x00, 0x01]);
+    let mut greeted = Client::plain(edge.https);
+    greeted.send(hello);
     takes_short(|| {
         assert_ne!(idle.wire.rest().1, End::Timeout);
         assert_ne!(half.wire.rest().1, End::Timeout);
+        let (flight, end) = greeted.wire.rest();
+        assert!(flight.len() > 500, "the server's half of the handshake");
+        assert_ne!(end, End::Timeout);
     });
+}
+
+/// What a client says first.
+fn client_hello(edge: &Edge) -> Vec<u8> {
+    let name = "app.openclaw.example".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(edge.tls().config, name).unwrap();
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    bytes
 }
 
 #[test]
@@ -182,6 +201,29 @@ fn half_an_answer_head_is_not_a_first_answer() {
 }
 
 #[test]
+fn an_endpoint_that_takes_no_request_body() {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Backend::script(move |peer| {
+        let _ = peer.head();
+        let _ = gate.lock().unwrap().recv_timeout(PATIENCE);
+    });
+    let conf = Conf::app_with(&[backend.addr], "timeouts: { idle: 300ms }", "body_limit: 1GiB");
+    let edge = Edge::start(&conf);
+    let mut client = edge.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: app.openclaw.example\r\nContent-Length: 1000000000\r\n\r\n",
+    );
+    let piece = vec![b'x'; 1 << 20];
+    let sent = (0..1000).take_while(|_| client.wire.try_send(&piece).is_ok()).count();
+    assert!(sent < 200, "took {sent} MiB of the body");
+    let line = edge.wait_log("cause", "first_byte_timeout");
+    assert!(line["duration_ms"].as_f64() > Some(240.0), "{line}");
+    assert!(line["duration_ms"].as_f64() < Some(5000.0), "{line}");
+    release.send(()).unwrap();
+}
+
+#[test]
 fn upstream_connect() {
     let (address, _full) = backend::hanging();
     let conf = Conf::app_with(&[address], "timeouts: { connect: 300ms }", "");
@@ -200,6 +242,10 @@ fn an_answer_that_stops() {
     let response = takes_short(|| client.get("app.openclaw.example", "/"));
     assert!(response.body.cut.is_some_and(|end| end != End::Timeout), "{response:?}");
     assert_ne!(backend.wait_end(0), End::Timeout);
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    let response = takes_short(|| h2.get("https://app.openclaw.example/"));
+    assert_eq!((response.text().as_str(), response.error.is_some()), ("abc", true));
+    assert_ne!(backend.wait_end(1), End::Timeout);
 }
 
 #[test]
@@ -213,6 +259,10 @@ fn an_event_stream_that_stops() {
     takes_short(|| client.get("app.openclaw.example", "/"));
     edge.wait_log("cause", "stream_idle");
     assert_ne!(backend.wait_end(0), End::Timeout);
+    let h2 = H2::connect(&edge.tls(), "app.openclaw.example");
+    let response = takes_short(|| h2.get("https://app.openclaw.example/"));
+    assert!(response.error.is_some(), "{response:?}");
+    assert_ne!(backend.wait_end(1), End::Timeout);
 }
 
 #[test]
@@ -293,4 +343,36 @@ fn an_upgrade_without_an_answer() {
     let mut client = edge.client();
     client.send(ws::opening("app.openclaw.example", "/", ""));
     takes_short(|| client.response()).assert_cause(504, "first_byte_timeout");
+}
+
+/// The kernel's timer of a silent connection, in seconds; `None` while another one runs or none.
+fn keep_alive_timer(is_it: impl Fn(&str, &str) -> bool) -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).find_map(|line| {
+        // Local and remote address, state, queues, timer (2: keep-alive) and when it fires.
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let when = cells[5].strip_prefix("02:")?;
+        is_it(cells[1], cells[2]).then(|| u64::from_str_radix(when, 16).unwrap() / 100)
+    })
+}
+
+/// A peer that is gone without a word is found by probes of the kernel (after 60 s).
+#[test]
+fn probes_on_both_sides_of_a_tunnel() {
+    let backend = Backend::script(ws::serve_echo);
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let port = |port: u16| format!(":{port:04X}");
+    for tls in [false, true] {
+        let mut client = connect(&edge, tls);
+        ws::open(&mut client, "app.openclaw.example", "/");
+        client.ws_echo("hello");
+        let own = port(client.wire.stream.tcp().local_addr().unwrap().port());
+        let listener = port(if tls { edge.https } else { edge.http }.port());
+        let endpoint = port(backend.addr.port());
+        let armed = |what: &str, is_it: &dyn Fn(&str, &str) -> bool| {
+            wait_until(what, || matches!(keep_alive_timer(is_it), Some(45..=60)));
+        };
+        armed("a probe of the client", &|l, r| l.ends_with(&listener) && r.ends_with(&own));
+        armed("a probe of the endpoint", &|_, r| r.ends_with(&endpoint));
+    }
 }

@@ -1,4 +1,6 @@
-//! WebSocket (RFC 6455) as a browser speaks it, and the echo that answers.
+//! WebSocket (RFC 6455) as a browser speaks it, and the echo that answers. Written beside the codec
+//! of `openclaw-edge demo` and that of the proxy's tests on purpose: this package links nothing of
+//! the proxy that it measures, and a codec that judges another must not share its mistakes.
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 

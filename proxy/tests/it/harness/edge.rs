@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Client, Tls};
 use super::wire::{Head, PATIENCE};
-use super::{Conf, Lab, eventually, wait_until};
+use super::{Conf, Lab, eventually, eventually_within, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_openclaw-edge");
 
@@ -60,6 +60,18 @@ impl Edge {
         edge
     }
 
+    /// With this many open files at most.
+    pub fn start_with_files(conf: &Conf, files: u32) -> Edge {
+        let lab = Lab::new();
+        let config = lab.write("edge.yaml", conf.render(lab.path()));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), BINARY]);
+        let mut edge = Edge::spawn_as(shell, &lab, &config, &[]);
+        edge.stdout = collect(edge.child.stdout.take().unwrap());
+        edge.wait_ready();
+        edge
+    }
+
     /// Starts the process and does not wait for it.
     pub fn spawn(lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
         let mut edge = Edge::spawn_unread_with(lab, config, arguments);
@@ -73,7 +85,11 @@ impl Edge {
     }
 
     fn spawn_unread_with(lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
-        let mut child = Command::new(BINARY)
+        Edge::spawn_as(Command::new(BINARY), lab, config, arguments)
+    }
+
+    fn spawn_as(mut command: Command, lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(config)
@@ -92,7 +108,8 @@ impl Edge {
     /// Waits for `/readyz` and learns the bound addresses from it.
     pub fn wait_ready(&mut self) {
         let socket = self.socket();
-        let ready = eventually("/readyz to answer 200", || {
+        // A process waits up to 10 s for its first certificates: 500 hosts on a busy machine.
+        let ready = eventually_within(3 * PATIENCE, "/readyz to answer 200", || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the edge ended before it was ready: {status}");
             }

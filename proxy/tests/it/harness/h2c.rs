@@ -71,8 +71,12 @@ impl H2 {
 
     /// Runs `future` and the connection; fails after the usual patience.
     pub fn block<F: Future>(&self, future: F) -> F::Output {
+        self.block_for(PATIENCE, future)
+    }
+
+    pub fn block_for<F: Future>(&self, patience: Duration, future: F) -> F::Output {
         self.runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, future).await.expect("waited in vain on HTTP/2")
+            tokio::time::timeout(patience, future).await.expect("waited in vain on HTTP/2")
         })
     }
 

@@ -1,4 +1,6 @@
-//! RFC 6455, both ends: what a browser and a backend would do, without extensions.
+//! RFC 6455, both ends: what a browser and a backend would do, without extensions. A codec of its
+//! own: the demo's is sans-io, server side and private, and nothing that it gets wrong may pass
+//! here.
 
 use base64::Engine as _;
 
