@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::begin::{Arrival, Settled};
 use crate::exchange::upload::Upload;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
@@ -12,11 +13,9 @@ use crate::local::{Local, PinnedSnapshot};
 use crate::request::admit::{admit_h1, path_and_query};
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::decide::decide;
-use crate::request::headers::{RequestContext, write_request};
-use crate::request::plan::{Answer, Decision, Plan};
+use crate::request::plan::{Answer, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
-use crate::request::view::{FieldSource, HeadView, split_target, wants_keep_alive};
+use crate::request::view::{split_target, wants_keep_alive};
 use crate::route::table::ListenerPolicy;
 
 /// What to do with a head.
@@ -93,13 +92,6 @@ fn begin_head(
     head: &RequestHead<'_, '_>,
     bytes: &[u8],
 ) -> (Begun, usize) {
-    let trusted = !snapshot.trusted_proxies.is_empty() && client.trusted(&snapshot.trusted_proxies);
-    let given = if trusted { head.fields.get(FieldId::XRequestId) } else { None };
-    let id = RequestId::new(local, given);
-    let origin = match trusted {
-        true => client.origin(&head.fields, &snapshot.trusted_proxies),
-        false => client.peer,
-    };
     let protocol = if head.http10 { "HTTP/1.0" } else { "HTTP/1.1" };
     let text = RequestText {
         method: std::str::from_utf8(head.method).unwrap_or(""),
@@ -107,42 +99,26 @@ fn begin_head(
         path: split_target(path_and_query(head.target)).0,
         user_agent: head.fields.get(FieldId::UserAgent).unwrap_or(b""),
     };
-    let mut record = Record::begin(local, client, protocol, id, origin, &text);
+    let arrival = Arrival::new(local, client, (snapshot, policy), protocol, &head.fields, &text);
     let mut view = match admit_h1(head) {
         Ok(view) => view,
         Err(rejection) => {
             let answer = Answer::reject(None, rejection);
-            return (answered(answer, record, head, false), bytes.len());
+            return (answered(answer, arrival.record, head, false), bytes.len());
         }
     };
-    let plan = match decide(&mut view, client, snapshot) {
-        Decision::Forward(plan) => plan,
-        Decision::Answer(answer) => {
-            if let Some(route) = &answer.route {
-                record.routed(route);
-            }
-            return (
-                answered(answer, record, head, wants_keep_alive(head) && !head.http10),
-                head.len,
-            );
+    let room = || if local.over_buffered() { Err(OVER_BUFFERED) } else { Ok(()) };
+    match arrival.settle(&mut view, room) {
+        Settled::Forward { plan, record, first } => {
+            let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
+            let upload = Upload::new(local, first, plan.body, limit, now_ms);
+            forward(record, plan, upload, head, policy, bytes)
         }
-    };
-    record.routed(&plan.route);
-    if local.over_buffered() {
-        let answer = Answer::reject(Some(plan.route), OVER_BUFFERED);
-        return (answered(answer, record, head, wants_keep_alive(head)), head.len);
+        Settled::Answer(answer, record) => {
+            let keep_alive = wants_keep_alive(head) && !head.http10;
+            (answered(answer, record, head, keep_alive), head.len)
+        }
     }
-    let cx = RequestContext {
-        client,
-        trusted,
-        origin,
-        request_id: id.as_bytes(),
-        public_port: policy.public_port,
-        allow_underscores: policy.allow_underscores,
-        edits: &plan.route.request_edits,
-    };
-    let upload = first_bytes(local, &view, &cx, &plan);
-    forward(record, plan, upload, head, policy, bytes)
 }
 
 fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_alive: bool) -> Begun {
@@ -153,17 +129,6 @@ fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_ali
         keep_alive,
         body_read: head.body == BodyLength::Sized(0),
     }))
-}
-
-fn first_bytes<F: FieldSource>(
-    local: &Rc<Local>,
-    view: &HeadView<'_, F>,
-    cx: &RequestContext<'_>,
-    plan: &Plan,
-) -> Upload {
-    let mut first = local.buffers.take();
-    write_request(&mut first, view, cx);
-    Upload::new(local, first, plan.body, plan.route.body_limit, local.timers.now_ms())
 }
 
 fn forward(

@@ -1,21 +1,21 @@
 //! One HTTP/2 client connection: crate `h2` speaks the protocol, we keep the time. Every stream
 //! runs under a watchdog, the connection under deadlines for each of its phases.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection, Handshake};
-use h2::{Ping, PingPong};
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::Request;
 
 use super::h2_begin;
 use super::h2_io::{IoState, WatchedIo};
+use super::h2_streams::{Streams, Watched};
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::client::Client;
@@ -24,7 +24,7 @@ use crate::timer::Timer;
 
 /// Windows and buffers of design.md #3.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// h2's own cap; ours (`head_bytes`) is lower and answers with a cause.
 const HEADER_LIST: u32 = 64 * 1024;
@@ -34,9 +34,8 @@ const PING_TIMEOUT_MS: u64 = 20_000;
 /// Streams reset because of the client's own errors before GOAWAY (MadeYouReset).
 const LOCAL_ERROR_RESETS: usize = 256;
 const PENDING_ACCEPT_RESETS: usize = 20;
-/// Streams that a connection may have under way without being asked to make room for others.
-pub const MODEST_STREAMS: usize = 8;
 /// After GOAWAY a connection without streams has this long to go; one that never had any, less.
+/// Streams that are opened later than that are refused.
 const GOAWAY_GRACE_MS: u64 = 5_000;
 const UNUSED_GRACE_MS: u64 = 1_000;
 /// After our end of the connection, so long for the client to end its own.
@@ -169,18 +168,23 @@ impl<S: Stream + 'static> Driver<S> {
                         None => return Poll::Ready(End::Closed),
                         Some(Err(error)) if error.is_io() => return Poll::Ready(End::Closed),
                         Some(Err(_)) => return Poll::Ready(End::Error),
-                        Some(Ok((request, respond))) => {
-                            let watch = self.streams.open();
-                            let (local, client) = (&self.local, &self.client);
-                            let inner =
-                                h2_begin::answer(local, client, watch.clone(), request, respond);
-                            let inner = Box::pin(inner);
-                            tokio::task::spawn_local(Watched { inner, watch });
-                        }
+                        Some(Ok((request, respond))) => self.accept(request, respond),
                     }
                 }
             }
         }
+    }
+
+    fn accept(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let late = |left: u64| self.timer.now_ms() >= left.saturating_add(GOAWAY_GRACE_MS);
+        if self.leaving.is_some_and(late) {
+            // It has had its time to hear of GOAWAY; h2 itself waits for its word that it has.
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        let watch = self.streams.open();
+        let inner = h2_begin::answer(&self.local, &self.client, watch.clone(), request, respond);
+        let inner = Box::pin(inner);
+        tokio::task::spawn_local(Watched { inner, watch });
     }
 
     /// Sends GOAWAY; the connection ends with its last stream.
@@ -237,90 +241,5 @@ impl<S: Stream + 'static> Driver<S> {
         };
         let labels = [self.policy.name.as_str(), "h2", label];
         self.local.shared.metrics.http_protocol_errors.with_label_values(&labels).inc();
-    }
-}
-
-/// The streams of one connection.
-pub struct Streams {
-    local: Rc<Local>,
-    open: Cell<usize>,
-    served: Cell<bool>,
-    idle_since: Cell<u64>,
-    /// Body bytes that h2 holds for this client; they are released on whatever thread drops them.
-    held: Arc<AtomicUsize>,
-}
-
-impl Streams {
-    fn new(local: &Rc<Local>) -> Streams {
-        Streams {
-            local: local.clone(),
-            open: Cell::new(0),
-            served: Cell::new(false),
-            idle_since: Cell::new(local.timers.now_ms()),
-            held: Arc::default(),
-        }
-    }
-
-    fn open(self: &Rc<Self>) -> Rc<Watch> {
-        self.served.set(true);
-        self.open.set(self.open.get() + 1);
-        let timer = self.local.timers.timer();
-        Rc::new(Watch { timer, streams: self.clone() })
-    }
-
-    /// Since when no stream is open, and whether one ever was.
-    fn idle_since(&self) -> Option<(u64, bool)> {
-        (self.open.get() == 0).then(|| (self.idle_since.get(), self.served.get()))
-    }
-}
-
-/// The deadline of one stream. Whoever the stream waits for sets it; when it has passed and nobody
-/// has taken note, the stream is reset.
-pub struct Watch {
-    pub timer: Timer,
-    streams: Rc<Streams>,
-}
-
-impl Watch {
-    /// Streams of this connection that are not over.
-    pub fn open_streams(&self) -> usize {
-        self.streams.open.get()
-    }
-
-    /// Body bytes that h2 holds for this client.
-    pub fn held(&self) -> usize {
-        self.streams.held.load(Ordering::Relaxed)
-    }
-
-    pub fn held_counter(&self) -> Arc<AtomicUsize> {
-        self.streams.held.clone()
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let streams = &self.streams;
-        streams.open.set(streams.open.get().saturating_sub(1));
-        streams.idle_since.set(streams.local.timers.now_ms());
-    }
-}
-
-/// A stream future that is dropped (the stream is reset) when its deadline passes.
-struct Watched<F> {
-    inner: Pin<Box<F>>,
-    watch: Rc<Watch>,
-}
-
-impl<F: Future<Output = ()>> Future for Watched<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.inner.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        match self.watch.timer.check(cx) {
-            Some(_) => Poll::Ready(()),
-            None => Poll::Pending,
-        }
     }
 }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,9 +15,10 @@ use h2::{FlowControl, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 
-use super::h2::{MODEST_STREAMS, Watch};
-use crate::exchange::h2_body::OwnAnswer;
-use crate::exchange::h2_h1::{self, Job, Step};
+use super::begin::{Arrival, Settled};
+use super::h2_streams::{MODEST_STREAMS, Watch};
+use crate::exchange::h2_h1::{self, Job, Step, TOO_MANY_STREAMS};
+use crate::exchange::h2_send::OwnAnswer;
 use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
@@ -27,13 +27,11 @@ use crate::local::Local;
 use crate::request::admit::admit_h2;
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::decide::decide;
-use crate::request::headers::{RequestContext, write_request};
-use crate::request::plan::{Answer, Decision, Plan};
-use crate::request::record::{Record, RequestId, RequestText};
+use crate::request::plan::Answer;
+use crate::request::record::{Record, RequestText};
 use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
-use crate::route::table::{ListenerPolicy, Route};
+use crate::route::table::ListenerPolicy;
 
 /// How long a stream that was answered before its body had ended stays open.
 const EARLY_ANSWER_LINGER: Duration = Duration::from_millis(250);
@@ -44,20 +42,25 @@ pub fn answer(
     local: &Rc<Local>,
     client: &Rc<Client>,
     watch: Rc<Watch>,
-    mut request: Request<RecvStream>,
+    request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> + use<> {
-    let hold = Hold::of(request.body_mut());
-    let ended = hold.as_ref().map(|hold| hold.ended.clone()).unwrap_or_default();
+    let (parts, mut body) = request.into_parts();
+    let upgrade = parts.extensions.get::<Protocol>().is_some();
+    let hold = Hold::of(&mut body);
+    let source = (hold.is_some() || upgrade).then(|| {
+        let ended = hold.as_ref().map(|hold| hold.ended.clone()).unwrap_or_default();
+        Source::new(local, body, ended)
+    });
     let snapshot = local.snapshot();
     let policy = snapshot.listeners.get(client.listener).cloned();
     let own = Own {
         local: local.clone(),
         tls: client.tls.is_some(),
-        head_request: request.method() == Method::HEAD,
+        head_request: parts.method == Method::HEAD,
     };
     let begun = policy.as_deref().map(|policy| {
-        match begin(local, client, policy, &watch, request, ended) {
+        match begin(local, client, policy, &watch, &parts, source) {
             Begun::Answer(told) => Err(own.answer(&told.0, told.1)),
             Begun::Forward(job) => Ok(job),
         }
@@ -127,12 +130,8 @@ enum Begun {
 }
 
 impl Begun {
-    fn answer(answer: Answer, record: Record) -> Begun {
-        Begun::Answer(Box::new((answer, record)))
-    }
-
-    fn refuse(route: Option<Arc<Route>>, rejection: Rejection, record: Record) -> Begun {
-        Begun::answer(Answer::reject(route, rejection), record)
+    fn refuse(rejection: Rejection, record: Record) -> Begun {
+        Begun::Answer(Box::new((Answer::reject(None, rejection), record)))
     }
 }
 
@@ -141,93 +140,48 @@ fn begin(
     client: &Rc<Client>,
     policy: &ListenerPolicy,
     watch: &Watch,
-    request: Request<RecvStream>,
-    ended: Rc<Cell<bool>>,
+    parts: &Parts,
+    source: Option<Source>,
 ) -> Begun {
-    let upgrade = request.extensions().get::<Protocol>().is_some();
-    let (parts, body) = request.into_parts();
     let snapshot = local.snapshot();
     let fields = H2Fields::new(&parts.headers);
-    let trusted = !snapshot.trusted_proxies.is_empty() && client.trusted(&snapshot.trusted_proxies);
-    let given = if trusted { fields.get(FieldId::XRequestId) } else { None };
-    let id = RequestId::new(local, given);
-    let origin = match trusted {
-        true => client.origin(&fields, &snapshot.trusted_proxies),
-        false => client.peer,
-    };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-    let authority = authority(&parts);
+    let authority = authority(parts);
     let text = RequestText {
         method: parts.method.as_str(),
         host: authority.unwrap_or(b""),
         path: split_target(target.as_bytes()).0,
         user_agent: fields.get(FieldId::UserAgent).unwrap_or(b""),
     };
-    let mut record = Record::begin(local, client, "HTTP/2", id, origin, &text);
-    let head = match examine(policy, &parts, &body, authority, upgrade) {
+    let arrival = Arrival::new(local, client, (&snapshot, policy), "HTTP/2", &fields, &text);
+    let head = match examine(policy, parts, source.is_none(), authority) {
         Ok(head) => head,
-        Err(rejection) => return Begun::refuse(None, rejection, record),
+        Err(rejection) => return Begun::refuse(rejection, arrival.record),
     };
     let view =
         admit_h2(head.method, head.authority, target.as_bytes(), head.body, head.websocket, fields);
     let mut view = match view {
         Ok(view) => view,
-        Err(rejection) => return Begun::refuse(None, rejection, record),
+        Err(rejection) => return Begun::refuse(rejection, arrival.record),
     };
-    let plan = match decide(&mut view, client, &snapshot) {
-        Decision::Forward(plan) => plan,
-        Decision::Answer(answer) => {
-            if let Some(route) = &answer.route {
-                record.routed(route);
-            }
-            return Begun::answer(answer, record);
-        }
+    let (plan, record, mut first) = match arrival.settle(&mut view, || has_room(local, watch)) {
+        Settled::Forward { plan, record, first } => (plan, record, first),
+        Settled::Answer(answer, record) => return Begun::Answer(Box::new((answer, record))),
     };
-    record.routed(&plan.route);
-    if let Err(rejection) = check_capacity(local, watch) {
-        return Begun::refuse(Some(plan.route), rejection, record);
-    }
-    let cx = RequestContext {
-        client,
-        trusted,
-        origin,
-        request_id: id.as_bytes(),
-        public_port: policy.public_port,
-        allow_underscores: policy.allow_underscores,
-        edits: &plan.route.request_edits,
-    };
-    let mut first = local.buffers.take();
-    write_request(&mut first, &view, &cx);
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
-    let body = (body, ended);
-    Begun::Forward(Box::new(job(local, client, plan, record, first, body)))
-}
-
-/// A request to forward; `first` is its head for the endpoint.
-fn job(
-    local: &Rc<Local>,
-    client: &Client,
-    plan: Plan,
-    record: Record,
-    first: Vec<u8>,
-    (body, ended): (RecvStream, Rc<Cell<bool>>),
-) -> Job {
     let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
-    let (source, tunnel) = match (plan.websocket, plan.body) {
-        (true, _) => (None, Some(body)),
-        (false, BodyLength::Sized(0)) => (None, None),
-        (false, _) => (Some(Source::new(body, ended)), None),
-    };
+    let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
+    let source = source.filter(|_| !bodyless);
     let tls = client.tls.is_some();
-    Job { local: local.clone(), plan, record, upload, source, tls, tunnel }
+    Begun::Forward(Box::new(Job { local: local.clone(), plan, record, upload, source, tls }))
 }
 
 /// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
 /// for clients that have more streams under way than a modest one would. They make room for others.
-fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
+fn has_room(local: &Local, watch: &Watch) -> Result<(), Rejection> {
     if local.over_buffered() {
         return Err(OVER_BUFFERED);
     }
@@ -237,7 +191,7 @@ fn check_capacity(local: &Local, watch: &Watch) -> Result<(), Rejection> {
     let scarce = nearly(&gauges.buffered, limits.buffered_bytes)
         || nearly(&gauges.upstream_connections, limits.upstream_connections);
     if scarce && watch.open_streams() > MODEST_STREAMS {
-        return Err(Rejection { cause: Cause::OverCapacity, detail: "streams" });
+        return Err(TOO_MANY_STREAMS);
     }
     Ok(())
 }
@@ -258,9 +212,8 @@ fn authority(parts: &Parts) -> Option<&[u8]> {
 fn examine<'a>(
     policy: &ListenerPolicy,
     parts: &'a Parts,
-    body: &RecvStream,
+    bodyless: bool,
     authority: Option<&'a [u8]>,
-    upgrade: bool,
 ) -> Result<Head<'a>, Rejection> {
     check_limits(policy, parts)?;
     let authority = authority.ok_or(Rejection::bad("missing_host"))?;
@@ -272,14 +225,15 @@ fn examine<'a>(
     }
     // An extended CONNECT is a GET for everybody behind us (RFC 8441 §5.1); its stream is the
     // tunnel, not a body.
-    let (method, body) = match upgrade {
-        true => ("GET", BodyLength::Sized(0)),
-        false => (parts.method.as_str(), body_length(&parts.headers, body)?),
+    let (method, body) = match protocol {
+        Some(_) => ("GET", BodyLength::Sized(0)),
+        None => (parts.method.as_str(), body_length(&parts.headers, bodyless)?),
     };
     Ok(Head { method, authority, body, websocket })
 }
 
-/// Count and bytes as RFC 9113 §10.5.1 counts them, cookie crumbs one by one (P47774 class).
+/// Bytes as RFC 9113 §10.5.1 counts them, every cookie crumb for itself (P47774 class); all crumbs
+/// are one field.
 fn check_limits(policy: &ListenerPolicy, parts: &Parts) -> Result<(), Rejection> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > policy.limits.target_bytes {
@@ -289,10 +243,17 @@ fn check_limits(policy: &ListenerPolicy, parts: &Parts) -> Result<(), Rejection>
         name.as_str().len() + value.len() + 32
     };
     let list: usize = parts.headers.iter().map(bytes).sum();
-    if parts.headers.len() > policy.limits.head_fields || list + target > policy.limits.head_bytes {
+    let many = parts.headers.len() > policy.limits.head_fields
+        && parts.headers.len() - further_crumbs(&parts.headers) > policy.limits.head_fields;
+    if many || list + target > policy.limits.head_bytes {
         return Err(Cause::HeadTooLarge.into());
     }
     Ok(())
+}
+
+/// Cookie fields beyond the first: a client may send each pair in one of its own (RFC 9113 §8.2.3).
+fn further_crumbs(headers: &HeaderMap) -> usize {
+    headers.get_all(header::COOKIE).iter().count().saturating_sub(1)
 }
 
 /// At most one Host field, and the same as `:authority` (RFC 9113 §8.3.1).
@@ -307,7 +268,7 @@ fn check_host(headers: &HeaderMap, authority: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-fn body_length(headers: &HeaderMap, body: &RecvStream) -> Result<BodyLength, Rejection> {
+fn body_length(headers: &HeaderMap, bodyless: bool) -> Result<BodyLength, Rejection> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Rejection::bad("transfer_encoding"));
     }
@@ -319,7 +280,7 @@ fn body_length(headers: &HeaderMap, body: &RecvStream) -> Result<BodyLength, Rej
         ..FramingFields::default()
     };
     let announced = request_length(&fields, false).map_err(|e| Rejection::bad(e.reason()))?;
-    Ok(match (body.is_end_stream(), first) {
+    Ok(match (bodyless, first) {
         (true, _) => BodyLength::Sized(0),
         (false, Some(_)) => announced,
         (false, None) => BodyLength::Chunked,

@@ -1,6 +1,7 @@
 //! The client side: sockets and TLS to requests.
 
 pub mod address_table;
+pub mod begin;
 pub mod cert_table;
 pub mod connection;
 pub mod h1;
@@ -8,6 +9,8 @@ pub mod h1_begin;
 pub mod h2;
 pub mod h2_begin;
 pub mod h2_frames;
+pub mod h2_gate;
 pub mod h2_io;
+pub mod h2_streams;
 pub mod listener;
 pub mod tls;

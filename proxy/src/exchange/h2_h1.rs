@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 
+use super::attempt;
 use super::download::{MAX_HEAD, is_event_stream};
 use super::h2_body::Relay;
 use super::h2_head::{self, Head};
@@ -18,7 +18,7 @@ use super::h2_tunnel::Tunnel;
 use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
-use crate::downstream::h2::{MODEST_STREAMS, Watch};
+use crate::downstream::h2_streams::{MODEST_STREAMS, Watch};
 use crate::http1::body::BodyDecoder;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, parse_response};
@@ -39,6 +39,8 @@ const HEAD_READ: usize = 8 * 1024;
 const CROWDED_HEAD_READ: usize = 2 * 1024;
 /// Interim responses (1xx) before the final one; they end here.
 const MAX_INTERIM: usize = 16;
+/// The connection has more streams under way than it may have now.
+pub const TOO_MANY_STREAMS: Rejection = Rejection { cause: Cause::OverCapacity, detail: "streams" };
 
 /// A request to forward, as the downstream driver has prepared it.
 pub struct Job {
@@ -46,10 +48,9 @@ pub struct Job {
     pub plan: Plan,
     pub record: Record,
     pub upload: Upload,
+    /// The request body, or the client's end of a tunnel (RFC 8441).
     pub source: Option<Source>,
     pub tls: bool,
-    /// RFC 8441: the stream becomes a tunnel.
-    pub tunnel: Option<RecvStream>,
 }
 
 /// What comes after the head of an answer.
@@ -69,9 +70,14 @@ pub async fn run(
         return Err(Box::new((Cause::Internal.into(), job.record)));
     };
     watch.timer.follow(Some(job.plan.route.life.clone()));
+    if !watch.begin()
+        && let Err(rejection) = turn(&mut job, &upstream, watch, respond).await
+    {
+        return Err(Box::new((rejection, job.record)));
+    }
     let mut want = Want::Any { sure: !job.plan.idempotent };
     loop {
-        let connection = match acquire(&job.local, &upstream, want, watch, respond).await {
+        let connection = match acquire(&mut job, &upstream, want, watch, respond).await {
             Ok(connection) => connection,
             Err(rejection) => return Err(Box::new((rejection, job.record))),
         };
@@ -110,18 +116,41 @@ pub async fn run(
 }
 
 fn failed(mut job: Job, upstream: &Upstream, rejection: Rejection) -> Box<(Rejection, Record)> {
-    let metrics = &job.local.shared.metrics;
-    let name = upstream.name.as_str();
-    match rejection.cause {
-        Cause::ClientGone => metrics.upstream_cancelled.with_label_values(&[name]).inc(),
-        cause => metrics.upstream_requests.with_label_values(&[name, cause.code()]).inc(),
-    }
+    attempt::failed(&job.local, upstream, rejection.cause);
     job.record.bytes_in += job.upload.received;
     Box::new((rejection, job.record))
 }
 
+/// Waits for the connection's first answer, or for a place among those who began before it.
+async fn turn(
+    job: &mut Job,
+    upstream: &Upstream,
+    watch: &Watch,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<(), Rejection> {
+    // As long as one that has begun may take to its answer.
+    let limit = upstream.timeouts.connect.saturating_add(upstream.timeouts.first_byte);
+    watch.timer.set_at(deadline(watch.timer.now_ms(), limit));
+    poll_fn(|cx| {
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Cause::ClientGone.into()));
+        }
+        let bytes = job.source.as_mut().map_or(0, |source| source.hold(cx));
+        if watch.poll_begin(cx, bytes).is_ready() {
+            watch.timer.clear();
+            return Poll::Ready(Ok(()));
+        }
+        match watch.timer.check(cx) {
+            None => Poll::Pending,
+            Some(Fired::Deadline) => Poll::Ready(Err(TOO_MANY_STREAMS)),
+            Some(fired) => Poll::Ready(Err(cut(fired))),
+        }
+    })
+    .await
+}
+
 async fn acquire(
-    local: &Rc<Local>,
+    job: &mut Job,
     upstream: &Upstream,
     want: Want,
     watch: &Watch,
@@ -131,6 +160,7 @@ async fn acquire(
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return Err(Cause::ClientGone.into());
     }
+    let Job { local, source, .. } = job;
     let turn = Turn::next(upstream);
     if let Want::Any { sure } = want
         && let Some(connection) = connect::pooled(local, upstream, turn, sure)
@@ -141,7 +171,12 @@ async fn acquire(
     let mut connect = std::pin::pin!(connect);
     poll_fn(|cx| match respond.poll_reset(cx) {
         Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
-        Poll::Pending => connect.as_mut().poll(cx),
+        Poll::Pending => {
+            if let Some(source) = source {
+                source.hold(cx);
+            }
+            connect.as_mut().poll(cx)
+        }
     })
     .await
 }
@@ -245,7 +280,7 @@ impl Waiting {
             let Some(head) = parsed else { return Ok(None) };
             let (len, status) = (head.len, head.status);
             match status {
-                101 if job.plan.websocket && job.tunnel.is_some() => {
+                101 if job.plan.websocket && job.source.is_some() => {
                     let compiled = h2_head::compile(&head, &self.head, &job.plan, job.tls)?;
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
@@ -280,14 +315,15 @@ fn next(
     upstream: Arc<Upstream>,
     found: Found,
 ) -> Result<Step, Box<(Rejection, Record)>> {
-    let Job { local, plan, mut record, mut upload, source, tunnel, .. } = *job;
-    let (head, rest) = match (found, tunnel) {
-        (Found::Final(head, rest), _) => (head, rest),
-        (Found::Switch(_, _), None) => return Err(Box::new((Cause::Internal.into(), record))),
-        (Found::Switch(head, early), Some(client)) => {
-            let idle = upstream.timeouts.stream_idle;
+    let Job { local, plan, mut record, mut upload, source, .. } = *job;
+    let (head, rest) = match found {
+        Found::Final(head, rest) => (head, rest),
+        Found::Switch(head, early) => {
+            let Some(client) = source else {
+                return Err(Box::new((Cause::Internal.into(), record)));
+            };
             let (head, connection) = (head.response, waiting.connection);
-            let tunnel = Tunnel { local, plan, record, connection, head, early, client, idle };
+            let tunnel = Tunnel { local, plan, record, upstream, connection, head, early, client };
             return Ok(Step::Tunnel(Box::new(tunnel)));
         }
     };

@@ -5,21 +5,23 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use h2::SendStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
-use super::h2_body::charged;
+use super::attempt;
+use super::h2_send::charged;
+use super::h2_upload::{Piece, Source};
 use super::tunnel::{self, First, OpenTunnel};
-use crate::downstream::h2::Watch;
+use crate::downstream::h2_streams::Watch;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::plan::Plan;
 use crate::request::record::Record;
+use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
 /// Largest DATA that is handed to h2 at once.
@@ -30,20 +32,19 @@ pub struct Tunnel {
     pub local: Rc<Local>,
     pub plan: Plan,
     pub record: Record,
+    pub upstream: Arc<Upstream>,
     pub connection: UpstreamConnection,
     /// The endpoint's 101 with the head rules applied.
     pub head: Response<()>,
     /// What the endpoint sent after its 101.
     pub early: Vec<u8>,
-    pub client: RecvStream,
-    /// Longest silence on both sides.
-    pub idle: Duration,
+    pub client: Source,
 }
 
 impl Tunnel {
     /// Answers 200 (RFC 8441 §5) and runs until both directions have ended.
     pub async fn run(self: Box<Self>, mut respond: SendResponse<Bytes>, watch: &Watch) {
-        let Tunnel { local, plan, mut record, mut connection, mut head, early, client, idle } =
+        let Tunnel { local, plan, mut record, upstream, mut connection, mut head, early, client } =
             *self;
         record.status = 200;
         *head.status_mut() = StatusCode::OK;
@@ -52,6 +53,7 @@ impl Tunnel {
         }
         let Ok(send) = respond.send_response(head, false) else { return };
         drop(respond);
+        watch.answered();
         let metrics = &local.shared.metrics;
         let route = [plan.route.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
@@ -65,9 +67,11 @@ impl Tunnel {
             read: Bytes::new(),
             ended: false,
         };
-        let io = &mut connection.io;
-        tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await;
-        record.upstream_ok();
+        let (io, idle) = (&mut connection.io, upstream.timeouts.stream_idle);
+        match tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await {
+            Ok(()) => record.upstream_ok(),
+            Err(rejection) => attempt::failed(&local, &upstream, rejection.cause),
+        }
         record.close();
     }
 }
@@ -77,7 +81,7 @@ struct TunnelStream<'w> {
     local: Rc<Local>,
     watch: &'w Watch,
     send: SendStream<Bytes>,
-    client: RecvStream,
+    client: Source,
     /// Received and not yet read.
     read: Bytes,
     /// END_STREAM was sent.
@@ -91,18 +95,18 @@ fn broken(_: h2::Error) -> io::Error {
 impl Stream for TunnelStream<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         while self.read.is_empty() {
-            match ready!(self.client.poll_data(cx)) {
-                None => return Poll::Ready(Ok(0)),
-                Some(data) => self.read = data.map_err(broken)?,
+            match ready!(self.client.poll(cx)).map_err(broken)? {
+                Piece::Data(data) => self.read = data,
+                Piece::End(_) => return Poll::Ready(Ok(0)),
             }
         }
         let n = self.read.len().min(buf.len());
         self.read.copy_to_slice(&mut buf[..n]);
-        self.client.flow_control().release_capacity(n).map_err(broken)?;
         Poll::Ready(Ok(n))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.client.hold(cx);
         let wanted = buf.len().min(FRAME_BYTES);
         self.send.reserve_capacity(wanted);
         while self.send.capacity() == 0 {
@@ -120,8 +124,10 @@ impl Stream for TunnelStream<'_> {
         Poll::Ready(Ok(n))
     }
 
-    /// h2 sends by itself; here we learn of a reset while there is nothing to write.
+    /// h2 sends by itself; here we learn of a reset while there is nothing to write. What the
+    /// client sends meanwhile counts, also while the endpoint does not take it.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.client.hold(cx);
         if !self.ended && self.send.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

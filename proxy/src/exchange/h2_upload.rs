@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -10,6 +10,8 @@ use http::HeaderMap;
 
 use super::h2_head::trailer_lines;
 use super::upload::Upload;
+use crate::buffers::Charge;
+use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::upstream::pool::UpstreamConnection;
 
@@ -17,22 +19,45 @@ use crate::upstream::pool::UpstreamConnection;
 pub struct Source {
     stream: RecvStream,
     data_ended: bool,
+    /// The end, if it was met while nobody read.
+    end: Option<Result<Option<HeaderMap>, h2::Error>>,
     /// Told when the body has been received whole.
     ended: Rc<Cell<bool>>,
+    /// What waits in the stream's window.
+    charge: Charge,
 }
 
-enum Piece {
+pub enum Piece {
     Data(Bytes),
     End(Option<HeaderMap>),
 }
 
 impl Source {
-    pub fn new(stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
-        Source { stream, data_ended: false, ended }
+    pub fn new(local: &Local, stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
+        let charge = Charge::new(&local.shared);
+        Source { stream, data_ended: false, end: None, ended, charge }
+    }
+
+    /// While nobody reads: the bytes in the stream's window, which count as buffered from now on
+    /// until somebody reads. The task is woken when more come.
+    pub fn hold(&mut self, cx: &mut Context<'_>) -> usize {
+        // Takes no data, and is woken by it all the same.
+        if self.end.is_none()
+            && let Poll::Ready(end) = self.stream.poll_trailers(cx)
+        {
+            self.end = Some(end);
+        }
+        let bytes = self.stream.flow_control().used_capacity();
+        self.charge.set(bytes);
+        bytes
     }
 
     /// A reset is an error, whatever its code: only END_STREAM ends a body.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+        self.charge.set(0);
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(end.map(Piece::End));
+        }
         if !self.data_ended {
             if let Some(data) = ready!(self.stream.poll_data(cx)) {
                 let data = data?;
@@ -43,6 +68,29 @@ impl Source {
         }
         let trailers = ready!(self.stream.poll_trailers(cx))?;
         Poll::Ready(Ok(Piece::End(trailers)))
+    }
+}
+
+impl Drop for Source {
+    /// Nobody reads on: whether all of it is here shows only now.
+    fn drop(&mut self) {
+        let whole = self.ended.get() || self.end.is_some() || discard(&mut self.stream);
+        self.ended.set(whole);
+    }
+}
+
+/// Drops what is here of a body. `true`: nothing more will come.
+fn discard(stream: &mut RecvStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match stream.poll_data(&mut cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                // It fails only with the stream.
+                let _ = stream.flow_control().release_capacity(data.len());
+            }
+            Poll::Ready(_) => return true,
+            Poll::Pending => return false,
+        }
     }
 }
 
@@ -60,12 +108,15 @@ pub fn poll_upload(
         if std::mem::take(&mut upload.moved) {
             upload.progress_ms = now_ms;
         }
-        if flushed.is_pending() {
+        if upload.refused && upload.wants_body() {
+            // What h2 has of it is freed.
+            *source = None;
+        }
+        let Some(body) = source else { return Ok(()) };
+        if flushed.is_pending() || !upload.wants_body() {
+            body.hold(cx);
             return Ok(());
         }
-        let Some(body) = source.as_mut().filter(|_| upload.wants_body() && !upload.refused) else {
-            return Ok(());
-        };
         match body.poll(cx) {
             Poll::Pending => {
                 upload.waiting(now_ms);
@@ -102,5 +153,51 @@ fn end(
     match upload.end_data(trailer_lines) {
         true => Ok(()),
         false => Err(Rejection::bad("body_too_short")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use h2::SendStream;
+    use http::Request;
+
+    use super::*;
+
+    /// What [`discard`] says of a body that has been sent in this way, once all of it is here.
+    async fn discarded(send: impl FnOnce(&mut SendStream<Bytes>)) -> bool {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (client, server) =
+            tokio::join!(h2::client::handshake(near), h2::server::handshake(far));
+        let (mut client, connection) = client.unwrap();
+        let mut server = server.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("https://app.openclaw.example/").body(()).unwrap();
+        let (_response, mut stream) = client.send_request(request, false).unwrap();
+        let (request, _respond) = server.accept().await.unwrap().unwrap();
+        let mut body = request.into_body();
+        send(&mut stream);
+        // Both ends are polled far more often than they need to be.
+        for _ in 0..100 {
+            let quiet = poll_fn(|cx| Poll::Ready(server.poll_accept(cx).is_pending())).await;
+            assert!(quiet);
+            tokio::task::yield_now().await;
+        }
+        discard(&mut body)
+    }
+
+    #[tokio::test]
+    async fn knows_whether_more_may_come() {
+        let data = Bytes::from_static(b"some");
+        assert!(!discarded(|_| {}).await);
+        assert!(!discarded(|s| s.send_data(data.clone(), false).unwrap()).await);
+        assert!(discarded(|s| s.send_data(data.clone(), true).unwrap()).await);
+        assert!(discarded(|s| s.send_reset(h2::Reason::CANCEL)).await);
+        let trailers = |s: &mut SendStream<Bytes>| {
+            s.send_data(data.clone(), false).unwrap();
+            s.send_trailers(HeaderMap::new()).unwrap();
+        };
+        assert!(discarded(trailers).await);
     }
 }

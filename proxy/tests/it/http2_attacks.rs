@@ -2,11 +2,13 @@
 //! Every item that hyper and h2 leave open has a scenario here.
 
 mod exchanges;
+mod first_answer;
 mod floods;
 mod heads;
 mod raw;
 mod stalls;
 mod tunnels;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -20,16 +20,23 @@ pub fn announced(raw: &mut Raw, id: u16) -> Option<u32> {
 
 #[test]
 fn more_streams_than_announced_are_refused() {
-    let backend = Backend::silent();
+    let backend = Backend::script(|peer| {
+        while let Some(request) = peer.request() {
+            if request.target() == "/" {
+                peer.send(ok("ok"));
+            }
+        }
+    });
     let edge = edge(&backend);
     let mut raw = Raw::connect(&edge);
     assert_eq!(announced(&mut raw, MAX_CONCURRENT_STREAMS), Some(100));
-    let streams: Vec<u32> = (0..110).map(|_| raw.get("/")).collect();
+    assert_alive(&mut raw);
+    let streams: Vec<u32> = (0..110).map(|_| raw.get("/silent")).collect();
     for stream in &streams[100..] {
         assert_eq!(raw.answer(*stream).outcome, Outcome::Reset(REFUSED_STREAM));
     }
-    backend.wait_requests(100);
-    assert_eq!(backend.requests().len(), 100);
+    backend.wait_requests(101);
+    assert_eq!(backend.requests().len(), 101);
     for stream in &streams[..100] {
         raw.send(reset(*stream, CANCEL));
     }
@@ -103,7 +110,7 @@ fn a_lost_connection_cancels_the_upstream() {
         drop(raw);
         wait_until("all to be cancelled", || backend.open() == 0);
     }
-    assert_eq!(edge.metric("edge_requests_in_flight"), 0.0);
+    wait_until("nothing in flight", || edge.metric("edge_http_requests_in_flight") == 0.0);
 }
 
 /// Bodies that are not what `content-length` says (RFC 9113 §8.1.1).
@@ -151,6 +158,11 @@ fn cut_answers_are_never_complete() {
         let told = answer.outcome == Outcome::Complete && answer.status == 502;
         let cut = matches!(answer.outcome, Outcome::Reset(code) if code != 0);
         assert!(told || cut, "{head:?}: {answer:?}");
+        let results =
+            |result| edge.metric(&format!("edge_upstream_requests_total{{result=\"{result}\"}}"));
+        let failed = || results("upstream_closed") + results("upstream_protocol");
+        wait_until("the attempt to count as failed", || failed() == 1.0);
+        assert_eq!((results("ok"), edge.metric("edge_upstream_cancelled_total")), (0.0, 0.0));
         let stream = raw.get("/");
         assert_ne!(raw.answer(stream).outcome, Outcome::Lost(End::Closed), "only the stream ends");
     }
@@ -310,6 +322,41 @@ fn a_drain_lets_requests_finish() {
     let (took, codes) = raw.wait_closed();
     assert!(took < Duration::from_secs(2) && codes.iter().all(|c| *c == 0), "{took:?} {codes:?}");
     assert!(edge.wait_exit().success());
+}
+
+/// A client that takes no notice of GOAWAY, not even of the PING after it, may open streams for a
+/// while; those that it has are served.
+#[test]
+fn streams_long_after_goaway_are_refused() {
+    let (answer, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::script(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.target() == "/slow" {
+                let _ = wait.lock().unwrap().recv();
+            }
+            peer.send(ok("ok"));
+        }
+    });
+    let edge = edge(&backend);
+    let mut raw = Raw::connect(&edge);
+    assert_alive(&mut raw);
+    raw.acknowledges = false;
+    let slow = raw.get("/slow");
+    backend.wait_requests(2);
+    edge.sigterm();
+    raw.wait(GOAWAY, 0).unwrap();
+    let start = Instant::now();
+    let refused = eventually("a refusal", || {
+        let stream = raw.get("/");
+        Some(raw.answer(stream).outcome).filter(|outcome| *outcome != Outcome::Complete)
+    });
+    assert_eq!(refused, Outcome::Reset(REFUSED_STREAM));
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "after {took:?}");
+    answer.send(()).unwrap();
+    let answer = raw.answer(slow);
+    assert_eq!((answer.status, answer.outcome), (200, Outcome::Complete));
 }
 
 #[test]

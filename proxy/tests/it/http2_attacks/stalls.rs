@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::raw::{
     CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, Outcome, PING,
-    PREFACE, Raw, block, frame, request, settings, window_update,
+    PREFACE, RST_STREAM, Raw, block, frame, request, reset, settings, window_update,
 };
 use super::{assert_alive, assert_others_served, edge, hasty_edge};
 use crate::harness::{Backend, Conf, Edge, End, wait_until};
@@ -275,4 +275,66 @@ fn a_stalled_crowd_of_small_answers() {
 #[test]
 fn a_stalled_crowd_of_large_answers() {
     stalled_crowd(100_000);
+}
+
+/// Answers that are finished for everybody but h2, which cannot write them: the client does not
+/// read.
+fn pile_up(edge: &Edge) -> (Raw, Vec<u32>) {
+    let mut raw = Raw::connect(edge);
+    // This one fills the socket.
+    let endless = raw.get("/bytes/1000000000");
+    raw.send([window_update(0, 0x7fff_0000), window_update(endless, 0x7ffe_0000)].concat());
+    let mut finished = Vec::new();
+    wait_until("answers to pile up", || {
+        if finished.len() < 90 {
+            finished.push(raw.get("/bytes/60000"));
+        }
+        edge.metric("edge_buffered_bytes") >= 1_000_000.0
+    });
+    raw.send(reset(endless, CANCEL));
+    let written = |l: &serde_json::Value| l["path"] == "/bytes/60000" && l["status"] == 200;
+    wait_until("them to be finished", || {
+        edge.access_log().iter().filter(|l| written(l)).count() == finished.len()
+    });
+    (raw, finished)
+}
+
+/// A client takes its windows back: what it was given already stays in h2, but not for ever.
+#[test]
+fn answers_pinned_by_a_shrunk_window_are_given_up() {
+    let conf = Conf::app(&[Backend::real()]).https("timeouts: { write_progress: 3s }");
+    let edge = Edge::start(&conf);
+    let (mut raw, finished) = pile_up(&edge);
+    raw.send(settings(&[(INITIAL_WINDOW_SIZE, 0)]));
+    let start = Instant::now();
+    let (mut complete, mut given_up) = (0, 0);
+    while complete + given_up < finished.len() {
+        let frame = raw.frame().unwrap_or_else(|end| panic!("{end:?} after {given_up} resets"));
+        match frame.kind {
+            DATA if frame.flags & END_STREAM != 0 => complete += 1,
+            RST_STREAM => {
+                assert_eq!(frame.code(), CANCEL);
+                given_up += 1;
+            }
+            kind => assert_ne!(kind, GOAWAY),
+        }
+    }
+    eprintln!("{complete} complete, {given_up} given up after {:?}", start.elapsed());
+    assert!(given_up >= 10 && start.elapsed() < SOON + SOON, "{given_up}: {:?}", start.elapsed());
+    wait_until("nothing to be held", || edge.metric("edge_buffered_bytes") == 0.0);
+    raw.send(settings(&[(INITIAL_WINDOW_SIZE, 65_535)]));
+    assert_alive(&mut raw);
+}
+
+/// The same from a client that reads nothing any more.
+#[test]
+fn unread_finished_answers_end_with_their_connection() {
+    let conf = Conf::app(&[Backend::real()]).https("timeouts: { write_progress: 3s }");
+    let edge = Edge::start(&conf);
+    let (_raw, _finished) = pile_up(&edge);
+    wait_until("nothing to be held", || edge.metric("edge_buffered_bytes") == 0.0);
+    wait_until("the connection to end", || {
+        edge.metric("edge_connections_open{protocol=\"h2\"}") == 0.0
+    });
+    assert_others_served(&edge);
 }
