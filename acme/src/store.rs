@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct Record {
     pub retry: BTreeMap<String, Retry>,
     /// Back-off per name whose validation failed.
     pub failing: BTreeMap<String, Retry>,
+    /// Serial number of a certificate that was revoked: to be replaced whatever its age.
+    pub revoked: Option<String>,
 }
 
 /// An order that was placed and not yet brought home. Written before the order is finalized, so
@@ -59,6 +62,9 @@ pub struct PendingOrder {
     pub placed_at: i64,
     pub renewal: bool,
 }
+
+/// See [`Store::listing`].
+pub type Listing = Vec<(String, SystemTime)>;
 
 /// A chain with its key as stored.
 pub struct Stored {
@@ -105,8 +111,10 @@ impl Store {
         self.files.remove(PROBE)
     }
 
-    pub fn account(&self, directory: &str) -> Option<StoredAccount> {
-        self.read(&account_key(directory))
+    /// # Errors
+    /// The file is there and cannot be read just now: no reason to register again.
+    pub fn account(&self, directory: &str) -> Result<Option<StoredAccount>, Error> {
+        self.try_read(&account_key(directory))
     }
 
     pub fn put_account(&self, account: &StoredAccount) -> Result<(), Error> {
@@ -141,12 +149,16 @@ impl Store {
         self.files.remove(&order_key(set))
     }
 
-    pub fn ledger(&self) -> Ledger {
-        self.read(LEDGER).unwrap_or_default()
+    /// # Errors
+    /// The file is there and cannot be read just now: what it says still counts.
+    pub fn ledger(&self) -> Result<Ledger, Error> {
+        self.try_read(LEDGER).map(Option::unwrap_or_default)
     }
 
     pub fn put_ledger(&self, ledger: &Ledger) -> Result<(), Error> {
-        self.write(LEDGER, ledger)
+        // Many lines: not for people.
+        let bytes = serde_json::to_vec(ledger).map_err(|e| Error::corrupt(LEDGER, e))?;
+        self.files.store(LEDGER, &bytes)
     }
 
     /// Replaces the certificate of a wanted set; the former one is kept beside it.
@@ -155,6 +167,10 @@ impl Store {
         let key = certificate_key(&stem);
         match self.files.load(&key) {
             Ok(Some(current)) if current == bundle.as_bytes() => return Ok(()),
+            // Never a damaged one over a former one that works.
+            Ok(Some(current)) if Stored::parse(&key, current.clone(), &stem).is_err() => {
+                drop(self.files.set_aside(&key)?);
+            }
             Ok(Some(current)) => self.files.store(&former_key(&stem), &current)?,
             Ok(None) => {}
             Err(e) if e.is_corrupt() => drop(self.files.set_aside(&key)?),
@@ -184,11 +200,29 @@ impl Store {
         .collect()
     }
 
+    /// The files of certificates with the times of their last change; `None`: not to be had.
+    pub fn listing(&self) -> Option<Listing> {
+        let mut listed = self.files.list(CERTIFICATES).ok()?;
+        listed.sort();
+        Some(listed)
+    }
+
     /// Removes files of sets that nobody wants and whose certificates ended before `before`.
     pub fn prune(&self, wanted: &HashSet<String>, before: i64) -> Result<(), Error> {
-        for stored in self.certificates(&mut Vec::new()) {
-            let stem = stored.stem.clone();
-            if stored.certificate.not_after < before && !wanted.contains(&stem) {
+        let mut ends: BTreeMap<String, i64> = BTreeMap::new();
+        let mut problems = Vec::new();
+        let found = self.certificates(&mut problems);
+        if !problems.is_empty() {
+            // What cannot be read now may be the better generation.
+            return Ok(());
+        }
+        for stored in found {
+            let end = ends.entry(stored.stem.clone()).or_insert(i64::MIN);
+            // Of two generations the one that lives longer.
+            *end = stored.certificate.not_after.max(*end);
+        }
+        for (stem, end) in ends {
+            if end < before && !wanted.contains(&stem) {
                 for key in [certificate_key(&stem), former_key(&stem), record_key(&stem)] {
                     self.files.remove(&key)?;
                 }
@@ -204,26 +238,31 @@ impl Store {
         Stored::parse(key, bytes, stem).map(Some)
     }
 
-    /// `None`: absent, or unusable and set aside.
+    /// `None`: absent, unusable and set aside, or not readable now.
     fn read<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.try_read(key).unwrap_or_else(|why| {
+            tracing::warn!("{why}");
+            None
+        })
+    }
+
+    /// `None`: absent, or unusable and set aside.
+    fn try_read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let parsed = match self.files.load(key) {
-            Ok(None) => return None,
+            Ok(None) => return Ok(None),
             Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
             Err(e) if e.is_corrupt() => Err(e.to_string()),
-            Err(e) => {
-                tracing::warn!("{e}");
-                return None;
-            }
+            Err(e) => return Err(e),
         };
         let why = match parsed {
-            Ok(value) => return Some(value),
+            Ok(value) => return Ok(Some(value)),
             Err(why) => why,
         };
         match self.files.set_aside(key) {
             Ok(aside) => tracing::warn!("{key} is damaged and kept as {aside}: {why}"),
             Err(e) => tracing::warn!("{key} is damaged ({why}): {e}"),
         }
-        None
+        Ok(None)
     }
 
     fn write<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {

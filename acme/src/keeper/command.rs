@@ -59,6 +59,7 @@ impl Run {
         }
         slot.renew = true;
         slot.forced = force;
+        slot.impatient = true;
         slot.due_at = 0;
         Ok(format!("{label}: renewal is due now"))
     }

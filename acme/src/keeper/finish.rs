@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::task::{Id, JoinError};
 
-use super::order::ends_order;
+use super::order::{ends_order, is_spent};
 use super::run::Run;
 use super::slot::{Slot, Told};
 use super::view::OrderResult;
-use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
+use crate::ca::{CertId, Class, Failure, RenewalInfo};
 use crate::ledger::{Event, Kind};
 use crate::schedule::{AriWindow, Wait};
 use crate::store::Stored;
@@ -32,7 +32,8 @@ pub(super) enum Outcome {
     /// `None`: the CA has none.
     RenewalInformation(Option<(CertId, RenewalInfo)>),
     NoRenewalInformation(Failure),
-    Revoked(bool),
+    /// The serial number; `None`: not revoked.
+    Revoked(Option<String>),
 }
 
 impl Run {
@@ -52,15 +53,22 @@ impl Run {
             Outcome::NoRenewalInformation(failure) => {
                 tracing::debug!("renewal information for {stem}: {failure}");
             }
-            Outcome::Revoked(true) => {
-                if let Some(slot) = self.slots.get_mut(&stem) {
+            Outcome::Revoked(Some(serial)) => {
+                let store = self.store.clone();
+                if let Some(slot) = self.slot_of(&stem) {
+                    slot.record.revoked = Some(serial);
+                    if let Some(Err(why)) = store.map(|store| store.put_record(&slot.record)) {
+                        tracing::warn!("{why}");
+                    }
                     slot.renew = true;
                     slot.forced = true;
+                    slot.impatient = true;
                     slot.due_at = 0;
                 }
             }
-            Outcome::Revoked(false) => {}
+            Outcome::Revoked(None) => {}
         }
+        self.let_go();
         self.stale = true;
     }
 
@@ -68,22 +76,28 @@ impl Run {
     fn lost(&mut self, lost: &JoinError) {
         let Some(stem) = self.running.remove(&lost.id()) else { return };
         let until = self.now() + AFTER_PANIC;
-        if let Some(slot) = self.slots.get_mut(&stem) {
+        let store = self.store.clone();
+        if let Some(slot) = self.slot_of(&stem) {
             slot.running = false;
             slot.due_at = until;
+            // Its order may be on disk.
+            let names = &slot.wanted.names;
+            slot.pending = store.and_then(|store| store.order(names)).or(slot.pending.take());
         }
+        self.let_go();
         if lost.is_panic() {
             tracing::error!("a panic while ordering {stem}; it is tried again in an hour");
         }
     }
 
-    fn issued(&mut self, stem: &str, issuer: &str, stored: Stored) {
+    pub(super) fn issued(&mut self, stem: &str, issuer: &str, stored: Stored) {
         let now = self.now();
-        let Some(slot) = self.slots.get_mut(stem) else { return };
+        let Some(slot) = self.slot_of(stem) else { return };
         slot.running = false;
         slot.pending = None;
         slot.renew = false;
         slot.forced = false;
+        slot.impatient = false;
         slot.due_at = 0;
         slot.ari_at = 0;
         slot.record.ari = None;
@@ -112,17 +126,26 @@ impl Run {
         resumed: bool,
     ) {
         let now = self.now();
-        let Some(directory) = self.directory(issuer) else { return };
-        let Some(slot) = self.slots.get_mut(stem) else { return };
+        let directory = self.directory(issuer);
+        let store = self.store.clone();
+        let Some(slot) = self.slot_of(stem) else { return };
         slot.running = false;
-        if failures.iter().all(|failure| ends_order(failure.class)) {
+        slot.impatient = false;
+        // The issuer was taken out of the configuration meanwhile: nothing is held against it.
+        let Some(directory) = directory else { return };
+        // The CA has signed something: that counts, whatever became of it.
+        let issued = failures.iter().any(is_spent).then(|| {
+            let order = store.as_ref().and_then(|store| store.order(&slot.wanted.names));
+            order.map_or_else(|| slot.wanted.names.clone(), |order| order.names)
+        });
+        if issued.is_some() || failures.iter().all(|failure| ends_order(failure.class)) {
             slot.pending = None;
-            if let Some(store) = &self.store
+            if let Some(store) = &store
                 && let Err(why) = store.drop_order(&slot.wanted.names)
             {
                 tracing::warn!("{why}");
             }
-        } else if let Some(store) = &self.store {
+        } else if let Some(store) = &store {
             slot.pending = store.order(&slot.wanted.names);
         }
         // An order that ended while nobody looked says nothing about the next one.
@@ -130,6 +153,7 @@ impl Run {
             slot.due_at = 0;
             return;
         }
+        let failures = blame(failures, &slot.wanted.names);
         slot.put_off(&directory, &failures, now);
         let label = slot.wanted.label.clone();
         let names = slot.wanted.names.clone();
@@ -155,18 +179,19 @@ impl Run {
             let account = directory.clone();
             self.note(Event { at: now, kind, account, set: vec![], renewal: false, hosts: failed });
         }
-        // The CA has signed something: that counts, whatever became of it.
-        if failures.iter().any(|failure| failure.step == Step::Download && failure.name.is_none())
-            && failures.iter().any(|failure| failure.class == Class::Local)
-        {
+        if let Some(names) = issued {
             self.note_issued(now, &directory, &names);
         }
     }
 
     fn informed(&mut self, stem: &str, info: Option<(CertId, RenewalInfo)>) {
         let now = self.now();
-        let Some(slot) = self.slots.get_mut(stem) else { return };
         let Some((id, info)) = info else { return };
+        if self.question(stem, now).is_none_or(|(current, _)| current != id) {
+            // It was renewed while the CA was asked.
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(stem) else { return };
         let former = slot.record.ari.as_ref();
         let (poll_at, page) = (now + info.retry_after, info.explanation_url);
         let window =
@@ -197,15 +222,15 @@ impl Run {
         let unsaved: Vec<(String, Arc<Stored>)> =
             self.unsaved.iter().map(|(stem, stored)| (stem.clone(), stored.clone())).collect();
         for (stem, stored) in unsaved {
-            let set = match self.slots.get(&stem) {
-                Some(slot) => slot.wanted.names.clone(),
-                None => stored.names.clone(),
-            };
-            let written = store.put_certificate(&set, &stored.bundle).and_then(|()| {
-                if let Some(slot) = self.slots.get(&stem) {
+            let slot = self.slots.get(&stem).or_else(|| self.leaving.get(&stem));
+            let set = slot.map_or(&stored.names, |slot| &slot.wanted.names);
+            let written = store.put_certificate(set, &stored.bundle).and_then(|()| {
+                if let Some(slot) = slot {
                     store.put_record(&slot.record)?;
                 }
-                store.drop_order(&set)
+                // The order of the one after it stays.
+                let newer = slot.is_some_and(|slot| slot.running);
+                if newer { Ok(()) } else { store.drop_order(set) }
             });
             match written {
                 Ok(()) => drop(self.unsaved.remove(&stem)),
@@ -219,6 +244,7 @@ impl Run {
         if self.ledger_unsaved {
             self.ledger_unsaved = store.put_ledger(&self.ledger).is_err();
         }
+        self.let_go();
     }
 
     /// An order is about to be placed.
@@ -300,6 +326,38 @@ impl Slot {
         let retries = self.record.failing.values().chain(self.record.retry.values());
         retries.map(|retry| retry.failures).max().unwrap_or(0)
     }
+}
+
+/// What a CA refuses because of some names is held against those, and no other name of the group.
+fn blame(failures: Vec<Failure>, wanted: &[String]) -> Vec<Failure> {
+    let about = |failure: Failure| -> Vec<Failure> {
+        if failure.name.is_some() || !matches!(failure.class, Class::Validation | Class::Refused) {
+            return vec![failure];
+        }
+        let part = |name: &String| {
+            let of_name = failure.subproblems.iter().any(|part| part.name.as_ref() == Some(name));
+            (of_name || mentions(&failure, name))
+                .then(|| Failure { name: Some(name.clone()), ..failure.clone() })
+        };
+        let parts: Vec<Failure> = wanted.iter().filter_map(part).collect();
+        // Where all are refused it is this CA's word on the whole: another one may be asked.
+        let whole = failure.class == Class::Refused && parts.len() == wanted.len();
+        if whole || parts.is_empty() { vec![failure] } else { parts }
+    };
+    failures.into_iter().flat_map(about).collect()
+}
+
+/// Whether a refusal of identifiers names this one in its text, as a whole word.
+fn mentions(failure: &Failure, name: &str) -> bool {
+    let of_names = ["rejectedIdentifier", "unsupportedIdentifier", "caa"];
+    let kind = failure.problem.as_deref().and_then(|problem| problem.rsplit(':').next());
+    let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    kind.is_some_and(|kind| of_names.contains(&kind))
+        && failure.subproblems.is_empty()
+        && failure
+            .detail
+            .split(|c: char| !part_of_name(c))
+            .any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name))
 }
 
 fn result(failure: &Failure) -> OrderResult {

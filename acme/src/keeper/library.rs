@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::store::Stored;
+use crate::store::{PendingOrder, Stored};
 
 /// Certificates of the state directory, and those that could not be written to it yet.
 #[derive(Default)]
@@ -22,6 +22,19 @@ impl Library {
         for name in &stored.names {
             self.by_name.entry(name.clone()).or_default().push(stored.clone());
         }
+    }
+
+    /// Whether just this certificate is in it.
+    pub fn has(&self, stored: &Stored) -> bool {
+        let of_first = stored.names.first().and_then(|name| self.by_name.get(name));
+        let leaf = stored.certificate.chain.first();
+        of_first.into_iter().flatten().any(|other| other.certificate.chain.first() == leaf)
+    }
+
+    /// Whether the certificate of this order is in it.
+    pub fn has_key(&self, order: &PendingOrder) -> bool {
+        let of_first = order.names.first().and_then(|name| self.by_name.get(name));
+        of_first.into_iter().flatten().any(|stored| stored.bundle.contains(order.key_pem.trim()))
     }
 
     /// The best certificate for all of these names. `issuers`: directory URLs of the CAs that are

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::key::{NewKey, csr_der};
 use super::session::Session;
 use super::verify::verified;
+use super::view::SKEW_ALARM;
 use super::wanted::KeyKind;
 use crate::ca::{
     AuthStatus, CertId, ChallengeKind, Class, Failure, Offer, Order, OrderRequest, OrderStatus,
@@ -34,6 +35,8 @@ pub struct Errand {
     pub pending: Option<PendingOrder>,
     /// Unix seconds.
     pub now: i64,
+    /// Unix seconds, by this machine.
+    pub clock: fn() -> i64,
 }
 
 /// Ends with a verified certificate that is not stored yet, or with why not: one failure, or one
@@ -65,9 +68,38 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
         let csr = csr_der(&pending.csr).map_err(|why| local(Step::Finalize, &why))?;
         order.finalize(&csr).await.map_err(one)?;
     }
-    let chain = order.certificate(CERTIFICATE_LIMIT).await.map_err(one)?;
-    verified(&errand.directory, &chain, &pending.key_pem, &pending.names, errand.now)
+    let chain = match order.certificate(CERTIFICATE_LIMIT).await {
+        Ok(chain) => chain,
+        Err(failure) => {
+            let issued = order.status() == OrderStatus::Valid;
+            return Err(one(if issued { spent(failure) } else { failure }));
+        }
+    };
+    verified(&errand.directory, &chain, &pending.key_pem, &pending.names, errand.true_time())
         .map_err(|why| vec![Failure::new(Class::Local, Step::Download, why)])
+}
+
+/// The CA has issued the certificate and will not give it out.
+fn spent(failure: Failure) -> Failure {
+    match failure.class {
+        Class::Validation | Class::Refused | Class::OrderGone => {
+            Failure { class: Class::Local, ..failure }
+        }
+        _ => failure,
+    }
+}
+
+/// Whether a certificate was issued and is of no use: the order has nothing else to give.
+pub fn is_spent(failure: &Failure) -> bool {
+    failure.step == Step::Download && failure.class == Class::Local
+}
+
+impl Errand {
+    /// By now the CA's clock is known: a wrong one here must not cost a certificate.
+    fn true_time(&self) -> i64 {
+        let skew = self.session.ca.clock_skew().filter(|skew| skew.abs() > SKEW_ALARM);
+        (self.clock)() + skew.unwrap_or(0)
+    }
 }
 
 /// Whether an order is of no use after a failure of this class: what it needs is a new one.

@@ -19,7 +19,7 @@ use super::wanted::Wanted;
 use crate::ledger::{Event, Kind, Ledger};
 use crate::name;
 use crate::storage::Lock;
-use crate::store::{Store, Stored};
+use crate::store::{Listing, PendingOrder, Store, Stored};
 
 pub(super) struct Run {
     pub settings: Settings,
@@ -32,6 +32,9 @@ pub(super) struct Run {
     pub wanted: Wanted,
     /// By the stem of their files.
     pub slots: BTreeMap<String, Slot>,
+    /// Wanted no more, but with an order under way or a certificate to be stored: neither is lost,
+    /// nor ordered a second time when it is wanted again.
+    pub leaving: BTreeMap<String, Slot>,
     pub library: Library,
     pub ledger: Ledger,
     pub ledger_unsaved: bool,
@@ -44,6 +47,8 @@ pub(super) struct Run {
     pub orders: BTreeMap<(String, OrderResult), u64>,
     skew: Option<i64>,
     problems: Vec<String>,
+    /// The files of certificates as of the last reading.
+    listed: Option<Listing>,
     /// Something that the view shows has changed.
     pub stale: bool,
     /// Unix seconds.
@@ -68,6 +73,7 @@ impl Run {
             role: Role::Idle,
             wanted: Wanted::default(),
             slots: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             library: Library::default(),
             ledger: Ledger::default(),
             ledger_unsaved: false,
@@ -78,6 +84,7 @@ impl Run {
             orders: BTreeMap::new(),
             skew: None,
             problems: Vec::new(),
+            listed: None,
             stale: false,
             read_at: 0,
             pruned_at: 0,
@@ -137,19 +144,41 @@ impl Run {
             if self.slots.contains_key(&stem) {
                 continue;
             }
-            let slot = match former.remove(&stem) {
+            let known = former.remove(&stem).or_else(|| self.leaving.remove(&stem));
+            let slot = match known {
                 Some(slot) => Slot { wanted: wanted.clone(), due_at: 0, ..slot },
                 None => Slot::open(wanted.clone(), &store),
             };
+            // A crash came between storing the certificate and dropping its order.
+            let stored = |pending: &PendingOrder| self.library.has_key(pending);
+            let slot =
+                Slot { pending: slot.pending.filter(|p| slot.running || !stored(p)), ..slot };
             self.slots.insert(stem, slot);
         }
+        self.leaving.extend(former);
+        self.let_go();
         self.answer_statelessly();
         self.stale = true;
+    }
+
+    /// Forgets slots that nobody wants and nothing is under way for.
+    pub(super) fn let_go(&mut self) {
+        let unsaved = &self.unsaved;
+        self.leaving.retain(|stem, slot| slot.running || unsaved.contains_key(stem));
+    }
+
+    /// The slot of a task.
+    pub(super) fn slot_of(&mut self, stem: &str) -> Option<&mut Slot> {
+        self.slots.get_mut(stem).or_else(|| self.leaving.get_mut(stem))
     }
 
     /// Gives the right to order away. Tasks end where they are: the disk has what the next owner
     /// needs, and answers to challenges stay for a while.
     pub(super) fn release(&mut self) {
+        // What has ended already counts.
+        while let Some(done) = self.tasks.try_join_next_with_id() {
+            self.finished(done);
+        }
         self.tasks.abort_all();
         self.save();
         self.lock = None;
@@ -201,9 +230,14 @@ impl Run {
 
     fn try_own(&mut self) -> bool {
         let Some(store) = &self.store else { return false };
-        match store.try_own() {
-            Ok(Some(lock)) => {
+        let owned = store.try_own().and_then(|lock| {
+            // Without it a budget could be spent twice.
+            lock.map(|lock| Ok((lock, store.ledger()?))).transpose()
+        });
+        match owned {
+            Ok(Some((lock, ledger))) => {
                 self.lock = Some(lock);
+                self.ledger = ledger;
                 self.role = Role::Owner;
                 tracing::info!("this process orders certificates");
                 true
@@ -233,16 +267,30 @@ impl Run {
     /// Everything on disk, anew.
     fn read(&mut self) {
         let Some(store) = &self.store else { return };
+        // Asked first: what changes meanwhile is read next time.
+        let listed = store.listing();
         let mut problems = Vec::new();
         let stored = store.certificates(&mut problems);
-        self.library = Library::new(stored.into_iter().chain(self.unsaved.values().cloned()));
-        if self.role == Role::Owner && !self.ledger_unsaved {
-            self.ledger = store.ledger();
+        let mut library = Library::new(stored.into_iter().chain(self.unsaved.values().cloned()));
+        let mut lost: Vec<Arc<Stored>> = Vec::new();
+        // What serves goes on serving, whatever has become of its file.
+        for serving in self.view.load().rows.iter().flat_map(|row| &row.serving) {
+            if !library.has(serving) {
+                lost.push(serving.clone());
+                library.add(serving.clone());
+            }
         }
+        self.library = library;
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("{problem}");
         }
+        if self.role == Role::Owner {
+            let written = lost.iter().map(|lost| store.put_certificate(&lost.names, &lost.bundle));
+            problems.extend(written.filter_map(|done| done.err().map(|why| why.to_string())));
+        }
         self.problems = problems;
+        // Looked at again next time where something is missing.
+        self.listed = listed.filter(|_| lost.is_empty());
         self.read_at = self.now();
         self.stale = true;
     }
@@ -252,7 +300,11 @@ impl Run {
         self.settings.challenges.sweep(now);
         let every = if self.role == Role::Owner { READ_OWN } else { READ_OTHERS };
         if self.store.is_some() && !(self.read_at..self.read_at + every).contains(&now) {
-            self.read();
+            let listed = self.store.as_ref().and_then(|store| store.listing());
+            if listed.is_none() || listed != self.listed {
+                self.read();
+            }
+            self.read_at = now;
             self.answer_statelessly();
         }
         if self.role != Role::Owner {
@@ -273,11 +325,18 @@ impl Run {
     fn answer_statelessly(&self) {
         let mut hosts = std::collections::HashMap::new();
         if let (Role::Reader | Role::Released, Some(store)) = (&self.role, &self.store) {
+            let thumbprints: BTreeMap<&String, String> = self
+                .wanted
+                .issuers
+                .iter()
+                .filter_map(|(name, issuer)| {
+                    let account = store.account(&issuer.ca.directory).ok().flatten()?;
+                    Some((name, account.thumbprint))
+                })
+                .collect();
             for wanted in &self.wanted.certificates {
-                let issuer = self.wanted.issuers.get(&wanted.issuer);
-                let account = issuer.and_then(|issuer| store.account(&issuer.ca.directory));
-                let Some(account) = account else { continue };
-                let entry = |name: &String| (name.clone(), account.thumbprint.clone());
+                let Some(thumbprint) = thumbprints.get(&wanted.issuer) else { continue };
+                let entry = |name: &String| (name.clone(), thumbprint.clone());
                 hosts.extend(wanted.names.iter().map(entry));
             }
         }
@@ -394,3 +453,7 @@ const READ_OWN: i64 = 600;
 const PRUNE_EVERY: i64 = 24 * 3600;
 /// Seconds after its end that a certificate nobody wants is kept.
 const PRUNE_AFTER: i64 = 10 * 24 * 3600;
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -33,7 +33,9 @@ impl Sessions {
             return Ok(session.clone());
         }
         let ca = Ca::connect(&issuer.ca).await?;
-        let account = match store.account(&issuer.ca.directory) {
+        let stored = store.account(&issuer.ca.directory);
+        let stored = stored.map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
+        let account = match stored {
             Some(stored) => ca.restore(&stored).await?,
             None => register(&ca, store, issuer).await?,
         };

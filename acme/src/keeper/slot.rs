@@ -21,6 +21,9 @@ pub struct Slot {
     pub renew: bool,
     /// With that, whatever this program's budget for the set of names says.
     pub forced: bool,
+    /// With that, whatever failed before: good for one attempt, or a failure would repeat itself
+    /// without a pause.
+    pub impatient: bool,
     pub running: bool,
     /// Unix seconds: nothing is to be done before.
     pub due_at: i64,
@@ -78,6 +81,7 @@ impl Slot {
             pending,
             renew: false,
             forced: false,
+            impatient: false,
             running: false,
             due_at: 0,
             ari_at: 0,
@@ -99,7 +103,7 @@ impl Slot {
         }
         let now = known.now;
         let held = |name: &String| {
-            let until = self.record.failing.get(name)?.held_until(now, self.renew);
+            let until = self.record.failing.get(name)?.held_until(now, self.impatient);
             (until > now).then_some(until)
         };
         let names = &self.wanted.names;
@@ -143,8 +147,15 @@ impl Slot {
         let pending = self.pending.as_ref()?;
         let chain = known.chain(&self.wanted.issuer);
         let (name, _) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
+        let names: Vec<&str> = self.wanted.names.iter().map(String::as_str).collect();
+        let parts = self.leaf(&names, known).map(|leaf| leaf_parts(leaf));
+        if self.given_up(&pending.directory, parts.as_ref(), known.now)
+            && self.issuer(parts.as_ref(), known).is_some_and(|(other, _)| other != *name)
+        {
+            return None;
+        }
         let retry = self.record.retry.get(&pending.directory);
-        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.renew));
+        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.impatient));
         if until > known.now {
             return Some(Task::Nothing { until, why: Wait::BackOff });
         }
@@ -174,12 +185,15 @@ impl Slot {
             ari: self.record.ari.as_ref(),
             retry,
             changed: strange.then_some(Change::Issuer),
-            forced: self.renew,
+            forced: self.renew || leaf.is_some_and(|leaf| self.was_revoked(leaf)),
             jitter: jitter(leaf.map_or("", |leaf| leaf.bundle.as_str())),
             allowed_at: allowance.at,
             limit: allowance.why.as_deref(),
         };
+        // `forced` says why it is due; patience is asked for here.
+        let held = retry.held_until(now, self.impatient);
         match next(&situation) {
+            Next::RenewNow(_) if held > now => Task::Nothing { until: held, why: Wait::BackOff },
             Next::RenewNow(why) => Task::Order { issuer: name.to_owned(), names, why, renewal },
             Next::WaitUntil { at, why } => Task::Nothing { until: at, why },
         }
@@ -190,18 +204,25 @@ impl Slot {
     fn issuer<'a>(&self, leaf: Option<&Leaf>, known: &Known<'a>) -> Option<(&'a str, &'a Issuer)> {
         let chain = known.chain(&self.wanted.issuer);
         let retry = |issuer: &Issuer| self.record.retry.get(&issuer.ca.directory);
-        let given_up = |issuer: &Issuer| {
-            retry(issuer).is_some_and(|retry| {
-                let last = retry.last.as_ref().map(|last| last.class);
-                let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
-                let far = refuses && retry.next_at > known.now + FAR;
-                far || retry.wants_fallback(leaf, known.now)
-            })
-        };
+        let given_up = |issuer: &Issuer| self.given_up(&issuer.ca.directory, leaf, known.now);
         let first = chain.iter().find(|(_, issuer)| !given_up(issuer));
         let soonest =
             || chain.iter().min_by_key(|(_, issuer)| retry(issuer).map_or(0, |r| r.next_at));
         first.or_else(soonest).copied()
+    }
+
+    fn was_revoked(&self, leaf: &Stored) -> bool {
+        self.record.revoked.is_some() && self.record.revoked == leaf.certificate.serial()
+    }
+
+    /// Whether this CA cannot be had for the time that is left.
+    fn given_up(&self, directory: &str, leaf: Option<&Leaf>, now: i64) -> bool {
+        self.record.retry.get(directory).is_some_and(|retry| {
+            let last = retry.last.as_ref().map(|last| last.class);
+            let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
+            let far = refuses && retry.next_at > now + FAR;
+            far || retry.wants_fallback(leaf, now)
+        })
     }
 }
 

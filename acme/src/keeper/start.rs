@@ -136,6 +136,7 @@ impl Run {
                 renewal,
                 pending: slot.pending.clone().filter(|_| order.is_none()),
                 now,
+                clock: self.settings.clock,
             },
             challenges: self.settings.challenges.clone(),
             issuer,
@@ -173,7 +174,7 @@ impl Run {
     }
 
     /// The certificate in use, and the CA that issued it.
-    fn question(&self, stem: &str, now: i64) -> Option<(CertId, Issuer)> {
+    pub(super) fn question(&self, stem: &str, now: i64) -> Option<(CertId, Issuer)> {
         let slot = self.slots.get(stem)?;
         let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
         let leaf = slot.leaf(&names, &self.known(now))?;
@@ -216,7 +217,7 @@ impl Run {
         let task = stem.clone();
         let handle = self.tasks.spawn(async move {
             let done = revoke(&sessions, &store, &issuer, &stored, reason).await;
-            let revoked = done.is_ok();
+            let revoked = done.is_ok().then(|| stored.certificate.serial()).flatten();
             let issuer = issuer.ca.directory;
             let answer = done.map(|()| Revoked { label, issuer });
             // The operator may have stopped waiting.
@@ -264,6 +265,7 @@ struct ErrandParts {
     renewal: bool,
     pending: Option<crate::store::PendingOrder>,
     now: i64,
+    clock: fn() -> i64,
 }
 
 impl Job {
@@ -301,6 +303,9 @@ impl Job {
         let Ok(session) = sessions.get(&self.store, staging).await else { return Ok(()) };
         let tried =
             dry_run(&session, &self.errand.names, staging.challenge, &self.challenges).await;
+        if matches!(&tried, Err(failures) if failures.iter().any(account_gone)) {
+            sessions.forget(&self.store, staging, &session).await;
+        }
         match tried {
             Err(failures) if failures.iter().any(|f| f.class == Class::Validation) => Err(failures),
             _ => Ok(()),
@@ -330,6 +335,7 @@ impl Job {
             renewal: parts.renewal,
             pending: parts.pending,
             now: parts.now,
+            clock: parts.clock,
         };
         bring_home(errand).await.map_err(|failures| (failures, Some(session)))
     }

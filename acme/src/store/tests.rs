@@ -157,6 +157,38 @@ fn only_what_nobody_wants_and_has_long_ended_is_cleared_away() {
 }
 
 #[test]
+fn an_ended_generation_does_not_take_the_other_with_it() {
+    let (_dir, store) = open();
+    let names = set(&["app.openclaw.example"]);
+    let now = 1_800_000_000;
+    store.put_certificate(&names, &made(&names[0], now - 800 * 24 * 3600)).unwrap();
+    store.put_certificate(&names, &made(&names[0], now)).unwrap();
+    store.prune(&HashSet::new(), now).unwrap();
+    assert_eq!(store.certificates(&mut Vec::new()).len(), 2);
+}
+
+#[test]
+fn a_ledger_of_many_entries_comes_back() {
+    use crate::ledger::{Event, Kind};
+    let (_dir, store) = open();
+    let mut ledger = Ledger::default();
+    for number in 0..2000 {
+        let set = (0..20).map(|n| format!("host-{n}-{number}.openclaw.example")).collect();
+        let (at, kind, account) = (1_800_000_000, Kind::Issued, DIRECTORY.to_owned());
+        ledger.record(Event { at, kind, account, set, renewal: false, hosts: Vec::new() });
+    }
+    store.put_ledger(&ledger).unwrap();
+    assert!(store.ledger().unwrap() == ledger);
+}
+
+#[test]
+fn what_cannot_be_read_now_is_not_taken_for_absent() {
+    let (dir, store) = open();
+    fs::write(dir.path().join("acme/accounts"), "in the way").unwrap();
+    assert!(store.account(DIRECTORY).is_err());
+}
+
+#[test]
 fn the_probe_leaves_nothing() {
     let (dir, store) = open();
     store.probe().unwrap();
