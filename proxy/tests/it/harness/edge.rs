@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Client, Tls};
 use super::wire::{Head, PATIENCE};
-use super::{Conf, Lab, eventually, wait_until};
+use super::{Conf, Lab, eventually, eventually_within, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_openclaw-edge");
 
@@ -108,7 +108,8 @@ impl Edge {
     /// Waits for `/readyz` and learns the bound addresses from it.
     pub fn wait_ready(&mut self) {
         let socket = self.socket();
-        let ready = eventually("/readyz to answer 200", || {
+        // A process waits up to 10 s for its first certificates: 500 hosts on a busy machine.
+        let ready = eventually_within(3 * PATIENCE, "/readyz to answer 200", || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the edge ended before it was ready: {status}");
             }
