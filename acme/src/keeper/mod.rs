@@ -13,6 +13,8 @@ mod run;
 mod session;
 mod slot;
 mod start;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod view;
 mod wanted;

@@ -156,7 +156,9 @@ fn profile_and_stage_of_the_file() {
         knobs.profiles.insert("shortlived".into(), 6 * DAY);
     });
     for ca in [&ca, &staging] {
-        ca.set(|knobs| drop(knobs.invalid.insert(APP.into(), Problem::new(400, "dns", "gone"))));
+        ca.set(|knobs| {
+            knobs.invalid.insert(APP.into(), Problem::new(400, "dns", "gone"));
+        });
     }
     let keys = format!("profile: shortlived, staging: \"{}\"", staging.directory());
     let edge = Edge::start(&conf(&ca, &keys));
