@@ -143,12 +143,8 @@ impl Run {
         mut failures: Vec<Failure>,
         resumed: bool,
     ) {
-        // What the CA said is in terms of this machine's clock, which may not be the one we go by.
-        let system = unix_now();
+        self.translate(&mut failures);
         let now = self.now();
-        for at in failures.iter_mut().filter_map(|failure| failure.retry_at.as_mut()) {
-            *at = at.saturating_add(now.saturating_sub(system));
-        }
         // What was on its way counted as issued.
         let waits = self.slots.values_mut().filter(|slot| matches!(slot.waits, Wait::Budget(_)));
         waits.for_each(|slot| slot.due_at = 0);
@@ -209,6 +205,16 @@ impl Run {
         }
         if let Some(names) = issued {
             self.note_issued(now, directory, &names);
+        }
+    }
+
+    /// What the CA asks to wait is told in terms of this machine's clock, which may not be the one
+    /// that we go by.
+    fn translate(&self, failures: &mut [Failure]) {
+        let system = unix_now();
+        let ahead = self.now().saturating_sub(system);
+        for at in failures.iter_mut().filter_map(|failure| failure.retry_at.as_mut()) {
+            *at = at.saturating_add(ahead);
         }
     }
 

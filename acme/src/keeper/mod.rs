@@ -8,6 +8,8 @@ mod clock;
 mod command;
 mod finish;
 mod key;
+#[cfg(test)]
+mod loop_tests;
 mod library;
 mod order;
 mod run;

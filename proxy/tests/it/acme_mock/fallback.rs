@@ -104,7 +104,9 @@ fn time_runs_out() {
 fn the_second_try_is_a_rehearsal() {
     let (main, staging) = (MockCa::start(), MockCa::start());
     for ca in [&main, &staging] {
-        ca.set(|knobs| drop(knobs.invalid.insert(APP.to_owned(), dns())));
+        ca.set(|knobs| {
+            knobs.invalid.insert(APP.to_owned(), dns());
+        });
     }
     // Only for its clock: it is no issuer.
     let mut sim = Sim::idle(&main).with_issuer("staging", &staging);
@@ -132,7 +134,9 @@ fn the_second_try_is_a_rehearsal() {
 #[test]
 fn without_the_stage_there_is_no_rehearsal() {
     let (main, staging) = (MockCa::start(), MockCa::start());
-    main.set(|knobs| drop(knobs.invalid.insert(APP.to_owned(), dns())));
+    main.set(|knobs| {
+        knobs.invalid.insert(APP.to_owned(), dns());
+    });
     staging.down(&Fault::html_502());
     let mut sim = Sim::idle(&main);
     sim.issuer("main").staging = Some(staging.directory());

@@ -7,6 +7,7 @@ mod budget;
 mod change;
 mod clocks;
 mod fallback;
+mod outage;
 mod policy;
 mod served;
 mod sim;

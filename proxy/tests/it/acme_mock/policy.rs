@@ -236,6 +236,23 @@ fn an_order_that_is_never_ready_is_finalized_no_more_often() {
     assert_eq!(ca.orders().len(), 1);
 }
 
+/// It never finishes one, and forgets them meanwhile.
+#[test]
+fn orders_that_are_forgotten() {
+    let ca = MockCa::start();
+    ca.always(Endpoint::Finalize, &Fault::internal());
+    let sim = Sim::start(&ca, &[APP]);
+    for _ in 0..48 {
+        sim.pass(HOUR / 2);
+        ca.forget_orders();
+    }
+    let at: Vec<i64> = ca.orders().iter().map(|order| order.at).collect();
+    assert!((15..=45).contains(&at.len()) && densest(&at, HOUR) <= 8, "{at:?}");
+    ca.heal();
+    sim.pass(2 * HOUR);
+    assert_eq!(ca.issued().len(), 1, "{}", told(&sim.row(APP)));
+}
+
 #[test]
 fn an_order_that_stays_processing_is_waited_for() {
     let ca = MockCa::with(|knobs| knobs.processing_polls = u32::MAX);

@@ -31,9 +31,11 @@ fn renew(edge: &Edge, force: bool) {
 
 #[test]
 fn a_failing_renewal_takes_nothing_away_and_is_seen_everywhere() {
-    let ca = MockCa::start();
+    let page = "https://ca.invalid/why-now";
+    let ca = MockCa::with(|knobs| knobs.explanation = Some(page.to_owned()));
     let edge = Edge::start(&conf(&ca, ""));
     ca.wait_issued(1);
+    edge.wait_stderr(page);
     let first = eventually("the certificate", || {
         (certificate(&edge)["state"] == "valid").then(|| shown(&ca, &edge))
     });
@@ -125,7 +127,7 @@ fn unverified(edge: &Edge) -> Vec<u8> {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let begin = text.find("-----BEGIN CERTIFICATE-----").unwrap_or_else(|| panic!("{text}"));
-    CertificateDer::from_pem_slice(text[begin..].as_bytes()).unwrap().to_vec()
+    CertificateDer::from_pem_slice(&text.as_bytes()[begin..]).unwrap().to_vec()
 }
 
 /// A reload to another CA: the first one's certificate serves on while the second one is down.
@@ -156,7 +158,9 @@ fn profile_and_stage_of_the_file() {
         knobs.profiles.insert("shortlived".into(), 6 * DAY);
     });
     for ca in [&ca, &staging] {
-        ca.set(|knobs| drop(knobs.invalid.insert(APP.into(), Problem::new(400, "dns", "gone"))));
+        ca.set(|knobs| {
+            knobs.invalid.insert(APP.into(), Problem::new(400, "dns", "gone"));
+        });
     }
     let keys = format!("profile: shortlived, staging: \"{}\"", staging.directory());
     let edge = Edge::start(&conf(&ca, &keys));
