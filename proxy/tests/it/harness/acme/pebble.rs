@@ -121,6 +121,15 @@ impl Pebble {
         self.server.kill();
     }
 
+    /// Takes connections and answers nothing, until [`Pebble::go_on`].
+    pub fn freeze(&self) {
+        self.server.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.server.signal("CONT");
+    }
+
     /// Comes back at the same directory, with another root and without a memory: accounts and
     /// orders are gone.
     pub fn restart(&mut self) {
