@@ -1,5 +1,5 @@
 //! kill -9 at every request of an order: before the CA does anything, and when it has done it but
-//! nobody was told. The CA is the scriptable one, which can stop at each.
+//! nobody was told. The scriptable CA can stop at each; Pebble goes on without us.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -83,4 +83,45 @@ fn kill_at(n: usize, step: Endpoint, fault: &Fault) {
     assert_eq!(ca.accounts(), 1 + unknown(Endpoint::NewAccount), "{case}");
     assert_eq!(ca.orders().len(), 1 + unknown(Endpoint::NewOrder), "{case}");
     assert!(told(&edge, APP).unwrap()["last_error"].is_null(), "{case}");
+}
+
+/// How many processes of an order are killed at once.
+const LANES: usize = 3;
+
+#[test]
+fn pebble_goes_on_while_nobody_listens() {
+    std::thread::scope(|scope| {
+        for lane in 0..LANES {
+            scope.spawn(move || {
+                let stage = Stage::new();
+                let pebble = stage.pebble();
+                let conf = ordering(stage.hosts(&[APP]), &pebble, "");
+                let mut after = 1 + lane;
+                while kill_during(&stage, &pebble, &conf, after) {
+                    after += LANES;
+                }
+                assert!(after > 8, "an order has more requests than {after}");
+            });
+        }
+    });
+}
+
+/// Kills the process when Pebble has taken this many requests of its; false: an order has fewer.
+fn kill_during(stage: &Stage, pebble: &Pebble, conf: &Conf, after: usize) -> bool {
+    let lab = Lab::new();
+    let trusted = pebble.trusted(stage.https.addr);
+    let (issued, orders, requests) = (pebble.issued(), pebble.orders(), pebble.requests());
+    let mut edge = Edge::start_in(&lab, conf);
+    let reached = in_time(&format!("{after} requests, or a certificate"), &edge, || {
+        let reached = pebble.requests() >= requests + after;
+        (reached || trusted.try_connect(APP).is_ok()).then_some(reached)
+    });
+    edge.kill();
+    let edge = Edge::start_in(&lab, conf);
+    wait_trusted(&edge, &trusted, &[APP]);
+    wait_at_rest(&edge, &[APP]);
+    assert_eq!(pebble.issued(), issued + 1, "killed after {after} requests");
+    let placed = pebble.orders() - orders;
+    assert!((1..=2).contains(&placed), "killed after {after} requests: {placed} orders");
+    reached
 }

@@ -46,6 +46,7 @@ fn certificates_are_renewed_under_load() {
         scope.spawn(|| load.of_one_connection(&trusted));
         scope.spawn(|| load.of_streams(&trusted));
         let renewed = in_time("a renewed certificate", &edge, || {
+            socket.ws_echo("meanwhile");
             let shown = trusted.try_connect(APP).ok()?.leaf();
             (shown != first).then_some(shown)
         });

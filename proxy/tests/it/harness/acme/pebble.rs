@@ -143,6 +143,11 @@ impl Pebble {
         self.server.output()
     }
 
+    /// Requests that it took since its start, answered or not.
+    pub fn requests(&self) -> usize {
+        self.output().matches("calling handler()").count()
+    }
+
     /// Orders made since its start.
     pub fn orders(&self) -> usize {
         self.output().matches("orders in the db").count()
