@@ -19,7 +19,7 @@ fn certificates_are_renewed_under_load() {
     let stage = Stage::new();
     let (http, https) = (stage.http.number(), stage.https.number());
     let pebble = Pebble::with(Options { lifetime: LIFE, ..Options::at(http, https) });
-    let echo = Backend::script(|peer| ws::serve_echo(peer));
+    let echo = Backend::script(ws::serve_echo);
     let conf = stage.here(Conf::new(format!(
         "upstreams:\n  app: {{ endpoints: [\"{}\"] }}\n  echo: {{ endpoints: [\"{}\"] }}\n\
          routes:\n  app: {{ hosts: [{APP}], upstream: app }}\n  \

@@ -178,11 +178,6 @@ impl Pebble {
     pub fn dns_servfail(&self, host: &str) {
         self.dns.tell("/set-servfail", &json!({ "host": fqdn(host) }));
     }
-
-    /// Of every name that has no other; "" for none.
-    pub fn dns_default_ipv4(&self, address: &str) {
-        self.dns.tell("/set-default-ipv4", &json!({ "ip": address }));
-    }
 }
 
 /// A CA and a certificate for the CA's own API, which Debian's package lacks.
