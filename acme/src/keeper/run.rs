@@ -44,6 +44,8 @@ pub(super) struct Run {
     pub orders: BTreeMap<(String, OrderResult), u64>,
     skew: Option<i64>,
     problems: Vec<String>,
+    /// Thumbprints by directory, of the accounts that are answered for statelessly.
+    answering: BTreeMap<String, String>,
     /// Something that the view shows has changed.
     pub stale: bool,
     /// Unix seconds.
@@ -78,6 +80,7 @@ impl Run {
             orders: BTreeMap::new(),
             skew: None,
             problems: Vec::new(),
+            answering: BTreeMap::new(),
             stale: false,
             read_at: 0,
             pruned_at: 0,
@@ -239,6 +242,12 @@ impl Run {
         if self.role == Role::Owner && !self.ledger_unsaved {
             self.ledger = store.ledger();
         }
+        if self.role == Role::Reader {
+            // What another process does, as it has written it down.
+            for slot in self.slots.values_mut() {
+                *slot = Slot::open(slot.wanted.clone(), store);
+            }
+        }
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("{problem}");
         }
@@ -253,6 +262,8 @@ impl Run {
         let every = if self.role == Role::Owner { READ_OWN } else { READ_OTHERS };
         if self.store.is_some() && !(self.read_at..self.read_at + every).contains(&now) {
             self.read();
+        }
+        if self.answering != self.thumbprints() {
             self.answer_statelessly();
         }
         if self.role != Role::Owner {
@@ -270,18 +281,29 @@ impl Run {
     }
 
     /// A process without the right to order answers for the one that has it.
-    fn answer_statelessly(&self) {
+    fn answer_statelessly(&mut self) {
+        self.answering = self.thumbprints();
         let mut hosts = std::collections::HashMap::new();
-        if let (Role::Reader | Role::Released, Some(store)) = (&self.role, &self.store) {
-            for wanted in &self.wanted.certificates {
-                let issuer = self.wanted.issuers.get(&wanted.issuer);
-                let account = issuer.and_then(|issuer| store.account(&issuer.ca.directory));
-                let Some(account) = account else { continue };
-                let entry = |name: &String| (name.clone(), account.thumbprint.clone());
-                hosts.extend(wanted.names.iter().map(entry));
-            }
+        for wanted in &self.wanted.certificates {
+            let issuer = self.wanted.issuers.get(&wanted.issuer);
+            let thumbprint = issuer.and_then(|issuer| self.answering.get(&issuer.ca.directory));
+            let Some(thumbprint) = thumbprint else { continue };
+            let entry = |name: &String| (name.clone(), thumbprint.clone());
+            hosts.extend(wanted.names.iter().map(entry));
         }
         self.settings.challenges.set_stateless(hosts);
+    }
+
+    /// None where this process orders itself.
+    fn thumbprints(&self) -> BTreeMap<String, String> {
+        let (Role::Reader | Role::Released, Some(store)) = (&self.role, &self.store) else {
+            return BTreeMap::new();
+        };
+        let directories = self.wanted.issuers.values().map(|issuer| &issuer.ca.directory);
+        let known = |directory: &String| {
+            store.account(directory).map(|account| (directory.clone(), account.thumbprint))
+        };
+        directories.filter_map(known).collect()
     }
 
     /// A clock that is far off makes everything due, or nothing: the CA's is believed then.
@@ -366,6 +388,7 @@ impl Run {
                 }
             }
         }
+        let (owns, renews_at) = (self.role == Role::Owner, slot.renews_at(known));
         Row {
             label: slot.wanted.label.clone(),
             names: slot.wanted.names.clone(),
@@ -374,9 +397,9 @@ impl Run {
             missing,
             ordering: slot.running || slot.pending.is_some(),
             unsaved: self.unsaved.contains_key(stem),
-            renews_at: slot.renews_at(known),
-            next_at: slot.due_at,
-            next_why: slot.next_why(known.now),
+            renews_at,
+            next_at: if owns { slot.due_at } else { renews_at.unwrap_or(0) },
+            next_why: if owns { slot.next_why(known.now) } else { ELSEWHERE.to_owned() },
             failures: slot.failures(),
             last_failure: slot.last_failure.clone(),
             issued_this_week: self.issued_this_week(&slot.wanted.names),
@@ -384,8 +407,10 @@ impl Run {
     }
 }
 
-/// A process that has not the right to order asks for it this often.
-const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
+/// A process that has not the right to order asks for it this often, and looks for accounts.
+pub(super) const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
+/// For people: what a certificate of another process' waits for.
+const ELSEWHERE: &str = "this process does not order";
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 /// Seconds between two readings of a directory that another process writes to.
 const READ_OTHERS: i64 = 5;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
+use super::run::TAKE_OVER_POLL;
 use super::wanted::Issuer;
 use crate::ca::{Account, Ca, Class, Failure, Step};
 use crate::store::Store;
@@ -87,6 +88,8 @@ async fn register(ca: &Ca, store: &Store, issuer: &Issuer) -> Result<Account, Fa
     }
     store.put_account(&stored).map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
     tracing::info!("registered with {}", issuer.ca.directory);
+    // Another process on the same ports may be asked for what only this account's key can answer.
+    tokio::time::sleep(SEEN_BY_OTHERS).await;
     Ok(account)
 }
 
@@ -97,3 +100,6 @@ pub fn account_gone(failure: &Failure) -> bool {
 
 /// Directories change: endpoints, profiles, terms.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
+/// Twice the time within which a process that does not order sees a new account. Once in an
+/// account's life.
+const SEEN_BY_OTHERS: Duration = TAKE_OVER_POLL.saturating_mul(2);

@@ -80,3 +80,25 @@ fn the_first_ends_orderly_in_the_middle_of_an_order() {
 fn the_first_is_killed_in_the_middle_of_an_order() {
     takes_over(Edge::kill);
 }
+
+#[test]
+fn two_that_start_at_once_place_one_order_per_host() {
+    let stage = Stage::new();
+    let pebble = stage.pebble();
+    let conf = ordering(stage.hosts(&HOSTS), &pebble, "");
+    let config = stage.lab.write("edge.yaml", conf.render(stage.lab.path()));
+    let mut one = Edge::spawn(&stage.lab, &config, &["--share-ports"]);
+    let other = second(&stage, &conf, &["--share-ports"]);
+    one.wait_ready();
+    // The kernel gives each of them a part of the CA's questions.
+    let trusted = pebble.trusted(stage.https.addr);
+    wait_trusted(&one, &trusted, &HOSTS);
+    for edge in [&one, &other] {
+        wait_at_rest(edge, &HOSTS);
+    }
+    assert_eq!((pebble.orders(), pebble.issued()), (4, 4));
+    let mut roles = [&one, &other]
+        .map(|edge| edge.admin("/api/v1/certificates").json()["role"].as_str().unwrap().to_owned());
+    roles.sort();
+    assert_eq!(roles, ["owner", "reader"]);
+}
