@@ -11,7 +11,7 @@ use super::slot::{Slot, Told};
 use super::view::OrderResult;
 use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
 use crate::ledger::{Event, Kind};
-use crate::schedule::{AriWindow, Wait};
+use crate::schedule::AriWindow;
 use crate::store::Stored;
 
 /// What a task comes back with.
@@ -289,9 +289,7 @@ impl Slot {
         match &self.waits {
             _ if self.running => "an order is under way".to_owned(),
             _ if self.due_at <= now => "it is its turn".to_owned(),
-            Wait::Fresh => "it is young enough".to_owned(),
-            Wait::BackOff => "the last attempt failed".to_owned(),
-            Wait::Budget(limit) => format!("the budget is used up: {limit}"),
+            wait => wait.to_string(),
         }
     }
 

@@ -380,6 +380,7 @@ impl Run {
             failures: slot.failures(),
             last_failure: slot.last_failure.clone(),
             issued_this_week: self.issued_this_week(&slot.wanted.names),
+            per_week: self.wanted.issuers.get(&slot.wanted.issuer).map(|i| i.limits.per_set_week),
         }
     }
 }

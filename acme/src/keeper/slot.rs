@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::library::{Library, is_of};
+use super::library::Library;
 use super::wanted::{Issuer, Wanted, WantedCertificate};
 use crate::ca::{CertId, Class, Failure};
 use crate::certificate::Certificate;
@@ -156,7 +156,7 @@ impl Slot {
         let leaf = self.leaf(active, known);
         let parts = leaf.map(|leaf| leaf_parts(leaf));
         let directories = known.directories(&self.wanted.issuer);
-        let strange = leaf.is_some_and(|leaf| !is_of(leaf, &directories));
+        let strange = leaf.is_some_and(|leaf| !leaf.is_of(&directories));
         let Some((name, issuer)) = self.issuer(parts.as_ref(), known) else {
             return Task::Nothing { until: now + 3600, why: Wait::BackOff };
         };
