@@ -6,6 +6,7 @@ mod access_log;
 mod admin;
 mod bodies;
 mod bulk;
+mod certs_cli;
 mod challenge;
 mod cli;
 mod desync;
