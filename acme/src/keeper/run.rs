@@ -434,8 +434,6 @@ impl Run {
 
 /// A process that has not the right to order asks for it this often, and looks for accounts.
 pub(super) const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
-/// For people: what a certificate of another process' waits for.
-const ELSEWHERE: &str = "this process does not order";
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 /// Seconds between two readings of a directory that another process writes to.
 const READ_OTHERS: i64 = 5;

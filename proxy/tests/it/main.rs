@@ -8,6 +8,7 @@ mod acme_real;
 mod admin;
 mod bodies;
 mod bulk;
+mod certs_cli;
 mod challenge;
 mod cli;
 mod desync;
