@@ -140,7 +140,7 @@ fn fallbacks() {
     assert_eq!(problems(&[("a", "b"), ("b", "c"), ("c", "")]), [""; 0]);
     // Two may share one.
     assert_eq!(problems(&[("a", "c"), ("b", "c"), ("c", "")]), [""; 0]);
-    assert_eq!(problems(&[("a", "local")]), ["issuers.a.fallback"]);
+    assert_eq!(problems(&[("a", "local")]), ["issuer `local` is internal: no browser knows it"]);
     assert_eq!(problems(&[("a", "x")]), ["unknown issuer `x`"]);
     assert_eq!(problems(&[("a", "a")]), ["fallbacks go in a circle: a, a"]);
     let circle = [("c", "b"), ("b", "a"), ("a", "c"), ("into", "a")];

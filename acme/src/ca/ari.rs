@@ -115,7 +115,7 @@ impl Ca {
     }
 }
 
-fn window(parts: &Parts, body: &[u8], now: i64) -> Result<RenewalInfo, String> {
+pub(super) fn window(parts: &Parts, body: &[u8], now: i64) -> Result<RenewalInfo, String> {
     let value: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON")?;
     let time = |key: &str| {
         let text = value["suggestedWindow"][key].as_str().unwrap_or_default();

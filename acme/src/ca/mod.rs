@@ -8,6 +8,7 @@
 //! dropped at any point: the next call asks the CA for the truth.
 
 mod account;
+pub mod answer;
 mod ari;
 mod directory;
 mod failure;

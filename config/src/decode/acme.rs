@@ -202,9 +202,9 @@ impl Cx<'_> {
                 let message = format!("fallbacks go in a circle: {circle}");
                 self.error(place.pos, &at, message, Some(help.into()));
             } else if matches!(issuers.get(fallback), Some(Issuer::Internal)) {
-                let message = "certificates of the internal CA are trusted only by clients that \
-                    know its root; browsers do not";
-                self.warn(place.pos, &at, message, None);
+                let message = format!("issuer {} is internal: no browser knows it", place.shown);
+                let help = "name another ACME issuer; without one the former certificate serves on";
+                self.error(place.pos, &at, message, Some(help.into()));
             }
         }
     }

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection, Handshake};
-use h2::{Ping, PingPong};
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::Request;
 
 use super::h2_begin;
 use super::h2_io::{IoState, WatchedIo};
@@ -34,6 +35,7 @@ const PING_TIMEOUT_MS: u64 = 20_000;
 const LOCAL_ERROR_RESETS: usize = 256;
 const PENDING_ACCEPT_RESETS: usize = 20;
 /// After GOAWAY a connection without streams has this long to go; one that never had any, less.
+/// Streams that are opened later than that are refused.
 const GOAWAY_GRACE_MS: u64 = 5_000;
 const UNUSED_GRACE_MS: u64 = 1_000;
 /// After our end of the connection, so long for the client to end its own.
@@ -166,18 +168,23 @@ impl<S: Stream + 'static> Driver<S> {
                         None => return Poll::Ready(End::Closed),
                         Some(Err(error)) if error.is_io() => return Poll::Ready(End::Closed),
                         Some(Err(_)) => return Poll::Ready(End::Error),
-                        Some(Ok((request, respond))) => {
-                            let watch = self.streams.open();
-                            let (local, client) = (&self.local, &self.client);
-                            let inner =
-                                h2_begin::answer(local, client, watch.clone(), request, respond);
-                            let inner = Box::pin(inner);
-                            tokio::task::spawn_local(Watched { inner, watch });
-                        }
+                        Some(Ok((request, respond))) => self.accept(request, respond),
                     }
                 }
             }
         }
+    }
+
+    fn accept(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let late = |left: u64| self.timer.now_ms() >= left.saturating_add(GOAWAY_GRACE_MS);
+        if self.leaving.is_some_and(late) {
+            // It has had its time to hear of GOAWAY; h2 itself waits for its word that it has.
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        let watch = self.streams.open();
+        let inner = h2_begin::answer(&self.local, &self.client, watch.clone(), request, respond);
+        let inner = Box::pin(inner);
+        tokio::task::spawn_local(Watched { inner, watch });
     }
 
     /// Sends GOAWAY; the connection ends with its last stream.

@@ -17,8 +17,8 @@ use http::{HeaderMap, Method, Request, header};
 
 use super::begin::{Arrival, Settled};
 use super::h2_streams::{MODEST_STREAMS, Watch};
-use crate::exchange::h2_body::OwnAnswer;
 use crate::exchange::h2_h1::{self, Job, Step, TOO_MANY_STREAMS};
+use crate::exchange::h2_send::OwnAnswer;
 use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
 use crate::http1::field::{FieldId, classify};
@@ -27,7 +27,7 @@ use crate::local::Local;
 use crate::request::admit::admit_h2;
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::plan::{Answer, Plan};
+use crate::request::plan::Answer;
 use crate::request::record::{Record, RequestText};
 use crate::request::respond::{Reply, to_http};
 use crate::request::view::{FieldSource, split_target};
@@ -42,20 +42,25 @@ pub fn answer(
     local: &Rc<Local>,
     client: &Rc<Client>,
     watch: Rc<Watch>,
-    mut request: Request<RecvStream>,
+    request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> + use<> {
-    let hold = Hold::of(request.body_mut());
-    let ended = hold.as_ref().map(|hold| hold.ended.clone()).unwrap_or_default();
+    let (parts, mut body) = request.into_parts();
+    let upgrade = parts.extensions.get::<Protocol>().is_some();
+    let hold = Hold::of(&mut body);
+    let source = (hold.is_some() || upgrade).then(|| {
+        let ended = hold.as_ref().map(|hold| hold.ended.clone()).unwrap_or_default();
+        Source::new(local, body, ended)
+    });
     let snapshot = local.snapshot();
     let policy = snapshot.listeners.get(client.listener).cloned();
     let own = Own {
         local: local.clone(),
-        tls: client.tls.is_some(),
-        head_request: request.method() == Method::HEAD,
+        hsts: client.hsts_allowed(),
+        head_request: parts.method == Method::HEAD,
     };
     let begun = policy.as_deref().map(|policy| {
-        match begin(local, client, policy, &watch, request, ended) {
+        match begin(local, client, policy, &watch, &parts, source) {
             Begun::Answer(told) => Err(own.answer(&told.0, told.1)),
             Begun::Forward(job) => Ok(job),
         }
@@ -135,15 +140,13 @@ fn begin(
     client: &Rc<Client>,
     policy: &ListenerPolicy,
     watch: &Watch,
-    request: Request<RecvStream>,
-    ended: Rc<Cell<bool>>,
+    parts: &Parts,
+    source: Option<Source>,
 ) -> Begun {
-    let upgrade = request.extensions().get::<Protocol>().is_some();
-    let (parts, body) = request.into_parts();
     let snapshot = local.snapshot();
     let fields = H2Fields::new(&parts.headers);
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-    let authority = authority(&parts);
+    let authority = authority(parts);
     let text = RequestText {
         method: parts.method.as_str(),
         host: authority.unwrap_or(b""),
@@ -151,7 +154,7 @@ fn begin(
         user_agent: fields.get(FieldId::UserAgent).unwrap_or(b""),
     };
     let arrival = Arrival::new(local, client, (&snapshot, policy), "HTTP/2", &fields, &text);
-    let head = match examine(policy, &parts, &body, authority, upgrade) {
+    let head = match examine(policy, parts, source.is_none(), authority) {
         Ok(head) => head,
         Err(rejection) => return Begun::refuse(rejection, arrival.record),
     };
@@ -168,24 +171,12 @@ fn begin(
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
-    let body = (body, ended);
-    Begun::Forward(Box::new(job(local, client, plan, record, first, body)))
-}
-
-/// A request to forward; `first` is its head for the endpoint.
-fn job(
-    local: &Rc<Local>,
-    client: &Client,
-    plan: Plan,
-    record: Record,
-    first: Vec<u8>,
-    (body, ended): (RecvStream, Rc<Cell<bool>>),
-) -> Job {
     let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
     let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
-    let source = (!bodyless).then(|| Source::new(local, body, ended));
-    Job { local: local.clone(), plan, record, upload, source, hsts: client.hsts_allowed() }
+    let source = source.filter(|_| !bodyless);
+    let hsts = client.hsts_allowed();
+    Begun::Forward(Box::new(Job { local: local.clone(), plan, record, upload, source, hsts }))
 }
 
 /// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
@@ -221,9 +212,8 @@ fn authority(parts: &Parts) -> Option<&[u8]> {
 fn examine<'a>(
     policy: &ListenerPolicy,
     parts: &'a Parts,
-    body: &RecvStream,
+    bodyless: bool,
     authority: Option<&'a [u8]>,
-    upgrade: bool,
 ) -> Result<Head<'a>, Rejection> {
     check_limits(policy, parts)?;
     let authority = authority.ok_or(Rejection::bad("missing_host"))?;
@@ -235,14 +225,15 @@ fn examine<'a>(
     }
     // An extended CONNECT is a GET for everybody behind us (RFC 8441 §5.1); its stream is the
     // tunnel, not a body.
-    let (method, body) = match upgrade {
-        true => ("GET", BodyLength::Sized(0)),
-        false => (parts.method.as_str(), body_length(&parts.headers, body)?),
+    let (method, body) = match protocol {
+        Some(_) => ("GET", BodyLength::Sized(0)),
+        None => (parts.method.as_str(), body_length(&parts.headers, bodyless)?),
     };
     Ok(Head { method, authority, body, websocket })
 }
 
-/// Count and bytes as RFC 9113 §10.5.1 counts them, cookie crumbs one by one (P47774 class).
+/// Bytes as RFC 9113 §10.5.1 counts them, every cookie crumb for itself (P47774 class); all crumbs
+/// are one field.
 fn check_limits(policy: &ListenerPolicy, parts: &Parts) -> Result<(), Rejection> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > policy.limits.target_bytes {
@@ -252,10 +243,17 @@ fn check_limits(policy: &ListenerPolicy, parts: &Parts) -> Result<(), Rejection>
         name.as_str().len() + value.len() + 32
     };
     let list: usize = parts.headers.iter().map(bytes).sum();
-    if parts.headers.len() > policy.limits.head_fields || list + target > policy.limits.head_bytes {
+    let many = parts.headers.len() > policy.limits.head_fields
+        && parts.headers.len() - further_crumbs(&parts.headers) > policy.limits.head_fields;
+    if many || list + target > policy.limits.head_bytes {
         return Err(Cause::HeadTooLarge.into());
     }
     Ok(())
+}
+
+/// Cookie fields beyond the first: a client may send each pair in one of its own (RFC 9113 §8.2.3).
+fn further_crumbs(headers: &HeaderMap) -> usize {
+    headers.get_all(header::COOKIE).iter().count().saturating_sub(1)
 }
 
 /// At most one Host field, and the same as `:authority` (RFC 9113 §8.3.1).
@@ -270,7 +268,7 @@ fn check_host(headers: &HeaderMap, authority: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-fn body_length(headers: &HeaderMap, body: &RecvStream) -> Result<BodyLength, Rejection> {
+fn body_length(headers: &HeaderMap, bodyless: bool) -> Result<BodyLength, Rejection> {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Rejection::bad("transfer_encoding"));
     }
@@ -282,7 +280,7 @@ fn body_length(headers: &HeaderMap, body: &RecvStream) -> Result<BodyLength, Rej
         ..FramingFields::default()
     };
     let announced = request_length(&fields, false).map_err(|e| Rejection::bad(e.reason()))?;
-    Ok(match (body.is_end_stream(), first) {
+    Ok(match (bodyless, first) {
         (true, _) => BodyLength::Sized(0),
         (false, Some(_)) => announced,
         (false, None) => BodyLength::Chunked,
@@ -302,7 +300,7 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
 /// What an answer of our own depends on besides its cause.
 struct Own {
     local: Rc<Local>,
-    tls: bool,
+    hsts: bool,
     head_request: bool,
 }
 
@@ -314,7 +312,7 @@ impl Own {
             record.reject(rejection);
         }
         let mut response = to_http(&reply, &self.local.wall.http_date());
-        for (name, value) in answer.own_pairs(self.tls) {
+        for (name, value) in answer.own_pairs(self.hsts) {
             response.headers_mut().append(name, value);
         }
         let bodyless = self.head_request || reply.status == 204 || reply.status == 304;

@@ -32,11 +32,11 @@ struct Waiting {
 impl Gate {
     /// Begins the exchange of stream `number` if that needs no waiting.
     pub fn pass(&self, number: u64) -> bool {
-        if !self.open.get() && !(self.has_room() && self.is_next(number)) {
-            return false;
+        let passes = self.open.get() || (self.has_room() && self.is_next(number));
+        if passes {
+            self.begin(number);
         }
-        self.begin(number);
-        true
+        passes
     }
 
     /// Begins it when its time has come. `bytes` of its body are in the connection's window.

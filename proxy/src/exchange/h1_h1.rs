@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::model::{ListenerTimeouts, UpstreamTimeouts};
 
+use super::attempt;
 use super::download::{Download, Shape, Step};
 use super::tunnel::{self, First, OpenTunnel};
 use super::upload::Upload;
@@ -384,8 +385,10 @@ impl Exchange {
         let first = First { from_client: &early, from_upstream: &[] };
         let idle = upstream.timeouts.stream_idle;
         let io = &mut self.connection.io;
-        tunnel::run(job.local, job.io, io, first, idle, job.timer, job.record).await;
-        job.record.upstream_ok();
+        match tunnel::run(job.local, job.io, io, first, idle, job.timer, job.record).await {
+            Ok(()) => job.record.upstream_ok(),
+            Err(rejection) => attempt::failed(job.local, upstream, rejection.cause),
+        }
         End::Closed
     }
 
@@ -397,11 +400,9 @@ impl Exchange {
         upstream: &Upstream,
     ) -> End {
         job.record.bytes_in += upload.received;
-        count(job, upstream, rejection.cause.code());
+        attempt::failed(job.local, upstream, rejection.cause);
         match rejection.cause {
             Cause::ClientGone => {
-                let metrics = &job.local.shared.metrics;
-                metrics.upstream_cancelled.with_label_values(&[upstream.name.as_str()]).inc();
                 job.record.reject(rejection);
                 // Unsent bytes are dropped: the client must not take what it has for complete.
                 job.io.abort_on_close();
@@ -415,9 +416,4 @@ impl Exchange {
             _ => refused(rejection, upload),
         }
     }
-}
-
-fn count<S>(job: &Job<'_, S>, upstream: &Upstream, result: &str) {
-    let labels = [upstream.name.as_str(), result];
-    job.local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
 }

@@ -5,8 +5,8 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,13 +14,14 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 
+use super::attempt;
 use super::h1_h1::NOT_READING;
 use super::h2_h1::deadline;
 use super::h2_head::trailer_map;
+use super::h2_send::{Gone, charged, poll_room};
 use super::h2_upload::{Source, poll_upload};
 use super::tunnel::cut;
 use super::upload::Upload;
-use crate::buffers::Charge;
 use crate::downstream::h2_streams::Watch;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::chunked::Step;
@@ -40,74 +41,6 @@ const FRAME_BYTES: usize = 32 * 1024;
 const UNWATCHED_BYTES: usize = 8 * 1024;
 /// A client that took this much has made progress; less, while more waits, is a drip.
 const PROGRESS_BYTES: usize = 16 * 1024;
-
-/// An answer of our own: everything is here.
-pub struct OwnAnswer {
-    pub response: Response<()>,
-    pub body: Bytes,
-}
-
-impl OwnAnswer {
-    /// Sends it within `limit`; an error means that the client has left.
-    pub async fn send(
-        self: Box<Self>,
-        mut respond: SendResponse<Bytes>,
-        watch: &Watch,
-        limit: Duration,
-    ) {
-        let OwnAnswer { response, mut body } = *self;
-        watch.timer.follow(None);
-        watch.timer.set(limit);
-        let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
-        drop(respond);
-        watch.answered();
-        if body.is_empty() {
-            return;
-        }
-        poll_fn(|cx| {
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            while !body.is_empty() {
-                let Ok(room) = ready!(poll_room(cx, &mut stream, body.len())) else { break };
-                let piece = body.split_to(room.min(body.len()));
-                if stream.send_data(piece, body.is_empty()).is_err() {
-                    break;
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
-}
-
-/// The client has left: its stream is closed.
-struct Gone;
-
-impl From<Gone> for Rejection {
-    fn from(_: Gone) -> Self {
-        Cause::ClientGone.into()
-    }
-}
-
-/// Bytes that may be sent now, up to `wanted`.
-fn poll_room(
-    cx: &mut Context<'_>,
-    stream: &mut SendStream<Bytes>,
-    wanted: usize,
-) -> Poll<Result<usize, Gone>> {
-    stream.reserve_capacity(wanted);
-    loop {
-        let room = stream.capacity();
-        if room > 0 {
-            return Poll::Ready(Ok(room.min(wanted)));
-        }
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
-        }
-    }
-}
 
 /// An answer of an endpoint.
 pub struct Relay {
@@ -172,9 +105,7 @@ impl Relay {
                 // Its end would look like the end of the answer.
                 let stalled = rejection == NOT_READING;
                 stream.send_reset(if stalled { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
-                self.note_cancelled();
-                self.record.reject(rejection);
-                self.record.end();
+                self.fail(rejection);
             }
         }
     }
@@ -428,50 +359,23 @@ impl Relay {
         self.record.end();
     }
 
-    fn note_cancelled(&mut self) {
+    fn fail(&mut self, rejection: Rejection) {
         self.record.bytes_in = self.upload.received;
         if self.connection.take().is_some() {
-            let name = [self.upstream.name.as_str()];
-            self.local.shared.metrics.upstream_cancelled.with_label_values(&name).inc();
+            attempt::failed(&self.local, &self.upstream, rejection.cause);
+        } else {
+            // The endpoint has done its part.
+            self.record.upstream_ok();
         }
+        self.record.reject(rejection);
+        self.record.end();
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
         if self.record.is_open() {
-            self.note_cancelled();
-            self.record.reject(Cause::ClientGone.into());
-            self.record.end();
+            self.fail(Cause::ClientGone.into());
         }
-    }
-}
-
-/// Bytes that count as buffered while h2 holds them.
-struct Charged {
-    data: Vec<u8>,
-    held: Arc<AtomicUsize>,
-    _charge: Charge,
-    _given: Arc<()>,
-}
-
-/// Counts `data` as buffered for the process and for the client of `watch` until h2 drops it.
-pub fn charged(local: &Local, watch: &Watch, data: Vec<u8>, given: Arc<()>) -> Bytes {
-    let mut charge = Charge::new(&local.shared);
-    charge.set(data.capacity());
-    let held = watch.held_counter();
-    held.fetch_add(data.capacity(), Ordering::Relaxed);
-    Bytes::from_owner(Charged { data, held, _charge: charge, _given: given })
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-impl Drop for Charged {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.data.capacity(), Ordering::Relaxed);
     }
 }

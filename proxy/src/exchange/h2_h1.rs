@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 
+use super::attempt;
 use super::download::{MAX_HEAD, is_event_stream};
 use super::h2_body::Relay;
 use super::h2_head::{self, Head};
@@ -116,12 +117,7 @@ pub async fn run(
 }
 
 fn failed(mut job: Job, upstream: &Upstream, rejection: Rejection) -> Box<(Rejection, Record)> {
-    let metrics = &job.local.shared.metrics;
-    let name = upstream.name.as_str();
-    match rejection.cause {
-        Cause::ClientGone => metrics.upstream_cancelled.with_label_values(&[name]).inc(),
-        cause => metrics.upstream_requests.with_label_values(&[name, cause.code()]).inc(),
-    }
+    attempt::failed(&job.local, upstream, rejection.cause);
     job.record.bytes_in += job.upload.received;
     Box::new((rejection, job.record))
 }
@@ -327,9 +323,8 @@ fn next(
             let Some(client) = source else {
                 return Err(Box::new((Cause::Internal.into(), record)));
             };
-            let idle = upstream.timeouts.stream_idle;
             let (head, connection) = (head.response, waiting.connection);
-            let tunnel = Tunnel { local, plan, record, connection, head, early, client, idle };
+            let tunnel = Tunnel { local, plan, record, upstream, connection, head, early, client };
             return Ok(Step::Tunnel(Box::new(tunnel)));
         }
     };

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::SendStream;
@@ -13,7 +12,8 @@ use h2::server::SendResponse;
 use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
-use super::h2_body::charged;
+use super::attempt;
+use super::h2_send::charged;
 use super::h2_upload::{Piece, Source};
 use super::tunnel::{self, First, OpenTunnel};
 use crate::downstream::h2_streams::Watch;
@@ -21,6 +21,7 @@ use crate::io::Stream;
 use crate::local::Local;
 use crate::request::plan::Plan;
 use crate::request::record::Record;
+use crate::upstream::endpoint::Upstream;
 use crate::upstream::pool::UpstreamConnection;
 
 /// Largest DATA that is handed to h2 at once.
@@ -31,20 +32,19 @@ pub struct Tunnel {
     pub local: Rc<Local>,
     pub plan: Plan,
     pub record: Record,
+    pub upstream: Arc<Upstream>,
     pub connection: UpstreamConnection,
     /// The endpoint's 101 with the head rules applied.
     pub head: Response<()>,
     /// What the endpoint sent after its 101.
     pub early: Vec<u8>,
     pub client: Source,
-    /// Longest silence on both sides.
-    pub idle: Duration,
 }
 
 impl Tunnel {
     /// Answers 200 (RFC 8441 §5) and runs until both directions have ended.
     pub async fn run(self: Box<Self>, mut respond: SendResponse<Bytes>, watch: &Watch) {
-        let Tunnel { local, plan, mut record, mut connection, mut head, early, client, idle } =
+        let Tunnel { local, plan, mut record, upstream, mut connection, mut head, early, client } =
             *self;
         record.status = 200;
         *head.status_mut() = StatusCode::OK;
@@ -67,9 +67,11 @@ impl Tunnel {
             read: Bytes::new(),
             ended: false,
         };
-        let io = &mut connection.io;
-        tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await;
-        record.upstream_ok();
+        let (io, idle) = (&mut connection.io, upstream.timeouts.stream_idle);
+        match tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await {
+            Ok(()) => record.upstream_ok(),
+            Err(rejection) => attempt::failed(&local, &upstream, rejection.cause),
+        }
         record.close();
     }
 }

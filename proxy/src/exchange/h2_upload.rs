@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -71,6 +71,29 @@ impl Source {
     }
 }
 
+impl Drop for Source {
+    /// Nobody reads on: whether all of it is here shows only now.
+    fn drop(&mut self) {
+        let whole = self.ended.get() || self.end.is_some() || discard(&mut self.stream);
+        self.ended.set(whole);
+    }
+}
+
+/// Drops what is here of a body. `true`: nothing more will come.
+fn discard(stream: &mut RecvStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match stream.poll_data(&mut cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                // It fails only with the stream.
+                let _ = stream.flow_control().release_capacity(data.len());
+            }
+            Poll::Ready(_) => return true,
+            Poll::Pending => return false,
+        }
+    }
+}
+
 /// Moves request body from the stream to the endpoint until one of them has to be waited for.
 pub fn poll_upload(
     cx: &mut Context<'_>,
@@ -130,5 +153,51 @@ fn end(
     match upload.end_data(trailer_lines) {
         true => Ok(()),
         false => Err(Rejection::bad("body_too_short")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use h2::SendStream;
+    use http::Request;
+
+    use super::*;
+
+    /// What [`discard`] says of a body that has been sent in this way, once all of it is here.
+    async fn discarded(send: impl FnOnce(&mut SendStream<Bytes>)) -> bool {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (client, server) =
+            tokio::join!(h2::client::handshake(near), h2::server::handshake(far));
+        let (mut client, connection) = client.unwrap();
+        let mut server = server.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("https://app.openclaw.example/").body(()).unwrap();
+        let (_response, mut stream) = client.send_request(request, false).unwrap();
+        let (request, _respond) = server.accept().await.unwrap().unwrap();
+        let mut body = request.into_body();
+        send(&mut stream);
+        // Both ends are polled far more often than they need to be.
+        for _ in 0..100 {
+            let quiet = poll_fn(|cx| Poll::Ready(server.poll_accept(cx).is_pending())).await;
+            assert!(quiet);
+            tokio::task::yield_now().await;
+        }
+        discard(&mut body)
+    }
+
+    #[tokio::test]
+    async fn knows_whether_more_may_come() {
+        let data = Bytes::from_static(b"some");
+        assert!(!discarded(|_| {}).await);
+        assert!(!discarded(|s| s.send_data(data.clone(), false).unwrap()).await);
+        assert!(discarded(|s| s.send_data(data.clone(), true).unwrap()).await);
+        assert!(discarded(|s| s.send_reset(h2::Reason::CANCEL)).await);
+        let trailers = |s: &mut SendStream<Bytes>| {
+            s.send_data(data.clone(), false).unwrap();
+            s.send_trailers(HeaderMap::new()).unwrap();
+        };
+        assert!(discarded(trailers).await);
     }
 }

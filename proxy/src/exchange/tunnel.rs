@@ -46,16 +46,17 @@ impl Lane {
         from: &mut A,
         to: &mut B,
         moved: &mut bool,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<Result<(), Broken>> {
+        let at_end = |_| Broken::To;
         loop {
-            if ready!(self.out.poll_drain(cx, to))? {
+            if ready!(self.out.poll_drain(cx, to)).map_err(at_end)? {
                 *moved = true;
             }
             match self.state {
                 LaneState::Closed => return Poll::Ready(Ok(())),
                 LaneState::Ending => {
-                    ready!(to.poll_flush(cx))?;
-                    ready!(to.poll_shutdown(cx))?;
+                    ready!(to.poll_flush(cx)).map_err(at_end)?;
+                    ready!(to.poll_shutdown(cx)).map_err(at_end)?;
                     self.state = LaneState::Closed;
                     continue;
                 }
@@ -63,17 +64,17 @@ impl Lane {
             }
             let n = local.buffers.with_scratch(|scratch| {
                 let n = match from.poll_read(cx, scratch) {
-                    Poll::Ready(outcome) => outcome?,
+                    Poll::Ready(outcome) => outcome.map_err(|_| Broken::From)?,
                     Poll::Pending => return Poll::Pending,
                 };
-                self.out.write_through(cx, to, &scratch[..n])?;
-                Poll::Ready(Ok::<usize, std::io::Error>(n))
+                self.out.write_through(cx, to, &scratch[..n]).map_err(at_end)?;
+                Poll::Ready(Ok::<usize, Broken>(n))
             });
             match n {
                 Poll::Pending => {
                     // Nothing more to read: what was written must not wait in the stream.
                     return match to.poll_flush(cx) {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                        Poll::Ready(Err(_)) => Poll::Ready(Err(Broken::To)),
                         _ => Poll::Pending,
                     };
                 }
@@ -87,6 +88,12 @@ impl Lane {
             }
         }
     }
+}
+
+/// Which end of a lane has failed.
+enum Broken {
+    From,
+    To,
 }
 
 /// A tunnel in `edge_websocket_connections`, for as long as it lives.
@@ -111,7 +118,8 @@ pub struct First<'a> {
     pub from_upstream: &'a [u8],
 }
 
-/// Runs until both directions have ended, `idle` passes in silence, or the timer fires otherwise.
+/// Runs until both directions have ended, `idle` passes in silence, or the timer fires otherwise. An
+/// error says why it did not end well; it is in `record` too.
 pub async fn run<A: Stream, B: Stream>(
     local: &Rc<Local>,
     client: &mut A,
@@ -120,7 +128,7 @@ pub async fn run<A: Stream, B: Stream>(
     idle: Duration,
     timer: &Timer,
     record: &mut Record,
-) {
+) -> Result<(), Rejection> {
     let mut up = Lane::new(local, first.from_client);
     let mut down = Lane::new(local, first.from_upstream);
     timer.set(idle);
@@ -132,21 +140,27 @@ pub async fn run<A: Stream, B: Stream>(
             timer.set(idle);
         }
         match (up_done, down_done) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(None),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(None),
+            (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => {
+                return Poll::Ready(Err(Cause::ClientGone.into()));
+            }
+            (Poll::Ready(Err(Broken::To)), _) | (_, Poll::Ready(Err(Broken::From))) => {
+                return Poll::Ready(Err(Cause::UpstreamClosed.into()));
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             _ => {}
         }
         match timer.check(cx) {
-            Some(fired) => Poll::Ready(Some(cut(fired))),
+            Some(fired) => Poll::Ready(Err(cut(fired))),
             None => Poll::Pending,
         }
     })
     .await;
     record.bytes_in += up.bytes;
     record.bytes_out += down.bytes;
-    if let Some(rejection) = outcome {
+    if let Err(rejection) = outcome {
         record.reject(rejection);
     }
+    outcome
 }
 
 /// Why a stream was ended by us.

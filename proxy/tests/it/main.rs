@@ -4,6 +4,7 @@
 
 mod access_log;
 mod acme_mock;
+mod acme_real;
 mod admin;
 mod bodies;
 mod bulk;

@@ -158,6 +158,11 @@ fn cut_answers_are_never_complete() {
         let told = answer.outcome == Outcome::Complete && answer.status == 502;
         let cut = matches!(answer.outcome, Outcome::Reset(code) if code != 0);
         assert!(told || cut, "{head:?}: {answer:?}");
+        let results =
+            |result| edge.metric(&format!("edge_upstream_requests_total{{result=\"{result}\"}}"));
+        let failed = || results("upstream_closed") + results("upstream_protocol");
+        wait_until("the attempt to count as failed", || failed() == 1.0);
+        assert_eq!((results("ok"), edge.metric("edge_upstream_cancelled_total")), (0.0, 0.0));
         let stream = raw.get("/");
         assert_ne!(raw.answer(stream).outcome, Outcome::Lost(End::Closed), "only the stream ends");
     }
@@ -317,6 +322,41 @@ fn a_drain_lets_requests_finish() {
     let (took, codes) = raw.wait_closed();
     assert!(took < Duration::from_secs(2) && codes.iter().all(|c| *c == 0), "{took:?} {codes:?}");
     assert!(edge.wait_exit().success());
+}
+
+/// A client that takes no notice of GOAWAY, not even of the PING after it, may open streams for a
+/// while; those that it has are served.
+#[test]
+fn streams_long_after_goaway_are_refused() {
+    let (answer, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::script(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.target() == "/slow" {
+                let _ = wait.lock().unwrap().recv();
+            }
+            peer.send(ok("ok"));
+        }
+    });
+    let edge = edge(&backend);
+    let mut raw = Raw::connect(&edge);
+    assert_alive(&mut raw);
+    raw.acknowledges = false;
+    let slow = raw.get("/slow");
+    backend.wait_requests(2);
+    edge.sigterm();
+    raw.wait(GOAWAY, 0).unwrap();
+    let start = Instant::now();
+    let refused = eventually("a refusal", || {
+        let stream = raw.get("/");
+        Some(raw.answer(stream).outcome).filter(|outcome| *outcome != Outcome::Complete)
+    });
+    assert_eq!(refused, Outcome::Reset(REFUSED_STREAM));
+    let took = start.elapsed();
+    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "after {took:?}");
+    answer.send(()).unwrap();
+    let answer = raw.answer(slow);
+    assert_eq!((answer.status, answer.outcome), (200, Outcome::Complete));
 }
 
 #[test]

@@ -85,7 +85,8 @@ fn refusals_have_their_status_and_the_connection_survives() {
     let big = with(&[("x-big", &forty_kb)]);
     let names: Vec<String> = (0..101).map(|n| format!("x-{n}")).collect();
     let many: Fields<'_> = names.iter().map(|name| (name.as_str(), &b"1"[..])).collect();
-    let crumbs: Fields<'_> = (0..101).map(|_| ("cookie", &b"a=1"[..])).collect();
+    let one_more = [&many[..100], &[("cookie", &b"a=1"[..]); 2]].concat();
+    let crumbs: Fields<'_> = (0..900).map(|_| ("cookie", &b"a=1"[..])).collect();
     let other: Fields<'_> =
         [without(":authority"), vec![(":authority", &b"other.openclaw.example"[..])]].concat();
     let cases: Vec<(&str, Fields<'_>, u16, &str)> = vec![
@@ -106,7 +107,8 @@ fn refusals_have_their_status_and_the_connection_survives() {
         ),
         ("40 KB", big, 431, "head_too_large"),
         ("101 fields", [request("GET", "/"), many].concat(), 431, "head_too_large"),
-        ("101 crumbs", [request("GET", "/"), crumbs].concat(), 431, "head_too_large"),
+        ("100 and a cookie", [request("GET", "/"), one_more].concat(), 431, "head_too_large"),
+        ("900 crumbs", [request("GET", "/"), crumbs].concat(), 431, "head_too_large"),
         ("another host", other, 421, "misdirected"),
     ];
     for (what, fields, status, cause) in cases {
@@ -148,6 +150,21 @@ fn crumbs_within_the_limits_become_one_cookie() {
     let stream = raw.send_block(&head, true);
     assert_eq!(raw.answer(stream).status, 200);
     assert_eq!(backend.only().field("cookie"), ["a=1"; 41].join("; "));
+}
+
+/// However many crumbs: they are one field, here among 100.
+#[test]
+fn crumbs_count_as_one_field() {
+    let backend = Backend::ok();
+    let edge = edge(&backend);
+    let mut raw = Raw::connect(&edge);
+    let names: Vec<String> = (0..99).map(|n| format!("x-{n}")).collect();
+    let mut fields = request("GET", "/");
+    fields.extend(names.iter().map(|name| (name.as_str(), &b"1"[..])));
+    fields.extend([("cookie", &b"a=1"[..]); 200]);
+    let stream = raw.send_block(&block(&fields), true);
+    assert_eq!(raw.answer(stream).status, 200);
+    assert_eq!(backend.only().field("cookie"), ["a=1"; 200].join("; "));
 }
 
 /// Frames that end the connection, at once (RFC 9113 §5.4.1).

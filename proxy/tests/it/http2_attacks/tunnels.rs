@@ -95,6 +95,43 @@ fn the_end_of_the_backend_ends_the_tunnel() {
     assert_eq!(raw.answer_tail(stream), Outcome::Complete);
 }
 
+/// How a tunnel ends is how its attempt is counted.
+#[test]
+fn tunnels_count_by_their_end() {
+    let backend = Backend::script(|peer| {
+        let Some(head) = peer.head() else { return };
+        peer.send(ws::accepting(&head, ""));
+        if head.first.contains("/gone") {
+            return peer.wire.reset_on_close();
+        }
+        peer.wait_end();
+    });
+    let conf = Conf::app_with(&[backend.addr], "timeouts: { stream_idle: 1s }", "");
+    let edge = Edge::start(&conf);
+    let results =
+        |result: &str| edge.metric(&format!("edge_upstream_requests_total{{result=\"{result}\"}}"));
+    let mut raw = Raw::connect(&edge);
+    let mut gone = opening();
+    gone[3].1 = b"/gone";
+    let gone = raw.send_request(&gone, false);
+    assert_eq!(raw.answer(gone).outcome, Outcome::Reset(CANCEL));
+    wait_until("the endpoint's reset", || results("upstream_closed") == 1.0);
+    let stream = open(&mut raw);
+    raw.send(reset(stream, CANCEL));
+    wait_until("the client's reset", || results("client_gone") == 1.0);
+    let silent = open(&mut raw);
+    assert_eq!(raw.answer_tail(silent), Outcome::Reset(CANCEL));
+    wait_until("the silence", || results("stream_idle") == 1.0);
+    assert_eq!(results("ok"), 0.0);
+    let stream = open(&mut raw);
+    raw.data(stream, b"", true);
+    assert_eq!(raw.answer_tail(stream), Outcome::Complete);
+    wait_until("the good end", || results("ok") == 1.0);
+    for cause in ["upstream_closed", "client_gone", "stream_idle"] {
+        assert_eq!(edge.wait_log("cause", cause)["status"], 200);
+    }
+}
+
 /// What the endpoint refuses is an ordinary answer.
 #[test]
 fn a_refused_tunnel_is_an_answer() {

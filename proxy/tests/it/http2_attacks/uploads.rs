@@ -75,7 +75,7 @@ fn bodies_count_while_the_endpoint_takes_nothing() {
             tokio::spawn(async move {
                 let _ = push(&mut stream, &vec![b'x'; 8 << 20], true).await;
                 drop(response);
-            })
+            });
         });
     }
     wait_until("the windows to count", || {
