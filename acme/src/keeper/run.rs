@@ -56,7 +56,7 @@ pub(super) struct Run {
     stateless: bool,
     /// The files of certificates as of the last reading.
     listed: Option<Listing>,
-    /// Thumbprints by directory, of the accounts that are answered for statelessly.
+    /// Thumbprints by directory, of the accounts that are answered for without tokens.
     answering: BTreeMap<String, String>,
     /// Something that the view shows has changed.
     pub stale: bool,
@@ -345,8 +345,8 @@ impl Run {
                 self.read();
             }
             self.read_at = now;
-        }
-        if self.answering != self.thumbprints() {
+            self.answer_statelessly();
+        } else if self.answering != self.thumbprints() {
             self.answer_statelessly();
         }
         if self.role != Role::Owner {
@@ -393,10 +393,6 @@ impl Run {
         }
     }
 
-    pub(super) fn is_stateless(&self) -> bool {
-        self.stateless
-    }
-
     /// None where this process orders itself.
     fn thumbprints(&self) -> BTreeMap<String, String> {
         let (Role::Reader | Role::Released, Some(store)) = (&self.role, &self.store) else {
@@ -404,10 +400,13 @@ impl Run {
         };
         let directories = self.wanted.issuers.values().map(|issuer| &issuer.ca.directory);
         let known = |directory: &String| {
-            let account = store.account(directory).ok().flatten()?;
-            Some((directory.clone(), account.thumbprint))
+            Some((directory.clone(), store.account(directory).ok()??.thumbprint))
         };
         directories.filter_map(known).collect()
+    }
+
+    pub(super) fn is_stateless(&self) -> bool {
+        self.stateless
     }
 
     /// Until the next thing that is due by itself.

@@ -60,8 +60,7 @@ impl Run {
                 }
             }
         }
-        let owns = matches!(self.role, Role::Owner | Role::Idle);
-        let renews_at = slot.renews_at(known);
+        let (owns, renews_at) = (self.role == Role::Owner, slot.renews_at(known));
         Row {
             label: slot.wanted.label.clone(),
             names: slot.wanted.names.clone(),
@@ -87,3 +86,5 @@ const ELSEWHERE: &str = "this process does not order";
 const MANY: usize = 200;
 /// Between two views of more than that.
 pub(super) const TELL_MANY_EVERY: Duration = Duration::from_secs(1);
+/// For people: what a certificate of another process' waits for.
+const ELSEWHERE: &str = "this process does not order";
