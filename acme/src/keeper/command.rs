@@ -67,6 +67,7 @@ impl Run {
             return Ok(Renewal { label, waits: None });
         }
         slot.renew = true;
+        slot.impatient = true;
         slot.forced |= force;
         slot.due_at = 0;
         let now = self.now();

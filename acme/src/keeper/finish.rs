@@ -55,6 +55,7 @@ impl Run {
             Outcome::Revoked(true) => {
                 if let Some(slot) = self.slots.get_mut(&stem) {
                     slot.renew = true;
+                    slot.impatient = true;
                     slot.forced = true;
                     slot.due_at = 0;
                 }
@@ -83,6 +84,7 @@ impl Run {
         slot.running = false;
         slot.pending = None;
         slot.renew = false;
+        slot.impatient = false;
         slot.forced = false;
         slot.due_at = 0;
         slot.ari_at = 0;
@@ -256,6 +258,7 @@ impl Run {
 impl Slot {
     /// Sets the time of the next attempt: per name where names failed, else per CA.
     fn put_off(&mut self, directory: &str, failures: &[Failure], now: i64) {
+        self.impatient = false;
         for failure in failures {
             let names = match (&failure.name, failure.class) {
                 (Some(name), Class::Validation | Class::Refused) => vec![name.clone()],

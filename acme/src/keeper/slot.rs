@@ -19,6 +19,9 @@ pub struct Slot {
     pub pending: Option<PendingOrder>,
     /// Asked for by an operator: renewed whatever its age.
     pub renew: bool,
+    /// Asked for just now: the first attempt does not wait for an earlier failure's back-off.
+    /// Those after it do, or a CA that is away would be asked without a pause.
+    pub impatient: bool,
     /// With that, whatever this program's budget for the set of names says.
     pub forced: bool,
     pub running: bool,
@@ -77,6 +80,7 @@ impl Slot {
             record,
             pending,
             renew: false,
+            impatient: false,
             forced: false,
             running: false,
             due_at: 0,
@@ -99,7 +103,7 @@ impl Slot {
         }
         let now = known.now;
         let held = |name: &String| {
-            let until = self.record.failing.get(name)?.held_until(now, self.renew);
+            let until = self.record.failing.get(name)?.held_until(now, self.impatient);
             (until > now).then_some(until)
         };
         let names = &self.wanted.names;
@@ -144,7 +148,7 @@ impl Slot {
         let chain = known.chain(&self.wanted.issuer);
         let (name, _) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
         let retry = self.record.retry.get(&pending.directory);
-        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.renew));
+        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.impatient));
         if until > known.now {
             return Some(Task::Nothing { until, why: Wait::BackOff });
         }
@@ -179,7 +183,9 @@ impl Slot {
             allowed_at: allowance.at,
             limit: allowance.why.as_deref(),
         };
+        let held = retry.held_until(now, self.impatient);
         match next(&situation) {
+            Next::RenewNow(_) if held > now => Task::Nothing { until: held, why: Wait::BackOff },
             Next::RenewNow(why) => Task::Order { issuer: name.to_owned(), names, why, renewal },
             Next::WaitUntil { at, why } => Task::Nothing { until: at, why },
         }
