@@ -80,8 +80,6 @@ impl Run {
     }
 }
 
-/// For people: what a certificate of another process' waits for.
-const ELSEWHERE: &str = "this process does not order";
 /// Certificates whose view is made without a second thought.
 const MANY: usize = 200;
 /// Between two views of more than that.

@@ -52,10 +52,11 @@ impl Place {
             Err(errors) => errors,
         };
         let name = self.config.display().to_string();
-        if !reading.text.is_empty()
-            && let Ok(candidate) = config::parse(&name, &reading.text, &Lenient)
-        {
-            return Ok(merge(None, candidate));
+        let guesses: [Guess; 2] = [|name| if is_mail(name) { ADDRESS } else { KEY }, |_| ADDRESS];
+        for guess in guesses.into_iter().filter(|_| !reading.text.is_empty()) {
+            if let Ok(candidate) = config::parse(&name, &reading.text, &Lenient(guess)) {
+                return Ok(merge(None, candidate));
+            }
         }
         Err(tell(&self.config, &reading.text, errors))
     }
@@ -67,20 +68,30 @@ fn tell(file: &Path, text: &str, errors: Errors) -> String {
 }
 
 /// Has a value for what this process may not see. It is never sent anywhere.
-struct Lenient;
+struct Lenient(Guess);
+
+/// A value of the kind that a variable or file of this name has.
+type Guess = fn(&str) -> &'static str;
+
+fn is_mail(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("mail") || name.contains("contact")
+}
 
 impl Environment for Lenient {
     fn var(&self, name: &str) -> Option<String> {
-        SystemEnvironment.var(name).or_else(|| Some(UNKNOWN.to_owned()))
+        SystemEnvironment.var(name).or_else(|| Some((self.0)(name).to_owned()))
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
-        SystemEnvironment.read(path).or_else(|_| Ok(UNKNOWN.to_owned()))
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        SystemEnvironment.read(path).or_else(|_| Ok((self.0)(&name).to_owned()))
     }
 }
 
-/// Passes as text, as an address and as base64url.
-const UNKNOWN: &str = "unknown";
+const ADDRESS: &str = "unknown@openclaw.invalid";
+/// Passes as text and as base64url of 32 bytes.
+const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What a command came to, other than 0 and 2.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,7 +135,8 @@ mod tests {
 
     const FILE: &str = "version: 1\nstate_dir: /s\nadmin: { socket: /s/admin.sock }\n\
         listeners: { web: { bind: ['127.0.0.1:1'] } }\nissuers:\n  \
-        ca: { directory: 'https://ca.openclaw.example/dir', email: '${env:EDGE_CLI_NOT_SET}' }\n";
+        ca: { directory: 'https://ca.openclaw.example/dir', email: '${env:EDGE_CLI_MAIL}',\n  \
+        eab: { key_id: k, hmac_key: '${file:/nonexistent/hmac}' } }\n";
 
     #[test]
     fn values_of_the_service_are_not_needed() {

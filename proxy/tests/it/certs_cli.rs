@@ -166,7 +166,12 @@ fn renew_within_the_budget_and_its_failure() {
     told.complains("what serves is unchanged");
     assert_eq!(row(&scene.edge, APP)["serial"], serial);
     edge(&scene.lab, &["certs", "list"]).ends(0).says("the last attempt failed");
-    edge(&scene.lab, &["certs", "show", APP]).ends(0).says("last error").says("unavailable");
+    assert_eq!(row(&scene.edge, APP)["failures"], 1, "one attempt, then patience");
+    edge(&scene.lab, &["certs", "show", APP])
+        .ends(0)
+        .says("last error")
+        .says("unavailable")
+        .says("1 failed in a row");
 }
 
 #[test]
