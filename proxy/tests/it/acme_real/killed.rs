@@ -51,7 +51,7 @@ fn a_kill_at_any_request_loses_and_wastes_nothing() {
         (0..steps.len()).flat_map(|n| faults.iter().map(move |fault| (n, fault.clone()))).collect();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..LANES {
             scope.spawn(|| {
                 while let Some((n, fault)) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     kill_at(*n, steps[*n], fault);
@@ -86,7 +86,7 @@ fn kill_at(n: usize, step: Endpoint, fault: &Fault) {
 }
 
 /// How many processes of an order are killed at once.
-const LANES: usize = 3;
+const LANES: usize = 5;
 
 #[test]
 fn pebble_goes_on_while_nobody_listens() {
