@@ -32,8 +32,9 @@ pub trait Storage: Send + Sync {
     fn try_lock(&self) -> Result<Option<Lock>, Error>;
 }
 
-/// Bytes of one entry, at most. A chain with its key is about 10 KiB.
-pub const MAX_ENTRY: u64 = 1 << 20;
+/// Bytes of one entry, at most. A chain with its key is about 10 KiB; a full ledger of orders
+/// with one name each is 20 MiB.
+pub const MAX_ENTRY: u64 = 32 << 20;
 /// After this time another holder of the lock is an error.
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -65,6 +66,11 @@ impl FileStorage {
         }
         storage.clear_leftovers(dir);
         Ok(storage)
+    }
+
+    /// A directory as it is: nothing is made, inspected or cleared.
+    pub fn existing(dir: &Path) -> FileStorage {
+        FileStorage { dir: dir.to_owned(), warnings: Vec::new() }
     }
 
     /// Things that work but should be put right.
@@ -118,7 +124,7 @@ impl Storage for FileStorage {
         let file = File::open(&path).map_err(io_error("read", &path))?;
         file.take(MAX_ENTRY + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
         if bytes.len() as u64 > MAX_ENTRY {
-            return Err(Error::corrupt(path.display().to_string(), "larger than 1 MiB"));
+            return Err(Error::corrupt(path.display().to_string(), "larger than 32 MiB"));
         }
         Ok(Some(bytes))
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub const FOLDER: &str = "acme";
 /// ([`Store::try_own`]).
 pub struct Store {
     files: FileStorage,
+    /// Damaged files stay where they are.
+    untouched: bool,
 }
 
 /// What is known of one wanted certificate besides the certificate itself.
@@ -40,6 +43,8 @@ pub struct Record {
     pub retry: BTreeMap<String, Retry>,
     /// Back-off per name whose validation failed.
     pub failing: BTreeMap<String, Retry>,
+    /// Serial number of a certificate that was revoked: to be replaced whatever its age.
+    pub revoked: Option<String>,
 }
 
 /// An order that was placed and not yet brought home. Written before the order is finalized, so
@@ -58,7 +63,13 @@ pub struct PendingOrder {
     /// Unix seconds.
     pub placed_at: i64,
     pub renewal: bool,
+    /// Kind of key and profile. Empty: not known.
+    #[serde(default)]
+    pub ordered_as: String,
 }
+
+/// See [`Store::listing`].
+pub type Listing = Vec<(String, SystemTime)>;
 
 /// A chain with its key as stored.
 pub struct Stored {
@@ -71,6 +82,8 @@ pub struct Stored {
     pub issuer: Option<String>,
     /// Unix seconds; `None`: imported.
     pub issued_at: Option<i64>,
+    /// Kind of key and profile as they were asked for; `None`: imported.
+    pub ordered_as: Option<String>,
     /// Canonical names of the leaf.
     pub names: Vec<String>,
     /// The file's stem.
@@ -80,7 +93,15 @@ pub struct Stored {
 impl Store {
     /// Opens or makes the directory.
     pub fn open(state_dir: &Path) -> Result<Store, Error> {
-        Ok(Store { files: FileStorage::open(&state_dir.join(FOLDER))? })
+        let files = FileStorage::open(&state_dir.join(FOLDER))?;
+        Ok(Store { files, untouched: false })
+    }
+
+    /// For looking only: nothing is made, tidied or set aside. `None`: there is no such directory.
+    pub fn look(state_dir: &Path) -> Option<Store> {
+        let dir = state_dir.join(FOLDER);
+        let files = dir.is_dir().then(|| FileStorage::existing(&dir))?;
+        Some(Store { files, untouched: true })
     }
 
     /// Things that work but should be put right.
@@ -105,8 +126,10 @@ impl Store {
         self.files.remove(PROBE)
     }
 
-    pub fn account(&self, directory: &str) -> Option<StoredAccount> {
-        self.read(&account_key(directory))
+    /// # Errors
+    /// The file is there and cannot be read just now: no reason to register again.
+    pub fn account(&self, directory: &str) -> Result<Option<StoredAccount>, Error> {
+        self.try_read(&account_key(directory))
     }
 
     pub fn put_account(&self, account: &StoredAccount) -> Result<(), Error> {
@@ -141,12 +164,16 @@ impl Store {
         self.files.remove(&order_key(set))
     }
 
-    pub fn ledger(&self) -> Ledger {
-        self.read(LEDGER).unwrap_or_default()
+    /// # Errors
+    /// The file is there and cannot be read just now: what it says still counts.
+    pub fn ledger(&self) -> Result<Ledger, Error> {
+        self.try_read(LEDGER).map(Option::unwrap_or_default)
     }
 
     pub fn put_ledger(&self, ledger: &Ledger) -> Result<(), Error> {
-        self.write(LEDGER, ledger)
+        // Many lines: not for people.
+        let bytes = serde_json::to_vec(ledger).map_err(|e| Error::corrupt(LEDGER, e))?;
+        self.files.store(LEDGER, &bytes)
     }
 
     /// Replaces the certificate of a wanted set; the former one is kept beside it.
@@ -155,6 +182,10 @@ impl Store {
         let key = certificate_key(&stem);
         match self.files.load(&key) {
             Ok(Some(current)) if current == bundle.as_bytes() => return Ok(()),
+            // Never a damaged one over a former one that works.
+            Ok(Some(current)) if Stored::parse(&key, current.clone(), &stem).is_err() => {
+                drop(self.files.set_aside(&key)?);
+            }
             Ok(Some(current)) => self.files.store(&former_key(&stem), &current)?,
             Ok(None) => {}
             Err(e) if e.is_corrupt() => drop(self.files.set_aside(&key)?),
@@ -184,11 +215,29 @@ impl Store {
         .collect()
     }
 
+    /// The files of certificates with the times of their last change; `None`: not to be had.
+    pub fn listing(&self) -> Option<Listing> {
+        let mut listed = self.files.list(CERTIFICATES).ok()?;
+        listed.sort();
+        Some(listed)
+    }
+
     /// Removes files of sets that nobody wants and whose certificates ended before `before`.
     pub fn prune(&self, wanted: &HashSet<String>, before: i64) -> Result<(), Error> {
-        for stored in self.certificates(&mut Vec::new()) {
-            let stem = stored.stem.clone();
-            if stored.certificate.not_after < before && !wanted.contains(&stem) {
+        let mut ends: BTreeMap<String, i64> = BTreeMap::new();
+        let mut problems = Vec::new();
+        let found = self.certificates(&mut problems);
+        if !problems.is_empty() {
+            // What cannot be read now may be the better generation.
+            return Ok(());
+        }
+        for stored in found {
+            let end = ends.entry(stored.stem.clone()).or_insert(i64::MIN);
+            // Of two generations the one that lives longer.
+            *end = stored.certificate.not_after.max(*end);
+        }
+        for (stem, end) in ends {
+            if end < before && !wanted.contains(&stem) {
                 for key in [certificate_key(&stem), former_key(&stem), record_key(&stem)] {
                     self.files.remove(&key)?;
                 }
@@ -204,26 +253,35 @@ impl Store {
         Stored::parse(key, bytes, stem).map(Some)
     }
 
-    /// `None`: absent, or unusable and set aside.
+    /// `None`: absent, unusable and set aside, or not readable now.
     fn read<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.try_read(key).unwrap_or_else(|why| {
+            tracing::warn!("{why}");
+            None
+        })
+    }
+
+    /// `None`: absent, or unusable and set aside.
+    fn try_read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let parsed = match self.files.load(key) {
-            Ok(None) => return None,
+            Ok(None) => return Ok(None),
             Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
             Err(e) if e.is_corrupt() => Err(e.to_string()),
-            Err(e) => {
-                tracing::warn!("{e}");
-                return None;
-            }
+            Err(e) => return Err(e),
         };
         let why = match parsed {
-            Ok(value) => return Some(value),
+            Ok(value) => return Ok(Some(value)),
             Err(why) => why,
         };
+        if self.untouched {
+            tracing::warn!("{key} is damaged: {why}");
+            return Ok(None);
+        }
         match self.files.set_aside(key) {
             Ok(aside) => tracing::warn!("{key} is damaged and kept as {aside}: {why}"),
             Err(e) => tracing::warn!("{key} is damaged ({why}): {e}"),
         }
-        None
+        Ok(None)
     }
 
     fn write<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {
@@ -237,9 +295,10 @@ impl Stored {
     pub fn parse(what: &str, bundle: Vec<u8>, stem: &str) -> Result<Stored, Error> {
         let bundle = String::from_utf8(bundle).map_err(|e| Error::corrupt(what, e))?;
         let certificate = Certificate::from_bundle(what, bundle.as_bytes())?;
-        let said = |start: &str| bundle.lines().take(2).find_map(|line| line.strip_prefix(start));
+        let said = |start: &str| bundle.lines().take(3).find_map(|line| line.strip_prefix(start));
         Ok(Stored {
             issuer: said(ISSUED_BY).map(str::to_owned),
+            ordered_as: said(ORDERED_AS).filter(|kind| !kind.is_empty()).map(str::to_owned),
             issued_at: said(ISSUED_AT).and_then(|at| at.parse().ok()),
             id: certificate.chain.first().and_then(|leaf| CertId::of(leaf)),
             names: name::canonical_set(&certificate.names)?,
@@ -247,6 +306,19 @@ impl Stored {
             bundle,
             stem: stem.to_owned(),
         })
+    }
+
+    /// Whether a certificate is of one of these CAs (directory URLs), or imported.
+    pub fn is_of(&self, issuers: &[&str]) -> bool {
+        self.issuer.as_deref().is_none_or(|issuer| issuers.contains(&issuer))
+    }
+
+    /// The greater the better: valid before expired, of a wanted CA before others, the newest
+    /// first: after a forced renewal the former certificate may have more life left, and was
+    /// replaced for a reason.
+    pub fn rank(&self, issuers: &[&str], now: i64) -> (bool, bool, i64, i64) {
+        let Certificate { not_before, not_after, .. } = self.certificate;
+        (self.certificate.is_valid_at(now), self.is_of(issuers), not_before, not_after)
     }
 
     /// Whether the leaf is for this canonical host name.
@@ -269,10 +341,22 @@ impl fmt::Debug for PendingOrder {
     }
 }
 
+/// Where a certificate came from.
+pub struct Issuance<'a> {
+    /// Directory URL.
+    pub by: &'a str,
+    /// Unix seconds.
+    pub at: i64,
+    /// Kind of key and profile. Empty: not known.
+    pub ordered_as: &'a str,
+}
+
 /// The text of a certificate's file. Who issued it (directory URL) and when (Unix seconds) is
 /// in the same file, because two files could disagree after a crash. PEM readers skip text before the first block (RFC 7468 §2).
-pub fn bundle(issuer: Option<(&str, i64)>, chain_pem: &str, key_pem: &str) -> String {
-    let issued = issuer.map(|(by, at)| format!("{ISSUED_BY}{by}\n{ISSUED_AT}{at}\n"));
+pub fn bundle(issuance: Option<&Issuance<'_>>, chain_pem: &str, key_pem: &str) -> String {
+    let issued = issuance.map(|Issuance { by, at, ordered_as }| {
+        format!("{ISSUED_BY}{by}\n{ISSUED_AT}{at}\n{ORDERED_AS}{ordered_as}\n")
+    });
     let issued = issued.unwrap_or_default();
     format!("{issued}{}\n{}\n", chain_pem.trim(), key_pem.trim())
 }
@@ -302,6 +386,7 @@ fn order_key(set: &[String]) -> String {
 
 const ISSUED_AT: &str = "Issued at: ";
 const ISSUED_BY: &str = "Issued by: ";
+const ORDERED_AS: &str = "Ordered as: ";
 const CERTIFICATES: &str = "certs";
 const FORMER: &str = ".former.pem";
 const LEDGER: &str = "ledger.json";

@@ -86,6 +86,10 @@ impl Charge {
         Charge { shared: shared.clone(), bytes: 0 }
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Counts `bytes` instead of what was counted before.
     pub fn set(&mut self, bytes: usize) {
         let buffered = &self.shared.gauges.buffered;

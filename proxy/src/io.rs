@@ -4,12 +4,16 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::buffers::Charge;
+use crate::state::Shared;
 
 /// A client connection or tunnel end.
 pub trait Stream: Unpin {
@@ -137,13 +141,44 @@ impl<S: Stream> Stream for Box<S> {
     }
 }
 
-impl Stream for TlsStream<TcpStream> {
+/// TLS to a client. What it holds while the client does not take it counts as buffered
+/// (design.md #17); at most as much as rustls is allowed to hold.
+pub struct TlsIo {
+    stream: TlsStream<TcpStream>,
+    most: usize,
+    charge: Charge,
+}
+
+impl TlsIo {
+    /// `most`: the buffer limit that was set on the session.
+    pub fn new(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, most: usize) -> TlsIo {
+        TlsIo { stream, most, charge: Charge::new(shared) }
+    }
+
+    /// After a write of `taken` bytes, or a flush.
+    fn count(&mut self, taken: usize) {
+        let waiting = self.stream.get_ref().1.wants_write();
+        let held = if waiting { self.most.min(self.charge.bytes() + taken) } else { 0 };
+        self.charge.set(held);
+    }
+
+    fn counted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.count(match &written {
+            Poll::Ready(Ok(n)) => *n,
+            _ => 0,
+        });
+        written
+    }
+}
+
+impl Stream for TlsIo {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        read_some(self, cx, buf)
+        read_some(&mut self.stream, cx, buf)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(self), cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.counted(written)
     }
 
     fn poll_write_vectored(
@@ -151,15 +186,18 @@ impl Stream for TlsStream<TcpStream> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write_vectored(Pin::new(self), cx, pieces)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.counted(written)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(self), cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.count(0);
+        flushed
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(Pin::new(self), cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn plain(&self) -> Option<&TcpStream> {
@@ -167,10 +205,10 @@ impl Stream for TlsStream<TcpStream> {
     }
 
     fn read_closed(&self) -> bool {
-        saw_end(self.get_ref().0)
+        saw_end(self.stream.get_ref().0)
     }
 
     fn abort_on_close(&self) {
-        reset_on_close(self.get_ref().0);
+        reset_on_close(self.stream.get_ref().0);
     }
 }

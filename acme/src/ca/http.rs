@@ -189,7 +189,13 @@ fn sign(headers: &mut HeaderMap) {
     }
 }
 
-pub(super) fn fault(parts: &Parts, body: &Bytes, host: &str, now: i64, ca_now: i64) -> Option<Fault> {
+pub(super) fn fault(
+    parts: &Parts,
+    body: &Bytes,
+    host: &str,
+    now: i64,
+    ca_now: i64,
+) -> Option<Fault> {
     let status = parts.status;
     if status.is_success() {
         return None;
@@ -241,7 +247,8 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
     clean(kind.as_deref().unwrap_or(&words), MAX_DETAIL)
 }
 
-pub(super) fn unix_now() -> i64 {
+/// Of this machine's clock.
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::task::{Id, JoinError};
 
-use super::order::ends_order;
+use super::order::{ends_order, is_spent};
 use super::run::Run;
 use super::slot::{Slot, Told};
 use super::view::OrderResult;
-use crate::ca::{CertId, Class, Failure, RenewalInfo, Step};
+use crate::ca::{CertId, Class, Failure, RenewalInfo, Step, unix_now};
 use crate::ledger::{Event, Kind};
 use crate::schedule::{AriWindow, Wait};
 use crate::store::Stored;
@@ -17,8 +17,9 @@ use crate::store::Stored;
 /// What a task comes back with.
 pub(super) struct Finished {
     pub stem: String,
-    /// The issuer's name, of orders.
+    /// The issuer's name and directory, of orders: by now it may be gone from the configuration.
     pub issuer: String,
+    pub directory: String,
     pub outcome: Outcome,
 }
 
@@ -32,7 +33,17 @@ pub(super) enum Outcome {
     /// `None`: the CA has none.
     RenewalInformation(Option<(CertId, RenewalInfo)>),
     NoRenewalInformation(Failure),
-    Revoked(bool),
+    /// There is a session again, or there is no CA to be had.
+    ClockAsked,
+    /// The serial number; `None`: not revoked.
+    Revoked(Option<String>),
+}
+
+impl Finished {
+    /// Of what was no order.
+    pub(super) fn other(stem: String, outcome: Outcome) -> Finished {
+        Finished { stem, issuer: String::new(), directory: String::new(), outcome }
+    }
 }
 
 impl Run {
@@ -44,22 +55,35 @@ impl Run {
             }
             Err(lost) => return self.lost(&lost),
         };
-        let Finished { stem, issuer, outcome } = finished;
+        let Finished { stem, issuer, directory, outcome } = finished;
         match outcome {
-            Outcome::Issued(stored) => self.issued(&stem, &issuer, stored),
-            Outcome::Failed { failures, resumed } => self.failed(&stem, &issuer, failures, resumed),
+            Outcome::Issued(stored) => self.issued(&stem, (&issuer, &directory), stored),
+            Outcome::Failed { failures, resumed } => {
+                self.failed(&stem, (&issuer, &directory), failures, resumed);
+            }
             Outcome::RenewalInformation(info) => self.informed(&stem, info),
             Outcome::NoRenewalInformation(failure) => {
                 tracing::debug!("renewal information for {stem}: {failure}");
             }
-            Outcome::Revoked(true) => {
-                if let Some(slot) = self.slots.get_mut(&stem) {
+            Outcome::Revoked(Some(serial)) => {
+                let store = self.store.clone();
+                if let Some(slot) = self.slot_of(&stem) {
+                    slot.record.revoked = Some(serial);
+                    if let Some(Err(why)) = store.map(|store| store.put_record(&slot.record)) {
+                        tracing::warn!("{why}");
+                    }
                     slot.renew = true;
                     slot.forced = true;
+                    slot.hurry = true;
                     slot.due_at = 0;
                 }
             }
-            Outcome::Revoked(false) => {}
+            Outcome::Revoked(None) => {}
+            Outcome::ClockAsked => self.doubt = None,
+        }
+        self.let_go();
+        if self.is_stateless() {
+            self.answer_statelessly();
         }
         self.stale = true;
     }
@@ -67,23 +91,34 @@ impl Run {
     /// Aborted on the way out, or panicked: the slot goes on, later.
     fn lost(&mut self, lost: &JoinError) {
         let Some(stem) = self.running.remove(&lost.id()) else { return };
+        self.stale = true;
+        // It was a question; the order is another task.
+        if self.running.values().any(|other| *other == stem) {
+            return;
+        }
         let until = self.now() + AFTER_PANIC;
-        if let Some(slot) = self.slots.get_mut(&stem) {
+        let store = self.store.clone();
+        if let Some(slot) = self.slot_of(&stem) {
             slot.running = false;
             slot.due_at = until;
+            // Its order may be on disk.
+            let names = &slot.wanted.names;
+            slot.pending = store.and_then(|store| store.order(names)).or(slot.pending.take());
         }
+        self.let_go();
         if lost.is_panic() {
             tracing::error!("a panic while ordering {stem}; it is tried again in an hour");
         }
     }
 
-    fn issued(&mut self, stem: &str, issuer: &str, stored: Stored) {
+    pub(super) fn issued(&mut self, stem: &str, (issuer, directory): (&str, &str), stored: Stored) {
         let now = self.now();
-        let Some(slot) = self.slots.get_mut(stem) else { return };
+        let Some(slot) = self.slot_of(stem) else { return };
         slot.running = false;
         slot.pending = None;
         slot.renew = false;
         slot.forced = false;
+        slot.hurry = false;
         slot.due_at = 0;
         slot.ari_at = 0;
         slot.record.ari = None;
@@ -94,35 +129,42 @@ impl Run {
         let days = (stored.certificate.not_after - now) / 86_400;
         tracing::info!("certificate {label}: issued by {issuer}, valid for {days} days");
         self.count(issuer, OrderResult::Issued);
-        if let Some(directory) = self.directory(issuer) {
-            self.note_issued(now, &directory, &stored.names);
-        }
+        self.note_issued(now, directory, &stored.names);
         let stored = Arc::new(stored);
         self.library.add(stored.clone());
         self.unsaved.insert(stem.to_owned(), stored);
         self.save();
-        self.publish();
     }
 
     pub(super) fn failed(
         &mut self,
         stem: &str,
-        issuer: &str,
-        failures: Vec<Failure>,
+        (issuer, directory): (&str, &str),
+        mut failures: Vec<Failure>,
         resumed: bool,
     ) {
+        self.translate(&mut failures);
         let now = self.now();
-        let Some(directory) = self.directory(issuer) else { return };
-        let Some(slot) = self.slots.get_mut(stem) else { return };
+        // What was on its way counted as issued.
+        let waits = self.slots.values_mut().filter(|slot| matches!(slot.waits, Wait::Budget(_)));
+        waits.for_each(|slot| slot.due_at = 0);
+        let store = self.store.clone();
+        let Some(slot) = self.slot_of(stem) else { return };
         slot.running = false;
-        if failures.iter().all(|failure| ends_order(failure.class)) {
+        slot.hurry = false;
+        // The CA has signed something: that counts, whatever became of it.
+        let issued = failures.iter().any(is_spent).then(|| {
+            let order = store.as_ref().and_then(|store| store.order(&slot.wanted.names));
+            order.map_or_else(|| slot.wanted.names.clone(), |order| order.names)
+        });
+        if issued.is_some() || failures.iter().all(|failure| ends_order(failure.class)) {
             slot.pending = None;
-            if let Some(store) = &self.store
+            if let Some(store) = &store
                 && let Err(why) = store.drop_order(&slot.wanted.names)
             {
                 tracing::warn!("{why}");
             }
-        } else if let Some(store) = &self.store {
+        } else if let Some(store) = &store {
             slot.pending = store.order(&slot.wanted.names);
         }
         // An order that ended while nobody looked says nothing about the next one.
@@ -130,13 +172,19 @@ impl Run {
             slot.due_at = 0;
             return;
         }
-        slot.put_off(&directory, &failures, now);
+        let failures = blame(failures, &slot.wanted.names);
+        slot.put_off(directory, &failures, now);
+        let held = slot.record.retry.get(directory).map_or(0, |retry| retry.next_at);
+        let held = failures.iter().any(wants_quiet).then_some(held);
         let label = slot.wanted.label.clone();
         let names = slot.wanted.names.clone();
         for failure in &failures {
             tracing::warn!("certificate {label}: {failure}");
         }
         let record = slot.record.clone();
+        if let Some(until) = held {
+            self.held.insert(directory.to_owned(), until);
+        }
         if let Some(store) = &self.store
             && let Err(why) = store.put_record(&record)
         {
@@ -152,21 +200,32 @@ impl Run {
             .collect();
         if !failed.is_empty() {
             let kind = Kind::Failed;
-            let account = directory.clone();
+            let account = directory.to_owned();
             self.note(Event { at: now, kind, account, set: vec![], renewal: false, hosts: failed });
         }
-        // The CA has signed something: that counts, whatever became of it.
-        if failures.iter().any(|failure| failure.step == Step::Download && failure.name.is_none())
-            && failures.iter().any(|failure| failure.class == Class::Local)
-        {
-            self.note_issued(now, &directory, &names);
+        if let Some(names) = issued {
+            self.note_issued(now, directory, &names);
+        }
+    }
+
+    /// What the CA asks to wait is told in terms of this machine's clock, which may not be the one
+    /// that we go by.
+    fn translate(&self, failures: &mut [Failure]) {
+        let system = unix_now();
+        let ahead = self.now().saturating_sub(system);
+        for at in failures.iter_mut().filter_map(|failure| failure.retry_at.as_mut()) {
+            *at = at.saturating_add(ahead);
         }
     }
 
     fn informed(&mut self, stem: &str, info: Option<(CertId, RenewalInfo)>) {
         let now = self.now();
-        let Some(slot) = self.slots.get_mut(stem) else { return };
         let Some((id, info)) = info else { return };
+        if self.question(stem, now).is_none_or(|(current, _)| current != id) {
+            // It was renewed while the CA was asked.
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(stem) else { return };
         let former = slot.record.ari.as_ref();
         let (poll_at, page) = (now + info.retry_after, info.explanation_url);
         let window =
@@ -197,15 +256,15 @@ impl Run {
         let unsaved: Vec<(String, Arc<Stored>)> =
             self.unsaved.iter().map(|(stem, stored)| (stem.clone(), stored.clone())).collect();
         for (stem, stored) in unsaved {
-            let set = match self.slots.get(&stem) {
-                Some(slot) => slot.wanted.names.clone(),
-                None => stored.names.clone(),
-            };
-            let written = store.put_certificate(&set, &stored.bundle).and_then(|()| {
-                if let Some(slot) = self.slots.get(&stem) {
+            let slot = self.slots.get(&stem).or_else(|| self.leaving.get(&stem));
+            let set = slot.map_or(&stored.names, |slot| &slot.wanted.names);
+            let written = store.put_certificate(set, &stored.bundle).and_then(|()| {
+                if let Some(slot) = slot {
                     store.put_record(&slot.record)?;
                 }
-                store.drop_order(&set)
+                // The order of the one after it stays.
+                let newer = slot.is_some_and(|slot| slot.running);
+                if newer { Ok(()) } else { store.drop_order(set) }
             });
             match written {
                 Ok(()) => drop(self.unsaved.remove(&stem)),
@@ -219,6 +278,7 @@ impl Run {
         if self.ledger_unsaved {
             self.ledger_unsaved = store.put_ledger(&self.ledger).is_err();
         }
+        self.let_go();
     }
 
     /// An order is about to be placed.
@@ -244,10 +304,6 @@ impl Run {
         }
     }
 
-    fn directory(&self, issuer: &str) -> Option<String> {
-        self.wanted.issuers.get(issuer).map(|issuer| issuer.ca.directory.clone())
-    }
-
     fn count(&mut self, issuer: &str, result: OrderResult) {
         *self.orders.entry((issuer.to_owned(), result)).or_default() += 1;
     }
@@ -256,6 +312,7 @@ impl Run {
 impl Slot {
     /// Sets the time of the next attempt: per name where names failed, else per CA.
     fn put_off(&mut self, directory: &str, failures: &[Failure], now: i64) {
+        let mut noted = false;
         for failure in failures {
             let names = match (&failure.name, failure.class) {
                 (Some(name), Class::Validation | Class::Refused) => vec![name.clone()],
@@ -266,7 +323,8 @@ impl Slot {
                 let retry = self.record.failing.entry(name.clone()).or_default();
                 *retry = retry.after(failure.clone(), now, random());
             }
-            if names.is_empty() {
+            // One attempt, however many names it was about.
+            if names.is_empty() && !std::mem::replace(&mut noted, true) {
                 let retry = self.record.retry.entry(directory.to_owned()).or_default();
                 *retry = retry.after(failure.clone(), now, random());
             }
@@ -281,7 +339,10 @@ impl Slot {
         let retries = self.record.failing.values_mut().chain(self.record.retry.values_mut());
         retries.for_each(|retry| retry.settle(now));
         self.due_at = 0;
-        self.ari_at = self.ari_at.min(now);
+        self.ari_at = self.ari_at.min(now + ARI_POLL);
+        if let Some(ari) = &mut self.record.ari {
+            ari.poll_at = ari.poll_at.min(now + ARI_POLL);
+        }
     }
 
     /// For people: what comes next, and why not before.
@@ -289,9 +350,7 @@ impl Slot {
         match &self.waits {
             _ if self.running => "an order is under way".to_owned(),
             _ if self.due_at <= now => "it is its turn".to_owned(),
-            Wait::Fresh => "it is young enough".to_owned(),
-            Wait::BackOff => "the last attempt failed".to_owned(),
-            Wait::Budget(limit) => format!("the budget is used up: {limit}"),
+            wait => wait.to_string(),
         }
     }
 
@@ -300,6 +359,45 @@ impl Slot {
         let retries = self.record.failing.values().chain(self.record.retry.values());
         retries.map(|retry| retry.failures).max().unwrap_or(0)
     }
+}
+
+/// Whether a CA has said when to come back, to everybody and not about these names.
+fn wants_quiet(failure: &Failure) -> bool {
+    let to_all = matches!(failure.step, Step::Directory | Step::Register)
+        || failure.class == Class::Unavailable;
+    failure.retry_at.is_some() && to_all && failure.name.is_none()
+}
+
+/// What a CA refuses because of some names is held against those, and no other name of the group.
+fn blame(failures: Vec<Failure>, wanted: &[String]) -> Vec<Failure> {
+    let about = |failure: Failure| -> Vec<Failure> {
+        if failure.name.is_some() || !matches!(failure.class, Class::Validation | Class::Refused) {
+            return vec![failure];
+        }
+        let part = |name: &String| {
+            let of_name = failure.subproblems.iter().any(|part| part.name.as_ref() == Some(name));
+            (of_name || mentions(&failure, name))
+                .then(|| Failure { name: Some(name.clone()), ..failure.clone() })
+        };
+        let parts: Vec<Failure> = wanted.iter().filter_map(part).collect();
+        // Where all are refused it is this CA's word on the whole: another one may be asked.
+        let whole = failure.class == Class::Refused && parts.len() == wanted.len();
+        if whole || parts.is_empty() { vec![failure] } else { parts }
+    };
+    failures.into_iter().flat_map(about).collect()
+}
+
+/// Whether a refusal of identifiers names this one in its text, as a whole word.
+fn mentions(failure: &Failure, name: &str) -> bool {
+    let of_names = ["rejectedIdentifier", "unsupportedIdentifier", "caa"];
+    let kind = failure.problem.as_deref().and_then(|problem| problem.rsplit(':').next());
+    let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    kind.is_some_and(|kind| of_names.contains(&kind))
+        && failure.subproblems.is_empty()
+        && failure
+            .detail
+            .split(|c: char| !part_of_name(c))
+            .any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name))
 }
 
 fn result(failure: &Failure) -> OrderResult {
@@ -320,5 +418,7 @@ fn random() -> f64 {
     (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// Seconds, the longest between two questions for renewal information.
+const ARI_POLL: i64 = 24 * 3600;
 /// Seconds.
 const AFTER_PANIC: i64 = 3600;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::store::Stored;
+use crate::store::{PendingOrder, Stored};
 
 /// Certificates of the state directory, and those that could not be written to it yet.
 #[derive(Default)]
@@ -24,6 +24,19 @@ impl Library {
         }
     }
 
+    /// Whether just this certificate is in it.
+    pub fn has(&self, stored: &Stored) -> bool {
+        let of_first = stored.names.first().and_then(|name| self.by_name.get(name));
+        let leaf = stored.certificate.chain.first();
+        of_first.into_iter().flatten().any(|other| other.certificate.chain.first() == leaf)
+    }
+
+    /// Whether the certificate of this order is in it.
+    pub fn has_key(&self, order: &PendingOrder) -> bool {
+        let of_first = order.names.first().and_then(|name| self.by_name.get(name));
+        of_first.into_iter().flatten().any(|stored| stored.bundle.contains(order.key_pem.trim()))
+    }
+
     /// The best certificate for all of these names. `issuers`: directory URLs of the CAs that are
     /// wanted; an imported certificate is as good as theirs.
     pub fn best(&self, names: &[&str], issuers: &[&str], now: i64) -> Option<&Arc<Stored>> {
@@ -34,7 +47,7 @@ impl Library {
         exact
             .chain(wild)
             .filter(|stored| names.iter().all(|name| stored.covers(name)))
-            .max_by_key(|stored| Self::rank(stored, issuers, now))
+            .max_by_key(|stored| stored.rank(issuers, now))
     }
 
     /// Whether a CA has issued a certificate for just these names before.
@@ -45,18 +58,4 @@ impl Library {
             .flatten()
             .any(|stored| stored.issuer.is_some() && stored.names == names)
     }
-
-    /// Valid before expired, of a wanted CA before others, the newest first: after a forced
-    /// renewal the former certificate may have more life left, and was replaced for a reason.
-    fn rank(stored: &Stored, issuers: &[&str], now: i64) -> (bool, bool, i64, i64) {
-        let certificate = &stored.certificate;
-        let wanted = is_of(stored, issuers);
-        let valid = certificate.is_valid_at(now);
-        (valid, wanted, certificate.not_before, certificate.not_after)
-    }
-}
-
-/// Whether a certificate is of one of these CAs, or imported.
-pub fn is_of(stored: &Stored, issuers: &[&str]) -> bool {
-    stored.issuer.as_deref().is_none_or(|issuer| issuers.contains(&issuer))
 }

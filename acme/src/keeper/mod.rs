@@ -4,15 +4,19 @@
 //! that is full, a task that panics. It tells what it has by a [`View`] that is replaced as a
 //! whole, and says when there is a new one.
 
+mod clock;
 mod command;
 mod finish;
 mod key;
 mod library;
+#[cfg(test)]
+mod loop_tests;
 mod order;
 mod run;
 mod session;
 mod slot;
 mod start;
+mod tell;
 mod verify;
 mod view;
 mod wanted;
@@ -24,7 +28,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-pub use command::Revoked;
+pub use command::{Renewal, Revoked};
 pub use slot::Told;
 pub use view::{OrderResult, Role, Row, SKEW_ALARM, View};
 pub use wanted::{Issuer, KeyKind, Wanted, WantedCertificate};
@@ -47,7 +51,7 @@ pub struct Settings {
     /// Called on the keeper's thread after every new [`View`].
     pub changed: Box<dyn Fn() + Send>,
     /// Unix seconds.
-    pub clock: fn() -> i64,
+    pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
 }
 
 impl Keeper {
@@ -95,7 +99,7 @@ impl Keeper {
     ///
     /// # Errors
     /// A sentence: unknown, or not this process's to order.
-    pub async fn renew(&self, which: String, force: bool) -> Result<String, String> {
+    pub async fn renew(&self, which: String, force: bool) -> Result<Renewal, String> {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Renew { which, force, reply });
         answer.await.unwrap_or_else(|_| Err(GONE.to_owned()))

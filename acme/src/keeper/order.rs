@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::key::{NewKey, csr_der};
 use super::session::Session;
 use super::verify::verified;
-use super::wanted::KeyKind;
+use super::view::alarming;
+use super::wanted::{Issuer, KeyKind, ordered_as};
 use crate::ca::{
-    AuthStatus, CertId, ChallengeKind, Class, Failure, Offer, Order, OrderRequest, OrderStatus,
-    Step,
+    AuthStatus, CertId, ChallengeKind, Class, Failure, Limits, Offer, Order, OrderRequest,
+    OrderStatus, Step,
 };
 use crate::challenge::{Challenges, alpn_certificate};
-use crate::store::{PendingOrder, Store, Stored};
+use crate::store::{Issuance, PendingOrder, Store, Stored};
 
 /// What one task is to bring home.
 pub struct Errand {
@@ -22,6 +23,7 @@ pub struct Errand {
     pub session: Session,
     pub directory: String,
     pub challenge: ChallengeKind,
+    pub limits: Limits,
     /// The wanted set, under which files are kept.
     pub set: Vec<String>,
     /// The names to order: the set, or the part of it that can be validated now.
@@ -32,8 +34,18 @@ pub struct Errand {
     pub renewal: bool,
     /// An order that an earlier run has placed.
     pub pending: Option<PendingOrder>,
-    /// Unix seconds.
+    /// Unix seconds at the start, by the clock that was believed then.
     pub now: i64,
+    /// How far it was ahead of this machine's.
+    pub skew: i64,
+}
+
+impl Errand {
+    /// The start by the clock that is believed now: the CA has told its time since.
+    fn begun_at(&self) -> i64 {
+        let skew = self.session.ca.clock_skew().and_then(alarming).unwrap_or(0);
+        self.now.saturating_sub(self.skew).saturating_add(skew)
+    }
 }
 
 /// Ends with a verified certificate that is not stored yet, or with why not: one failure, or one
@@ -54,7 +66,8 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
         None => place(errand).await?,
     };
     if order.status() == OrderStatus::Pending
-        && let Err(failures) = validate(&mut order, errand.challenge, &errand.challenges).await
+        && let Err(failures) =
+            validate(&mut order, errand.challenge, &errand.limits, &errand.challenges).await
     {
         if failures.iter().all(|failure| ends_order(failure.class)) {
             order.abandon().await;
@@ -65,9 +78,37 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
         let csr = csr_der(&pending.csr).map_err(|why| local(Step::Finalize, &why))?;
         order.finalize(&csr).await.map_err(one)?;
     }
-    let chain = order.certificate(CERTIFICATE_LIMIT).await.map_err(one)?;
-    verified(&errand.directory, &chain, &pending.key_pem, &pending.names, errand.now)
-        .map_err(|why| vec![Failure::new(Class::Local, Step::Download, why)])
+    let chain = match order.certificate(errand.limits.issuance).await {
+        Ok(chain) => chain,
+        Err(failure) => {
+            let issued = order.status() == OrderStatus::Valid;
+            return Err(one(if issued { spent(failure) } else { failure }));
+        }
+    };
+    let (by, ordered_as) = (errand.directory.as_str(), pending.ordered_as.as_str());
+    let issuance = Issuance { by, at: errand.begun_at(), ordered_as };
+    verified(&issuance, &chain, &pending.key_pem, &pending.names).map_err(|why| {
+        // One of two clocks is wrong: the order is kept until they agree.
+        let by_ours = Issuance { at: errand.now.saturating_sub(errand.skew), ..issuance };
+        let doubtful = verified(&by_ours, &chain, &pending.key_pem, &pending.names).is_ok();
+        let step = if doubtful { Step::Finalize } else { Step::Download };
+        vec![Failure::new(Class::Local, step, why)]
+    })
+}
+
+/// The CA has issued the certificate and will not give it out.
+fn spent(failure: Failure) -> Failure {
+    match failure.class {
+        Class::Validation | Class::Refused | Class::OrderGone => {
+            Failure { class: Class::Local, ..failure }
+        }
+        _ => failure,
+    }
+}
+
+/// Whether a certificate was issued and is of no use: the order has nothing else to give.
+pub fn is_spent(failure: &Failure) -> bool {
+    failure.step == Step::Download && failure.class == Class::Local
 }
 
 /// Whether an order is of no use after a failure of this class: what it needs is a new one.
@@ -79,7 +120,7 @@ pub fn ends_order(class: Class) -> bool {
 pub async fn dry_run(
     session: &Session,
     names: &[String],
-    challenge: ChallengeKind,
+    issuer: &Issuer,
     challenges: &Arc<Challenges>,
 ) -> Result<(), Vec<Failure>> {
     let request = OrderRequest { names: names.to_vec(), profile: None, replaces: None };
@@ -88,7 +129,7 @@ pub async fn dry_run(
         if order.status() != OrderStatus::Pending {
             return Ok(());
         }
-        let validated = validate(&mut order, challenge, challenges).await;
+        let validated = validate(&mut order, issuer.challenge, &issuer.ca.limits, challenges).await;
         order.abandon().await;
         validated
     };
@@ -141,6 +182,7 @@ async fn place(errand: &Errand) -> Result<(Order, PendingOrder), Vec<Failure>> {
         csr: new.csr,
         placed_at: errand.now,
         renewal: errand.renewal,
+        ordered_as: ordered_as(errand.key, errand.profile.as_deref()),
     };
     if let Err(why) = errand.store.put_order(&errand.set, &pending) {
         order.abandon().await;
@@ -153,6 +195,7 @@ async fn place(errand: &Errand) -> Result<(Order, PendingOrder), Vec<Failure>> {
 async fn validate(
     order: &mut Order,
     kind: ChallengeKind,
+    limits: &Limits,
     challenges: &Arc<Challenges>,
 ) -> Result<(), Vec<Failure>> {
     let authorizations = order.authorizations().await.map_err(one)?;
@@ -173,7 +216,7 @@ async fn validate(
         planted.plant(name, offer).map_err(|why| local(Step::Validate, &why))?;
         order.begin(name, kind).await.map_err(one)?;
     }
-    order.validated(VALIDATION_LIMIT).await
+    order.validated(limits.validation).await
 }
 
 /// Answers that are taken back when the CA has seen them, or when the order is given up.
@@ -219,5 +262,3 @@ fn local(step: Step, why: &dyn std::fmt::Display) -> Vec<Failure> {
 }
 
 const ORDER_LIMIT: Duration = Duration::from_secs(600);
-const VALIDATION_LIMIT: Duration = Duration::from_secs(180);
-const CERTIFICATE_LIMIT: Duration = Duration::from_secs(180);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -14,12 +14,13 @@ use super::finish::Finished;
 use super::library::Library;
 use super::session::Sessions;
 use super::slot::{Known, Slot};
-use super::view::{OrderResult, Role, Row, SKEW_ALARM, View};
+use super::tell::TELL_MANY_EVERY;
+use super::view::{OrderResult, Role, View};
 use super::wanted::Wanted;
-use crate::ledger::{Event, Kind, Ledger};
+use crate::ledger::Ledger;
 use crate::name;
 use crate::storage::Lock;
-use crate::store::{Store, Stored};
+use crate::store::{Listing, PendingOrder, Store, Stored};
 
 pub(super) struct Run {
     pub settings: Settings,
@@ -32,6 +33,9 @@ pub(super) struct Run {
     pub wanted: Wanted,
     /// By the stem of their files.
     pub slots: BTreeMap<String, Slot>,
+    /// Wanted no more, but with an order under way or a certificate to be stored: neither is lost,
+    /// nor ordered a second time when it is wanted again.
+    pub leaving: BTreeMap<String, Slot>,
     pub library: Library,
     pub ledger: Ledger,
     pub ledger_unsaved: bool,
@@ -42,9 +46,17 @@ pub(super) struct Run {
     /// Which slot a task is for; it tells nothing when it panics.
     pub running: BTreeMap<tokio::task::Id, String>,
     pub orders: BTreeMap<(String, OrderResult), u64>,
-    skew: Option<i64>,
-    problems: Vec<String>,
-    /// Thumbprints by directory, of the accounts that are answered for statelessly.
+    pub skew: Option<i64>,
+    pub problems: Vec<String>,
+    /// When the last view was told.
+    pub published: Option<Instant>,
+    /// CAs that want to be left alone, by directory URL: until when, Unix seconds.
+    pub held: BTreeMap<String, i64>,
+    /// Some hosts' challenges are answered without knowing the tokens.
+    stateless: bool,
+    /// The files of certificates as of the last reading.
+    listed: Option<Listing>,
+    /// Thumbprints by directory, of the accounts that are answered for without tokens.
     answering: BTreeMap<String, String>,
     /// Something that the view shows has changed.
     pub stale: bool,
@@ -52,7 +64,13 @@ pub(super) struct Run {
     pub read_at: i64,
     pruned_at: i64,
     /// The last look at the clock.
-    seen_at: i64,
+    pub seen_at: i64,
+    /// The same: by this machine's clock, and by one that nobody sets.
+    pub looked: Option<(i64, Instant)>,
+    /// The right to order was had just now.
+    pub new_owner: bool,
+    /// The clock has jumped or was never compared, and a CA is asked.
+    pub doubt: Option<Instant>,
 }
 
 impl Run {
@@ -70,6 +88,7 @@ impl Run {
             role: Role::Idle,
             wanted: Wanted::default(),
             slots: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             library: Library::default(),
             ledger: Ledger::default(),
             ledger_unsaved: false,
@@ -80,11 +99,18 @@ impl Run {
             orders: BTreeMap::new(),
             skew: None,
             problems: Vec::new(),
+            published: None,
+            held: BTreeMap::new(),
+            stateless: false,
+            listed: None,
             answering: BTreeMap::new(),
             stale: false,
             read_at: 0,
             pruned_at: 0,
             seen_at: 0,
+            looked: None,
+            new_owner: false,
+            doubt: None,
         }
     }
 
@@ -94,10 +120,10 @@ impl Run {
             self.look_at_clock().await;
             self.take_role();
             self.housekeeping();
-            if self.role == Role::Owner {
+            if self.role == Role::Owner && !self.doubts_clock() {
                 self.start_due();
             }
-            if self.stale {
+            if self.must_tell() {
                 self.publish();
             }
             let nap = self.nap();
@@ -107,6 +133,8 @@ impl Run {
                     None => return,
                 },
                 Some(done) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    // Times are noted by the clock that this very task may have shown to be right.
+                    self.look_at_clock().await;
                     self.finished(done);
                 }
                 () = tokio::time::sleep(nap) => {}
@@ -121,7 +149,13 @@ impl Run {
 
     /// What plans are made of.
     pub(super) fn known(&self, now: i64) -> Known<'_> {
-        Known { wanted: &self.wanted, library: &self.library, ledger: &self.ledger, now }
+        Known {
+            wanted: &self.wanted,
+            library: &self.library,
+            ledger: &self.ledger,
+            held: &self.held,
+            now,
+        }
     }
 
     /// Takes over what is wanted; slots whose certificate is still wanted keep their state.
@@ -140,19 +174,44 @@ impl Run {
             if self.slots.contains_key(&stem) {
                 continue;
             }
-            let slot = match former.remove(&stem) {
+            let known = former.remove(&stem).or_else(|| self.leaving.remove(&stem));
+            let slot = match known {
                 Some(slot) => Slot { wanted: wanted.clone(), due_at: 0, ..slot },
                 None => Slot::open(wanted.clone(), &store),
             };
+            // A crash came between storing the certificate and dropping its order.
+            let stored = |pending: &PendingOrder| self.library.has_key(pending);
+            let slot =
+                Slot { pending: slot.pending.filter(|p| slot.running || !stored(p)), ..slot };
             self.slots.insert(stem, slot);
         }
+        self.leaving.extend(former);
+        self.let_go();
+        // Records of a run whose clock was ahead.
+        let now = self.now();
+        self.slots.values_mut().for_each(|slot| slot.settle(now));
         self.answer_statelessly();
         self.stale = true;
+    }
+
+    /// Forgets slots that nobody wants and nothing is under way for.
+    pub(super) fn let_go(&mut self) {
+        let unsaved = &self.unsaved;
+        self.leaving.retain(|stem, slot| slot.running || unsaved.contains_key(stem));
+    }
+
+    /// The slot of a task.
+    pub(super) fn slot_of(&mut self, stem: &str) -> Option<&mut Slot> {
+        self.slots.get_mut(stem).or_else(|| self.leaving.get_mut(stem))
     }
 
     /// Gives the right to order away. Tasks end where they are: the disk has what the next owner
     /// needs, and answers to challenges stay for a while.
     pub(super) fn release(&mut self) {
+        // What has ended already counts.
+        while let Some(done) = self.tasks.try_join_next_with_id() {
+            self.finished(done);
+        }
         self.tasks.abort_all();
         self.save();
         self.lock = None;
@@ -204,10 +263,16 @@ impl Run {
 
     fn try_own(&mut self) -> bool {
         let Some(store) = &self.store else { return false };
-        match store.try_own() {
-            Ok(Some(lock)) => {
+        let owned = store.try_own().and_then(|lock| {
+            // Without it a budget could be spent twice.
+            lock.map(|lock| Ok((lock, store.ledger()?))).transpose()
+        });
+        match owned {
+            Ok(Some((lock, ledger))) => {
                 self.lock = Some(lock);
+                self.ledger = ledger;
                 self.role = Role::Owner;
+                self.new_owner = true;
                 tracing::info!("this process orders certificates");
                 true
             }
@@ -236,12 +301,20 @@ impl Run {
     /// Everything on disk, anew.
     fn read(&mut self) {
         let Some(store) = &self.store else { return };
+        // Asked first: what changes meanwhile is read next time.
+        let listed = store.listing();
         let mut problems = Vec::new();
         let stored = store.certificates(&mut problems);
-        self.library = Library::new(stored.into_iter().chain(self.unsaved.values().cloned()));
-        if self.role == Role::Owner && !self.ledger_unsaved {
-            self.ledger = store.ledger();
+        let mut library = Library::new(stored.into_iter().chain(self.unsaved.values().cloned()));
+        let mut lost: Vec<Arc<Stored>> = Vec::new();
+        // What serves goes on serving, whatever has become of its file.
+        for serving in self.view.load().rows.iter().flat_map(|row| &row.serving) {
+            if !library.has(serving) {
+                lost.push(serving.clone());
+                library.add(serving.clone());
+            }
         }
+        self.library = library;
         if self.role == Role::Reader {
             // What another process does, as it has written it down.
             for slot in self.slots.values_mut() {
@@ -251,7 +324,13 @@ impl Run {
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("{problem}");
         }
+        if self.role == Role::Owner {
+            let written = lost.iter().map(|lost| store.put_certificate(&lost.names, &lost.bundle));
+            problems.extend(written.filter_map(|done| done.err().map(|why| why.to_string())));
+        }
         self.problems = problems;
+        // Looked at again next time where something is missing.
+        self.listed = listed.filter(|_| lost.is_empty());
         self.read_at = self.now();
         self.stale = true;
     }
@@ -261,16 +340,20 @@ impl Run {
         self.settings.challenges.sweep(now);
         let every = if self.role == Role::Owner { READ_OWN } else { READ_OTHERS };
         if self.store.is_some() && !(self.read_at..self.read_at + every).contains(&now) {
-            self.read();
-        }
-        if self.answering != self.thumbprints() {
+            let listed = self.store.as_ref().and_then(|store| store.listing());
+            if listed.is_none() || listed != self.listed {
+                self.read();
+            }
+            self.read_at = now;
+            self.answer_statelessly();
+        } else if self.answering != self.thumbprints() {
             self.answer_statelessly();
         }
         if self.role != Role::Owner {
             return;
         }
         self.save();
-        if !(self.pruned_at..self.pruned_at + PRUNE_EVERY).contains(&now) {
+        if !self.doubts_clock() && !(self.pruned_at..self.pruned_at + PRUNE_EVERY).contains(&now) {
             self.pruned_at = now;
             let wanted: HashSet<String> = self.slots.keys().cloned().collect();
             let pruned = self.store.as_ref().map(|store| store.prune(&wanted, now - PRUNE_AFTER));
@@ -280,18 +363,34 @@ impl Run {
         }
     }
 
-    /// A process without the right to order answers for the one that has it.
-    fn answer_statelessly(&mut self) {
+    /// A process without the right to order answers for the one that has it; one that has taken
+    /// over an order answers for that until its tokens are known.
+    pub(super) fn answer_statelessly(&mut self) {
         self.answering = self.thumbprints();
         let mut hosts = std::collections::HashMap::new();
-        for wanted in &self.wanted.certificates {
-            let issuer = self.wanted.issuers.get(&wanted.issuer);
-            let thumbprint = issuer.and_then(|issuer| self.answering.get(&issuer.ca.directory));
-            let Some(thumbprint) = thumbprint else { continue };
-            let entry = |name: &String| (name.clone(), thumbprint.clone());
-            hosts.extend(wanted.names.iter().map(entry));
+        if let Some(store) = &self.store {
+            let mut thumbprints: BTreeMap<&str, Option<String>> = BTreeMap::new();
+            for slot in self.slots.values() {
+                let issuer = self.wanted.issuers.get(&slot.wanted.issuer);
+                let directory = match (&self.role, &slot.pending) {
+                    (Role::Owner, Some(pending)) => Some(pending.directory.as_str()),
+                    (Role::Reader | Role::Released, _) => {
+                        issuer.map(|issuer| issuer.ca.directory.as_str())
+                    }
+                    _ => None,
+                };
+                let Some(directory) = directory else { continue };
+                let account = || Some(store.account(directory).ok()??.thumbprint);
+                let thumbprint = thumbprints.entry(directory).or_insert_with(account);
+                let Some(thumbprint) = thumbprint.as_ref() else { continue };
+                let entry = |name: &String| (name.clone(), thumbprint.clone());
+                hosts.extend(slot.wanted.names.iter().map(entry));
+            }
         }
-        self.settings.challenges.set_stateless(hosts);
+        if self.stateless || !hosts.is_empty() {
+            self.stateless = !hosts.is_empty();
+            self.settings.challenges.set_stateless(hosts);
+        }
     }
 
     /// None where this process orders itself.
@@ -301,44 +400,19 @@ impl Run {
         };
         let directories = self.wanted.issuers.values().map(|issuer| &issuer.ca.directory);
         let known = |directory: &String| {
-            store.account(directory).map(|account| (directory.clone(), account.thumbprint))
+            Some((directory.clone(), store.account(directory).ok()??.thumbprint))
         };
         directories.filter_map(known).collect()
     }
 
-    /// A clock that is far off makes everything due, or nothing: the CA's is believed then.
-    async fn look_at_clock(&mut self) {
-        let Some(skew) = self.sessions.clock_skew().await else { return };
-        let skew = (skew.abs() > SKEW_ALARM).then_some(skew);
-        if skew.is_some() != self.skew.is_some() {
-            match skew {
-                Some(off) => tracing::error!(
-                    "this machine's clock is off by {} s (the CA's is right); put it right",
-                    -off
-                ),
-                None => tracing::info!("the clock is right again"),
-            }
-            self.slots.values_mut().for_each(|slot| slot.due_at = 0);
-            self.stale = true;
-        }
-        self.skew = skew;
-        let now = self.now();
-        if now < self.seen_at {
-            tracing::warn!("the clock was set back by {} s", self.seen_at - now);
-            self.slots.values_mut().for_each(|slot| slot.settle(now));
-        }
-        self.ledger.settle(now);
-        self.seen_at = now;
-    }
-
-    fn issued_this_week(&self, names: &[String]) -> usize {
-        let of_set = |event: &&Event| event.kind == Kind::Issued && event.set == names;
-        self.ledger.entries().iter().filter(of_set).count()
+    pub(super) fn is_stateless(&self) -> bool {
+        self.stateless
     }
 
     /// Until the next thing that is due by itself.
     fn nap(&self) -> Duration {
         let poll = match self.role {
+            _ if self.stale => TELL_MANY_EVERY.min(TAKE_OVER_POLL),
             Role::Owner | Role::Idle => Duration::from_secs(60),
             Role::Reader | Role::Released | Role::Broken(_) => TAKE_OVER_POLL,
         };
@@ -355,62 +429,10 @@ impl Run {
         // Whole seconds: what is due within this one is due at its end.
         poll.min(Duration::from_secs(seconds).max(Duration::from_millis(200)))
     }
-
-    pub(super) fn publish(&mut self) {
-        self.stale = false;
-        let now = self.now();
-        let known = self.known(now);
-        let rows = self.slots.iter().map(|(stem, slot)| self.row(stem, slot, &known)).collect();
-        let view = View {
-            role: self.role.clone(),
-            rows,
-            problems: self.problems.clone(),
-            clock_skew: self.skew,
-            orders: self.orders.clone(),
-        };
-        self.view.store(Arc::new(view));
-        (self.settings.changed)();
-    }
-
-    fn row(&self, stem: &str, slot: &Slot, known: &Known<'_>) -> Row {
-        let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
-        let mut serving: Vec<Arc<Stored>> = Vec::new();
-        let mut missing = Vec::new();
-        match slot.leaf(&names, known) {
-            Some(whole) => serving.push(whole.clone()),
-            None => {
-                for name in &names {
-                    match slot.leaf(&[*name], known) {
-                        Some(part) if serving.iter().any(|s| Arc::ptr_eq(s, part)) => {}
-                        Some(part) => serving.push(part.clone()),
-                        None => missing.push((*name).to_owned()),
-                    }
-                }
-            }
-        }
-        let (owns, renews_at) = (self.role == Role::Owner, slot.renews_at(known));
-        Row {
-            label: slot.wanted.label.clone(),
-            names: slot.wanted.names.clone(),
-            issuer: slot.wanted.issuer.clone(),
-            serving,
-            missing,
-            ordering: slot.running || slot.pending.is_some(),
-            unsaved: self.unsaved.contains_key(stem),
-            renews_at,
-            next_at: if owns { slot.due_at } else { renews_at.unwrap_or(0) },
-            next_why: if owns { slot.next_why(known.now) } else { ELSEWHERE.to_owned() },
-            failures: slot.failures(),
-            last_failure: slot.last_failure.clone(),
-            issued_this_week: self.issued_this_week(&slot.wanted.names),
-        }
-    }
 }
 
 /// A process that has not the right to order asks for it this often, and looks for accounts.
 pub(super) const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
-/// For people: what a certificate of another process' waits for.
-const ELSEWHERE: &str = "this process does not order";
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 /// Seconds between two readings of a directory that another process writes to.
 const READ_OTHERS: i64 = 5;
@@ -419,3 +441,7 @@ const READ_OWN: i64 = 600;
 const PRUNE_EVERY: i64 = 24 * 3600;
 /// Seconds after its end that a certificate nobody wants is kept.
 const PRUNE_AFTER: i64 = 10 * 24 * 3600;
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

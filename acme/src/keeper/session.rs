@@ -15,6 +15,8 @@ use crate::store::Store;
 #[derive(Default)]
 pub struct Sessions {
     open: std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Session>>>>>,
+    /// When accounts were given up, by directory URL.
+    forgotten: std::sync::Mutex<HashMap<String, Vec<Instant>>>,
 }
 
 /// A CA and our account there.
@@ -34,7 +36,9 @@ impl Sessions {
             return Ok(session.clone());
         }
         let ca = Ca::connect(&issuer.ca).await?;
-        let account = match store.account(&issuer.ca.directory) {
+        let stored = store.account(&issuer.ca.directory);
+        let stored = stored.map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
+        let account = match stored {
             Some(stored) => ca.restore(&stored).await?,
             None => register(&ca, store, issuer).await?,
         };
@@ -52,9 +56,36 @@ impl Sessions {
             return;
         }
         *place = None;
+        if !self.may_register_again(&issuer.ca.directory) {
+            tracing::warn!("{} does not know its newest account either", issuer.ca.directory);
+            return;
+        }
         if let Err(why) = store.set_account_aside(&issuer.ca.directory) {
             tracing::warn!("the account that {} does not know: {why}", issuer.ca.directory);
         }
+    }
+
+    /// Closes every session; returns their directories.
+    pub fn close(&self) -> Vec<String> {
+        let places = self.places();
+        let open = places.iter().filter(|(_, place)| {
+            // One that is being opened will tell the time of now.
+            place.try_lock().is_ok_and(|mut place| place.take().is_some())
+        });
+        open.map(|(directory, _)| directory.clone()).collect()
+    }
+
+    /// CAs count registrations (Let's Encrypt: 10 in 3 hours, then it says so): one that forgets every account
+    /// must not be asked for another one by each certificate.
+    fn may_register_again(&self, directory: &str) -> bool {
+        let mut all = self.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let times = all.entry(directory.to_owned()).or_default();
+        times.retain(|at| at.elapsed() < FORGET_WITHIN);
+        let may = times.len() < FORGET_MOST;
+        if may {
+            times.push(Instant::now());
+        }
+        may
     }
 
     /// The CA's clock less ours, seconds, as far as any open session knows.
@@ -100,6 +131,9 @@ pub fn account_gone(failure: &Failure) -> bool {
 
 /// Directories change: endpoints, profiles, terms.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
+/// Accounts given up within [`FORGET_WITHIN`], at most.
+const FORGET_MOST: usize = 16;
+const FORGET_WITHIN: Duration = Duration::from_secs(3 * 3600);
 /// Twice the time within which a process that does not order sees a new account. Once in an
 /// account's life.
 const SEEN_BY_OTHERS: Duration = TAKE_OVER_POLL.saturating_mul(2);

@@ -1,12 +1,13 @@
 //! One wanted certificate: what is known of it, and what is to be done about it next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::library::{Library, is_of};
+use super::library::Library;
 use super::wanted::{Issuer, Wanted, WantedCertificate};
 use crate::ca::{CertId, Class, Failure};
 use crate::certificate::Certificate;
-use crate::ledger::{Ledger, Request};
+use crate::ledger::{Event, Ledger, Request};
 use crate::name;
 use crate::schedule::{Change, Leaf, Next, Retry, Situation, Wait, Why, due, next};
 use crate::store::{PendingOrder, Record, Store, Stored};
@@ -19,9 +20,13 @@ pub struct Slot {
     pub pending: Option<PendingOrder>,
     /// Asked for by an operator: renewed whatever its age.
     pub renew: bool,
+    /// With that, the next attempt does not wait for our own back-off; the one after does.
+    pub hurry: bool,
     /// With that, whatever this program's budget for the set of names says.
     pub forced: bool,
     pub running: bool,
+    /// What the ledger is going to say of the order that is running.
+    pub under_way: Option<Event>,
     /// Unix seconds: nothing is to be done before.
     pub due_at: i64,
     /// Unix seconds: renewal information is not to be asked for before. Kept for CAs without it.
@@ -64,6 +69,8 @@ pub struct Known<'a> {
     pub wanted: &'a Wanted,
     pub library: &'a Library,
     pub ledger: &'a Ledger,
+    /// CAs that want to be left alone: until when.
+    pub held: &'a BTreeMap<String, i64>,
     pub now: i64,
 }
 
@@ -77,8 +84,10 @@ impl Slot {
             record,
             pending,
             renew: false,
+            hurry: false,
             forced: false,
             running: false,
+            under_way: None,
             due_at: 0,
             ari_at: 0,
             waits: Wait::Fresh,
@@ -99,7 +108,7 @@ impl Slot {
         }
         let now = known.now;
         let held = |name: &String| {
-            let until = self.record.failing.get(name)?.held_until(now, self.renew);
+            let until = self.record.failing.get(name)?.held_until(now, self.hurry);
             (until > now).then_some(until)
         };
         let names = &self.wanted.names;
@@ -131,6 +140,7 @@ impl Slot {
             retry: &no_failure,
             changed: None,
             forced: false,
+            hurry: false,
             jitter: jitter(&leaf.bundle),
             allowed_at: known.now,
             limit: None,
@@ -142,9 +152,17 @@ impl Slot {
     fn resume(&self, known: &Known<'_>) -> Option<Task> {
         let pending = self.pending.as_ref()?;
         let chain = known.chain(&self.wanted.issuer);
-        let (name, _) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
+        let (name, issuer) = chain.iter().find(|(_, i)| i.ca.directory == pending.directory)?;
+        // A CA that is gone does not keep the next one from being asked.
+        let names: Vec<&str> = pending.names.iter().map(String::as_str).collect();
+        let leaf = self.leaf(&names, known).map(|leaf| leaf_parts(leaf));
+        let gone = |issuer: &Issuer| self.given_up(issuer, leaf.as_ref(), known);
+        if gone(issuer) && !chain.iter().all(|(_, other)| gone(other)) {
+            return None;
+        }
         let retry = self.record.retry.get(&pending.directory);
-        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.renew));
+        let until = retry.map_or(0, |retry| retry.held_until(known.now, self.hurry));
+        let until = until.max(known.held_until(&pending.directory));
         if until > known.now {
             return Some(Task::Nothing { until, why: Wait::BackOff });
         }
@@ -156,7 +174,10 @@ impl Slot {
         let leaf = self.leaf(active, known);
         let parts = leaf.map(|leaf| leaf_parts(leaf));
         let directories = known.directories(&self.wanted.issuer);
-        let strange = leaf.is_some_and(|leaf| !is_of(leaf, &directories));
+        let strange = leaf.is_some_and(|leaf| {
+            let other = leaf.ordered_as.as_ref().is_some_and(|kind| *kind != self.wanted.kind());
+            other || !leaf.is_of(&directories)
+        });
         let Some((name, issuer)) = self.issuer(parts.as_ref(), known) else {
             return Task::Nothing { until: now + 3600, why: Wait::BackOff };
         };
@@ -174,12 +195,15 @@ impl Slot {
             ari: self.record.ari.as_ref(),
             retry,
             changed: strange.then_some(Change::Issuer),
-            forced: self.renew,
+            forced: self.renew || leaf.is_some_and(|leaf| self.was_revoked(leaf)),
+            hurry: self.hurry,
             jitter: jitter(leaf.map_or("", |leaf| leaf.bundle.as_str())),
             allowed_at: allowance.at,
             limit: allowance.why.as_deref(),
         };
+        let held = known.held_until(&issuer.ca.directory);
         match next(&situation) {
+            Next::RenewNow(_) if held > now => Task::Nothing { until: held, why: Wait::BackOff },
             Next::RenewNow(why) => Task::Order { issuer: name.to_owned(), names, why, renewal },
             Next::WaitUntil { at, why } => Task::Nothing { until: at, why },
         }
@@ -190,22 +214,36 @@ impl Slot {
     fn issuer<'a>(&self, leaf: Option<&Leaf>, known: &Known<'a>) -> Option<(&'a str, &'a Issuer)> {
         let chain = known.chain(&self.wanted.issuer);
         let retry = |issuer: &Issuer| self.record.retry.get(&issuer.ca.directory);
-        let given_up = |issuer: &Issuer| {
-            retry(issuer).is_some_and(|retry| {
-                let last = retry.last.as_ref().map(|last| last.class);
-                let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
-                let far = refuses && retry.next_at > known.now + FAR;
-                far || retry.wants_fallback(leaf, known.now)
-            })
-        };
-        let first = chain.iter().find(|(_, issuer)| !given_up(issuer));
+        let first = chain.iter().find(|(_, issuer)| !self.given_up(issuer, leaf, known));
         let soonest =
             || chain.iter().min_by_key(|(_, issuer)| retry(issuer).map_or(0, |r| r.next_at));
         first.or_else(soonest).copied()
     }
+
+    fn was_revoked(&self, leaf: &Stored) -> bool {
+        self.record.revoked.is_some() && self.record.revoked == leaf.certificate.serial()
+    }
+
+    /// Whether the next issuer is asked instead of this one.
+    fn given_up(&self, issuer: &Issuer, leaf: Option<&Leaf>, known: &Known<'_>) -> bool {
+        let (now, held) = (known.now, known.held_until(&issuer.ca.directory));
+        if held > now + FAR || (held > now && leaf.is_some_and(|leaf| leaf.is_near_its_end(now))) {
+            return true;
+        }
+        self.record.retry.get(&issuer.ca.directory).is_some_and(|retry| {
+            let last = retry.last.as_ref().map(|last| last.class);
+            let refuses = matches!(last, Some(Class::RateLimited | Class::Refused));
+            let far = refuses && retry.next_at > now + FAR;
+            far || retry.wants_fallback(leaf, now)
+        })
+    }
 }
 
 impl<'a> Known<'a> {
+    fn held_until(&self, directory: &str) -> i64 {
+        self.held.get(directory).copied().unwrap_or(0)
+    }
+
     fn chain(&self, first: &str) -> Vec<(&'a str, &'a Issuer)> {
         let wanted: &'a Wanted = self.wanted;
         match wanted.issuers.get_key_value(first) {
@@ -234,7 +272,9 @@ fn leaf_parts(stored: &Stored) -> Leaf {
 #[allow(clippy::cast_precision_loss)]
 fn jitter(bundle: &str) -> f64 {
     // 53 bits are what an f64 holds.
-    (name::fingerprint(&[bundle.to_owned()]) >> 11) as f64 / (1u64 << 53) as f64
+    // The end of the key is enough, and there may be many certificates.
+    let end = bundle.get(bundle.len().saturating_sub(128)..).unwrap_or(bundle);
+    (name::fingerprint(&[end.to_owned()]) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Seconds: a CA that wants us to come back later than this is passed over for the next one.

@@ -9,10 +9,10 @@ use super::finish::{Finished, Outcome};
 use super::order::{Errand, bring_home, dry_run};
 use super::run::Run;
 use super::session::{Sessions, account_gone};
-use super::slot::{Slot, Task};
+use super::slot::{Known, Slot, Task};
 use super::wanted::Issuer;
 use crate::ca::{CertId, Class, Failure, Revocation, Step};
-use crate::ledger::Priority;
+use crate::ledger::{Event, Kind, Ledger, Priority};
 use crate::schedule::{Wait, Why};
 use crate::store::{Store, Stored};
 
@@ -20,30 +20,31 @@ impl Run {
     /// Starts what is due, the most urgent first, at most [`MAX_TASKS`] at once.
     pub(super) fn start_due(&mut self) {
         let now = self.now();
-        let mut due: Vec<(Priority, i64, String)> = Vec::new();
-        let stems: Vec<String> = self.slots.keys().cloned().collect();
-        for stem in stems {
-            let Some(slot) = self.slots.get(&stem) else { continue };
-            if slot.running || slot.due_at > now {
-                continue;
-            }
-            match slot.plan(&self.known(now)) {
-                Task::Nothing { until, why } => self.wait(&stem, until.max(now + 1), why),
-                Task::Resume { .. } => due.push((Priority::Renewal, slot.due_at, stem)),
-                Task::Order { renewal: true, .. } => {
-                    due.push((Priority::Renewal, slot.due_at, stem));
+        if self.tasks.len() < MAX_TASKS {
+            let mut due = self.due(now);
+            due.sort();
+            let mut foreseen = self.foreseen(now);
+            for (_, _, stem) in due {
+                if self.tasks.len() >= MAX_TASKS {
+                    break;
                 }
-                Task::Order { .. } => due.push((slot.wanted.priority, slot.due_at, stem)),
+                self.start(&stem, now, &mut foreseen);
             }
-        }
-        due.sort();
-        for (_, _, stem) in due {
-            if self.tasks.len() >= MAX_TASKS {
-                break;
-            }
-            self.start(&stem, now);
         }
         self.ask_for_renewal_information(now);
+    }
+
+    /// What may be due. Looks at no budget, which takes long where there are many.
+    fn due(&self, now: i64) -> Vec<(Priority, i64, String)> {
+        let known = self.known(now);
+        let due = self.slots.iter().filter(|(_, slot)| !slot.running && slot.due_at <= now);
+        due.map(|(stem, slot)| {
+            let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
+            let renewal = slot.pending.is_some() || slot.leaf(&names, &known).is_some();
+            let priority = if renewal { Priority::Renewal } else { slot.wanted.priority };
+            (priority, slot.due_at, stem.clone())
+        })
+        .collect()
     }
 
     fn wait(&mut self, stem: &str, until: i64, why: Wait) {
@@ -56,11 +57,11 @@ impl Run {
         }
     }
 
-    /// Planned again: an order of the same round may have used up the budget.
-    fn start(&mut self, stem: &str, now: i64) {
+    /// Planned one by one: an order of the same round may have used up the budget.
+    fn start(&mut self, stem: &str, now: i64, foreseen: &mut Ledger) {
         let Some(store) = self.store.clone() else { return };
         let Some(slot) = self.slots.get(stem) else { return };
-        let plan = slot.plan(&self.known(now));
+        let plan = slot.plan(&Known { ledger: foreseen, ..self.known(now) });
         let (name, order) = match &plan {
             Task::Nothing { until, why } => {
                 let (until, why) = (*until, why.clone());
@@ -74,7 +75,9 @@ impl Run {
         // What cannot be kept is not ordered.
         if let Err(why) = store.probe() {
             let failure = Failure::new(Class::Local, Step::NewOrder, why);
-            return self.failed(stem, &name, vec![failure], false);
+            let issuer = self.wanted.issuers.get(&name);
+            let directory = issuer.map(|i| i.ca.directory.clone()).unwrap_or_default();
+            return self.failed(stem, (&name, &directory), vec![failure], false);
         }
         let Some(job) = self.job(stem, &name, order.as_ref(), store, now) else { return };
         if let Some((names, why, renewal)) = order {
@@ -85,14 +88,30 @@ impl Run {
                 self.note_order(now, &staging.ca.directory, &names, renewal);
             }
             self.note_order(now, &directory, &names, renewal);
+            let (kind, account, set) = (Kind::Order, directory, names);
+            foreseen.record(Event { at: now, kind, account, set, renewal, hosts: Vec::new() });
         }
+        let under_way = job.foreseen();
+        foreseen.record(Event { at: now, ..under_way.clone() });
         let sessions = self.sessions.clone();
         let handle = self.tasks.spawn(job.run(sessions));
         self.running.insert(handle.id(), stem.to_owned());
         if let Some(slot) = self.slots.get_mut(stem) {
             slot.running = true;
+            slot.under_way = Some(under_way);
         }
         self.stale = true;
+    }
+
+    /// The ledger as if every order under way had brought its certificate: together they must not
+    /// pass a limit that each of them respects.
+    fn foreseen(&self, now: i64) -> Ledger {
+        let mut ledger = self.ledger.clone();
+        let running = self.slots.values().chain(self.leaving.values()).filter(|slot| slot.running);
+        for event in running.filter_map(|slot| slot.under_way.clone()) {
+            ledger.record(Event { at: now, ..event });
+        }
+        ledger
     }
 
     fn job(
@@ -136,6 +155,7 @@ impl Run {
                 renewal,
                 pending: slot.pending.clone().filter(|_| order.is_none()),
                 now,
+                skew: self.skew.unwrap_or(0),
             },
             challenges: self.settings.challenges.clone(),
             issuer,
@@ -166,14 +186,15 @@ impl Run {
             let (sessions, store, task) = (self.sessions.clone(), store.clone(), stem.clone());
             let handle = self.tasks.spawn(async move {
                 let outcome = renewal_information(&sessions, &store, &issuer, id).await;
-                Finished { stem: task, issuer: String::new(), outcome }
+                Finished::other(task, outcome)
             });
             self.running.insert(handle.id(), stem);
+            self.stale = true;
         }
     }
 
     /// The certificate in use, and the CA that issued it.
-    fn question(&self, stem: &str, now: i64) -> Option<(CertId, Issuer)> {
+    pub(super) fn question(&self, stem: &str, now: i64) -> Option<(CertId, Issuer)> {
         let slot = self.slots.get(stem)?;
         let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
         let leaf = slot.leaf(&names, &self.known(now))?;
@@ -216,12 +237,12 @@ impl Run {
         let task = stem.clone();
         let handle = self.tasks.spawn(async move {
             let done = revoke(&sessions, &store, &issuer, &stored, reason).await;
-            let revoked = done.is_ok();
+            let revoked = done.is_ok().then(|| stored.certificate.serial()).flatten();
             let issuer = issuer.ca.directory;
             let answer = done.map(|()| Revoked { label, issuer });
             // The operator may have stopped waiting.
             let _ = reply.send(answer.map_err(|failure| failure.to_string()));
-            Finished { stem: task, issuer: String::new(), outcome: Outcome::Revoked(revoked) }
+            Finished::other(task, Outcome::Revoked(revoked))
         });
         self.running.insert(handle.id(), stem);
     }
@@ -264,12 +285,26 @@ struct ErrandParts {
     renewal: bool,
     pending: Option<crate::store::PendingOrder>,
     now: i64,
+    skew: i64,
 }
 
 impl Job {
+    fn foreseen(&self) -> Event {
+        let of_pending = self.errand.pending.as_ref();
+        Event {
+            at: self.errand.now,
+            kind: Kind::Issued,
+            account: self.issuer.ca.directory.clone(),
+            set: of_pending.map_or(&self.errand.names, |pending| &pending.names).clone(),
+            renewal: of_pending.map_or(self.errand.renewal, |pending| pending.renewal),
+            hosts: Vec::new(),
+        }
+    }
+
     async fn run(self, sessions: Arc<Sessions>) -> Finished {
         let outcome = self.outcome(&sessions).await;
-        Finished { stem: self.stem, issuer: self.issuer_name, outcome }
+        let directory = self.issuer.ca.directory;
+        Finished { stem: self.stem, issuer: self.issuer_name, directory, outcome }
     }
 
     async fn outcome(&self, sessions: &Sessions) -> Outcome {
@@ -299,8 +334,10 @@ impl Job {
         staging: &Issuer,
     ) -> Result<(), Vec<Failure>> {
         let Ok(session) = sessions.get(&self.store, staging).await else { return Ok(()) };
-        let tried =
-            dry_run(&session, &self.errand.names, staging.challenge, &self.challenges).await;
+        let tried = dry_run(&session, &self.errand.names, staging, &self.challenges).await;
+        if matches!(&tried, Err(failures) if failures.iter().any(account_gone)) {
+            sessions.forget(&self.store, staging, &session).await;
+        }
         match tried {
             Err(failures) if failures.iter().any(|f| f.class == Class::Validation) => Err(failures),
             _ => Ok(()),
@@ -322,6 +359,7 @@ impl Job {
             session: session.clone(),
             directory: self.issuer.ca.directory.clone(),
             challenge: self.issuer.challenge,
+            limits: self.issuer.ca.limits.clone(),
             set: parts.set,
             names: parts.names,
             profile: parts.profile,
@@ -330,6 +368,7 @@ impl Job {
             renewal: parts.renewal,
             pending: parts.pending,
             now: parts.now,
+            skew: parts.skew,
         };
         bring_home(errand).await.map_err(|failures| (failures, Some(session)))
     }

@@ -1,7 +1,7 @@
 //! What a CA has sent, looked at before anybody is shown it.
 
 use crate::name;
-use crate::store::{Stored, bundle};
+use crate::store::{Issuance, Stored, bundle};
 
 /// The chain as it may be stored and served.
 ///
@@ -9,13 +9,13 @@ use crate::store::{Stored, bundle};
 /// A sentence: not a chain, not for our key, not for these names, not valid now, or not in the
 /// order in which clients need it.
 pub fn verified(
-    directory: &str,
+    issuance: &Issuance<'_>,
     chain_pem: &str,
     key_pem: &str,
     names: &[String],
-    now: i64,
 ) -> Result<Stored, String> {
-    let text = bundle(Some((directory, now)), chain_pem, key_pem);
+    let now = issuance.at;
+    let text = bundle(Some(issuance), chain_pem, key_pem);
     let stem = name::file_stem(names);
     let stored = Stored::parse("the CA's answer", text.into_bytes(), &stem)
         .map_err(|why| why.to_string())?;

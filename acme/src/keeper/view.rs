@@ -15,6 +15,8 @@ pub struct View {
     pub problems: Vec<String>,
     /// The CA's clock less ours, seconds, where that is more than [`SKEW_ALARM`].
     pub clock_skew: Option<i64>,
+    /// Orders and questions to CAs that are under way.
+    pub tasks: usize,
     /// Orders since the start, by issuer name and result.
     pub orders: BTreeMap<(String, OrderResult), u64>,
 }
@@ -75,6 +77,8 @@ pub struct Row {
     pub last_failure: Option<Told>,
     /// Certificates issued for exactly these names within 7 days.
     pub issued_this_week: usize,
+    /// As many may be, unless an operator forces it.
+    pub per_week: Option<u32>,
 }
 
 impl Role {
@@ -106,6 +110,11 @@ impl Row {
     pub fn leaf(&self) -> Option<&Arc<Stored>> {
         self.serving.first()
     }
+}
+
+/// A difference that is believed, and told.
+pub(super) fn alarming(skew: i64) -> Option<i64> {
+    (skew.abs() > SKEW_ALARM).then_some(skew)
 }
 
 /// Seconds of difference above which the CA's clock is believed instead of ours.

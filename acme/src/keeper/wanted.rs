@@ -50,6 +50,23 @@ pub enum KeyKind {
     Rsa2048,
 }
 
+impl WantedCertificate {
+    /// As [`ordered_as`].
+    pub fn kind(&self) -> String {
+        ordered_as(self.key, self.profile.as_deref())
+    }
+}
+
+/// Kind of key and profile as they were asked for, one line: a certificate that was ordered as
+/// something else than is wanted now is replaced. What a CA made of the profile does not matter.
+pub fn ordered_as(key: KeyKind, profile: Option<&str>) -> String {
+    let key = match key {
+        KeyKind::P256 => "p256",
+        KeyKind::Rsa2048 => "rsa2048",
+    };
+    profile.map_or_else(|| key.to_owned(), |profile| format!("{key} {profile}"))
+}
+
 impl Wanted {
     /// The issuers to ask for a certificate, in order, each once.
     pub fn chain<'a>(&'a self, first: &'a str) -> Vec<(&'a str, &'a Issuer)> {

@@ -9,6 +9,8 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 pub use ari::AriWindow;
 pub use retry::{Counts, Retry};
 
@@ -86,9 +88,11 @@ pub struct Situation<'a> {
     pub changed: Option<Change>,
     /// An operator asks for it.
     pub forced: bool,
+    /// This attempt is the operator's own: our patience does not hold it.
+    pub hurry: bool,
     /// 0 to 1, fixed per certificate.
     pub jitter: f64,
-    /// What the ledger says, with the same `forced`.
+    /// What the ledger says.
     pub allowed_at: i64,
     /// Which limit it is, when `allowed_at` is in the future.
     pub limit: Option<&'a str>,
@@ -125,6 +129,17 @@ pub enum Wait {
     Budget(String),
 }
 
+/// For people.
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Fresh => f.write_str("it is young enough"),
+            Wait::BackOff => f.write_str("the last attempt failed"),
+            Wait::Budget(limit) => write!(f, "the budget is used up: {limit}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     RenewNow(Why),
@@ -139,7 +154,7 @@ pub enum Next {
 pub fn next(situation: &Situation<'_>) -> Next {
     let now = situation.now;
     let (due, why) = due(situation);
-    let retry_at = situation.retry.held_until(now, situation.forced);
+    let retry_at = situation.retry.held_until(now, situation.hurry);
     let at = due.max(retry_at).max(situation.allowed_at);
     if at <= now {
         return Next::RenewNow(why);

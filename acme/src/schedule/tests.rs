@@ -44,6 +44,7 @@ fn situation<'a>(now: i64, leaf: Option<&'a Leaf>, retry: &'a Retry) -> Situatio
         retry,
         changed: None,
         forced: false,
+        hurry: false,
         jitter: 0.5,
         allowed_at: now,
         limit: None,
@@ -202,7 +203,8 @@ fn dry_runs_and_fallbacks() {
 #[test]
 fn an_operator_passes_our_patience_but_not_the_ca() {
     let forced = |retry: &Retry| {
-        next(&Situation { forced: true, ..situation(NOW, Some(&leaf(NOW, DAY)), retry) })
+        let (forced, hurry) = (true, true);
+        next(&Situation { forced, hurry, ..situation(NOW, Some(&leaf(NOW, DAY)), retry) })
     };
     for class in CLASSES {
         let retry = Retry::default().after(failure(class, None), NOW, 0.5);

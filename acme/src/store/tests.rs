@@ -25,7 +25,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 fn made(name: &str, now: i64) -> String {
     let made = self_signed(name, now).unwrap();
     bundle(
-        Some((DIRECTORY, now)),
+        Some(&Issuance { by: DIRECTORY, at: now, ordered_as: "p256" }),
         &pem("CERTIFICATE", &made.chain[0]),
         &pem("PRIVATE KEY", made.key.secret_der()),
     )
@@ -47,6 +47,7 @@ fn a_certificate_comes_back_with_who_issued_it() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].issuer.as_deref(), Some(DIRECTORY));
     assert_eq!(found[0].issued_at, Some(1_800_000_000));
+    assert_eq!(found[0].ordered_as.as_deref(), Some("p256"));
     assert_eq!(found[0].names, names);
     assert_eq!(found[0].stem, name::file_stem(&names));
     assert!(found[0].covers("app.openclaw.example"));
@@ -119,6 +120,7 @@ fn an_order_keeps_its_key_to_itself() {
         key_pem: "s3cret".into(),
         csr: "csr".into(),
         placed_at: 1_800_000_000,
+        ordered_as: String::new(),
         renewal: false,
     };
     store.put_order(&names, &order).unwrap();
@@ -157,9 +159,68 @@ fn only_what_nobody_wants_and_has_long_ended_is_cleared_away() {
 }
 
 #[test]
+fn an_ended_generation_does_not_take_the_other_with_it() {
+    let (_dir, store) = open();
+    let names = set(&["app.openclaw.example"]);
+    let now = 1_800_000_000;
+    store.put_certificate(&names, &made(&names[0], now - 800 * 24 * 3600)).unwrap();
+    store.put_certificate(&names, &made(&names[0], now)).unwrap();
+    store.prune(&HashSet::new(), now).unwrap();
+    assert_eq!(store.certificates(&mut Vec::new()).len(), 2);
+}
+
+#[test]
+fn a_ledger_of_many_entries_comes_back() {
+    use crate::ledger::{Event, Kind};
+    let (_dir, store) = open();
+    let mut ledger = Ledger::default();
+    for number in 0..2000 {
+        let set = (0..20).map(|n| format!("host-{n}-{number}.openclaw.example")).collect();
+        let (at, kind, account) = (1_800_000_000, Kind::Issued, DIRECTORY.to_owned());
+        ledger.record(Event { at, kind, account, set, renewal: false, hosts: Vec::new() });
+    }
+    store.put_ledger(&ledger).unwrap();
+    assert!(store.ledger().unwrap() == ledger);
+}
+
+#[test]
+fn what_cannot_be_read_now_is_not_taken_for_absent() {
+    let (dir, store) = open();
+    fs::write(dir.path().join("acme/accounts"), "in the way").unwrap();
+    assert!(store.account(DIRECTORY).is_err());
+}
+
+#[test]
 fn the_probe_leaves_nothing() {
     let (dir, store) = open();
     store.probe().unwrap();
     let left: Vec<_> = fs::read_dir(dir.path().join("acme")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Store::look(dir.path()).is_none());
+    assert!(!dir.path().join(FOLDER).exists());
+    let names = set(&["a.example"]);
+    Store::open(dir.path()).unwrap().put_certificate(&names, &made("a.example", 1000)).unwrap();
+    let ledger = dir.path().join(FOLDER).join(LEDGER);
+    fs::write(&ledger, "half a led").unwrap();
+    let store = Store::look(dir.path()).unwrap();
+    assert_eq!(store.certificates(&mut Vec::new()).len(), 1);
+    assert_eq!(store.ledger(), Ledger::default());
+    assert_eq!(fs::read(&ledger).unwrap(), b"half a led");
+}
+
+#[test]
+fn the_newest_valid_one_of_a_wanted_ca_ranks_first() {
+    let day = 86_400;
+    let stored = |at: i64| Stored::parse("t", made("a.example", at).into_bytes(), "").unwrap();
+    let (old, new) = (stored(0), stored(day));
+    let both = [DIRECTORY];
+    assert!(new.rank(&both, day + 1) > old.rank(&both, day + 1));
+    assert!(new.rank(&[], day + 1) < Stored { issuer: None, ..stored(day) }.rank(&[], day + 1));
+    // Before it begins, the newer one is of no use.
+    assert!(old.rank(&both, -day / 2) > new.rank(&both, -day / 2));
 }

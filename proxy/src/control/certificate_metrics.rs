@@ -1,8 +1,9 @@
-//! Certificates and orders as metrics: brought up to date whenever the certificate thread reports.
+//! Certificates and orders as metrics: brought up to date whenever the certificate thread reports,
+//! and when a certificate begins or ends to be valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use acme::keeper::View;
+use acme::keeper::{Row, View};
 use rustls::SignatureAlgorithm;
 
 use crate::clock;
@@ -13,6 +14,8 @@ use crate::metrics::Metrics;
 #[derive(Default)]
 pub struct CertificateMetrics {
     shown: BTreeMap<String, Info>,
+    /// Unix seconds: the next start or end of a validity.
+    changes_at: Option<i64>,
 }
 
 /// The labels of `edge_certificate_info` after the first.
@@ -24,10 +27,20 @@ struct Info {
 }
 
 impl CertificateMetrics {
+    /// Whether the series are out of date by the mere passing of time.
+    pub fn are_stale(&self) -> bool {
+        self.changes_at.is_some_and(|at| at <= clock::unix_seconds())
+    }
+
     pub fn update(&mut self, metrics: &Metrics, certs: &Certs, view: &View) {
+        let seconds = clock::unix_seconds();
+        let limits = certs.entries().flat_map(|entry| [entry.not_before, entry.not_after + 1]);
+        self.changes_at = limits.filter(|at| *at > seconds).min();
         let mut now = BTreeMap::new();
+        let rows: HashMap<&str, &Row> =
+            view.rows.iter().map(|row| (row.label.as_str(), row)).collect();
         for entry in certs.entries() {
-            let info = info(entry, view);
+            let info = info(entry, rows.get(entry.name.as_str()).copied());
             now.insert(entry.name.clone(), info.clone());
             self.show(metrics, entry, info);
         }
@@ -71,13 +84,12 @@ impl CertificateMetrics {
     }
 }
 
-fn info(entry: &CertEntry, view: &View) -> Info {
+fn info(entry: &CertEntry, row: Option<&Row>) -> Info {
     let key_type = match entry.key.key.algorithm() {
         SignatureAlgorithm::ECDSA => "ecdsa",
         SignatureAlgorithm::RSA => "rsa",
         _ => "other",
     };
-    let row = view.rows.iter().find(|row| row.label == entry.name);
     let leaf = row.and_then(|row| row.leaf());
     let serial = acme::certificate::serial(&entry.key.cert).unwrap_or_default();
     let issuer = match (row, leaf) {

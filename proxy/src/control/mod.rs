@@ -89,6 +89,7 @@ impl Control {
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
+                    self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
                         return self.leave(End::WorkerLost).await;

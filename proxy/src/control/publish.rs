@@ -102,6 +102,13 @@ impl Publisher {
         self.certificates.update(&self.shared.metrics, &self.shared.certs.load(), view);
     }
 
+    /// The same when the time has come for it.
+    pub fn recount_certificates(&mut self, view: impl FnOnce() -> Arc<View>) {
+        if self.certificates.are_stale() {
+            self.count_certificates(&view());
+        }
+    }
+
     /// `edge_config_objects`.
     pub fn count_objects(&self, accepted: &Accepted, problems: &[Problem]) {
         let totals = [

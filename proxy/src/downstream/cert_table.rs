@@ -44,20 +44,21 @@ pub struct CertEntry {
 }
 
 impl Certs {
-    /// Later entries win a name over earlier ones: pass explicit certificates last.
+    /// Later entries win a name over earlier ones: pass explicit certificates last. A placeholder
+    /// wins over nothing.
     pub fn new(entries: impl IntoIterator<Item = Arc<CertEntry>>) -> Certs {
         let mut certs = Certs::default();
         for entry in entries {
             certs.by_name.insert(entry.name.as_str().into(), entry.clone());
             for pattern in &entry.hosts {
-                match pattern {
-                    HostPattern::Exact(host) => {
-                        certs.exact.insert(host.as_ref().into(), entry.clone())
-                    }
-                    HostPattern::Wildcard(suffix) => {
-                        certs.wildcard.insert(suffix.as_ref().into(), entry.clone())
-                    }
+                let (table, key) = match pattern {
+                    HostPattern::Exact(host) => (&mut certs.exact, host.as_ref()),
+                    HostPattern::Wildcard(suffix) => (&mut certs.wildcard, suffix.as_ref()),
                 };
+                let real = |former: &Arc<CertEntry>| !former.placeholder;
+                if !(entry.placeholder && table.get(key).is_some_and(real)) {
+                    table.insert(key.into(), entry.clone());
+                }
             }
         }
         certs
@@ -170,5 +171,22 @@ pub mod testing {
             not_after: i64::MAX,
             placeholder,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::entry;
+    use super::*;
+
+    #[test]
+    fn a_placeholder_takes_no_name_from_a_real_certificate() {
+        let host = "app.openclaw.example";
+        let real = || Arc::new(entry(host, false));
+        let placeholder = || Arc::new(entry(host, true));
+        for entries in [vec![real(), placeholder()], vec![placeholder(), real()]] {
+            assert!(!Certs::new(entries).find(host).unwrap().placeholder);
+        }
+        assert!(Certs::new([placeholder()]).find(host).unwrap().placeholder);
     }
 }

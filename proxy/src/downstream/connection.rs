@@ -15,6 +15,7 @@ use super::listener::Admission;
 use super::tls::{self, MAX_TLS_BUFFER};
 use super::{h1, h2};
 use crate::clock;
+use crate::io::TlsIo;
 use crate::local::Local;
 use crate::request::client::{Client, TlsInfo};
 use crate::route::table::ListenerPolicy;
@@ -44,7 +45,7 @@ pub fn spawn(
             }
             let tls = tls_info(&local, &policy, &stream);
             let client = Client::new(listener, peer, Some(tls));
-            serve_tls(local, policy, admission, client, Box::new(stream));
+            serve_tls(local, policy, admission, client, stream);
         }
     });
 }
@@ -55,9 +56,11 @@ fn serve_tls(
     policy: Arc<ListenerPolicy>,
     admission: Admission,
     client: Client,
-    stream: Box<TlsStream<TcpStream>>,
+    stream: TlsStream<TcpStream>,
 ) {
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Box::new(TlsIo::new(&local.shared, stream, MAX_TLS_BUFFER));
+    if http2 {
         let open = Open::count(&local, &policy, "h2");
         tokio::task::spawn_local(async move {
             let _held = (admission, open);

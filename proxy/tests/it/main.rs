@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access_log;
+mod acme_mock;
 mod acme_real;
 mod admin;
 mod bodies;
 mod bulk;
+mod certs_cli;
 mod challenge;
 mod cli;
 mod desync;

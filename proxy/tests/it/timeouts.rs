@@ -97,11 +97,12 @@ fn keep_alive_is_longer_than_the_head_timeout() {
 fn a_handshake_that_stalls() {
     let conf = Conf::app(&[backend::refusing()]).https("timeouts: { handshake: 300ms }");
     let edge = Edge::start(&conf);
+    let hello = client_hello(&edge);
     let mut idle = Client::plain(edge.https);
     let mut half = Client::plain(edge.https);
     half.send([0x16, 0x03, 0x01, 0x02, 0x00, 0x01]);
     let mut greeted = Client::plain(edge.https);
-    greeted.send(client_hello(&edge));
+    greeted.send(hello);
     takes_short(|| {
         assert_ne!(idle.wire.rest().1, End::Timeout);
         assert_ne!(half.wire.rest().1, End::Timeout);

@@ -24,7 +24,7 @@ use super::watch::read_file;
 use crate::clock;
 use crate::downstream::cert_table::{CertEntry, CertTable};
 
-pub use wanted::{Wanted, wanted};
+pub use wanted::{Orders, Wanted, wanted};
 
 /// The control thread's end of the certificate thread.
 pub struct CertKeeper {
@@ -81,7 +81,7 @@ impl CertKeeper {
             challenges,
             // Nobody listens any more on the way out.
             changed: Box::new(move || drop(news.send(Job::Changed))),
-            clock: clock::unix_seconds,
+            clock: Box::new(clock::unix_seconds),
         };
         let acme = Arc::new(Keeper::start(settings)?);
         let keeper = acme.clone();

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Client, Tls};
 use super::wire::{Head, PATIENCE};
-use super::{Conf, Lab, eventually, wait_until};
+use super::{Conf, Lab, eventually, eventually_within, wait_until};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_openclaw-edge");
 
@@ -108,7 +108,8 @@ impl Edge {
     /// Waits for `/readyz` and learns the bound addresses from it.
     pub fn wait_ready(&mut self) {
         let socket = self.socket();
-        let ready = eventually("/readyz to answer 200", || {
+        // A process waits up to 10 s for its first certificates: 500 hosts on a busy machine.
+        let ready = eventually_within(3 * PATIENCE, "/readyz to answer 200", || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the edge ended before it was ready: {status}");
             }
@@ -161,16 +162,18 @@ impl Edge {
     }
 
     /// `POST` of JSON over the admin socket.
-    pub fn post(&self, path: &str, what: &Value) -> Answer {
-        let body = what.to_string();
+    pub fn act(&self, path: &str, json: &str) -> Answer {
         let stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        converse(stream, &request).unwrap_or_else(|| panic!("admin does not answer POST {path}"))
+        let length = json.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        let request = format!("{head}Content-Length: {length}\r\n\r\n{json}");
+        converse(stream, &request).expect("no answer from the admin server")
+    }
+
+    /// The same, of a value.
+    pub fn post(&self, path: &str, what: &Value) -> Answer {
+        self.act(path, &what.to_string())
     }
 
     /// The admin server's TCP address, from `/readyz`.

@@ -160,6 +160,11 @@ impl Pebble {
 
     // === DNS faults ===
 
+    /// The DNS server that it asks.
+    pub fn dns_server(&self) -> SocketAddr {
+        self.dns.port.addr
+    }
+
     pub fn dns_a(&self, host: &str, addresses: &[&str]) {
         self.dns.tell("/add-a", &json!({ "host": fqdn(host), "addresses": addresses }));
     }

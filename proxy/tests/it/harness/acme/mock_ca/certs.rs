@@ -11,7 +11,7 @@ use super::answer::{Answer, Problem};
 use super::jws;
 use super::orders;
 use super::sign::Request;
-use super::state::{Shared, State, now};
+use super::state::{Shared, State};
 
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -56,7 +56,8 @@ pub fn finalize(
     let order = &state.orders[index];
     let lifetime = order.profile.as_ref().and_then(|profile| state.knobs.profiles.get(profile));
     let lifetime = lifetime.copied().unwrap_or(state.knobs.lifetime);
-    let (not_before, not_after) = (now() - state.knobs.backdate, now() + lifetime);
+    let now = state.now();
+    let (not_before, not_after) = (now - state.knobs.backdate, now + lifetime);
     let signed = shared.authority.sign(&request, not_before, not_after);
     let issued = Issued {
         order: index,
@@ -70,7 +71,7 @@ pub fn finalize(
         chain: signed.chain,
         downloads: 0,
         revoked: None,
-        at: now(),
+        at: now,
     };
     state.issued.push(issued);
     state.orders[index].certificate = Some(state.issued.len() - 1);

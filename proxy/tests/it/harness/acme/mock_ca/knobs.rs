@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use super::answer::Problem;
 
@@ -45,6 +47,9 @@ pub struct Knobs {
     pub reuse_orders: bool,
     /// A new order reuses the account's valid authorizations.
     pub reuse_authorizations: bool,
+    /// What it takes for the time, Unix seconds; the machine's clock by default. The Date field is
+    /// always of the machine's.
+    pub clock: Option<Arc<AtomicI64>>,
     /// Seconds that the Date field is ahead of the true time.
     pub date_ahead: i64,
     pub caa_identities: Vec<String>,
@@ -95,6 +100,7 @@ impl Default for Knobs {
             replaces: Replaces::Honour,
             reuse_orders: false,
             reuse_authorizations: false,
+            clock: None,
             date_ahead: 0,
             caa_identities: Vec::new(),
         }

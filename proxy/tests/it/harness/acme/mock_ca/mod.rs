@@ -146,6 +146,11 @@ impl MockCa {
         state.authorizations.iter_mut().for_each(|authorization| authorization.gone = true);
     }
 
+    /// Every order that is `processing` is valid with the next look at it.
+    pub fn finish_processing(&self) {
+        self.state().orders.iter_mut().for_each(|order| order.polls_left = 0);
+    }
+
     // === what it saw ===
 
     /// Every request, oldest first.

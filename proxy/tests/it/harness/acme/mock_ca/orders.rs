@@ -6,7 +6,7 @@ use super::answer::{Answer, Problem};
 use super::endpoint::Endpoint;
 use super::jws;
 use super::knobs::{Replaces, Validation};
-use super::state::{Shared, State, names_of, now};
+use super::state::{Shared, State, names_of};
 
 #[derive(Clone, Debug)]
 pub struct Authorization {
@@ -114,6 +114,7 @@ pub fn create(
         return Ok(show(shared, state, index, 201));
     }
     let authorizations = names.iter().map(|name| authorize(state, account, name)).collect();
+    let at = state.now();
     state.orders.push(Order {
         account: account.to_owned(),
         names,
@@ -123,7 +124,7 @@ pub fn create(
         certificate: None,
         polls_left: 0,
         gone: false,
-        at: now(),
+        at,
     });
     let index = state.orders.len() - 1;
     Ok(show(shared, state, index, 201))

@@ -139,9 +139,10 @@ fn log(shared: &Shared, asked: &Asked) -> (usize, Option<Fault>) {
     let payload = jws.map_or(Value::Null, |jws| jws.payload);
     let names = target.map(|(endpoint, id)| state.names(endpoint, id, &payload));
     let fault = target.and_then(|(endpoint, _)| state.fault(endpoint));
+    let unix = state.now();
     state.log.push(Entry {
         at: Instant::now(),
-        unix: now(),
+        unix,
         method: asked.method.clone(),
         path: asked.path.clone(),
         endpoint: target.map(|(endpoint, _)| endpoint),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -84,6 +85,11 @@ pub struct Entry {
 }
 
 impl State {
+    /// By its own clock.
+    pub fn now(&self) -> i64 {
+        self.knobs.clock.as_ref().map_or_else(now, |clock| clock.load(Ordering::SeqCst))
+    }
+
     pub fn nonce(&mut self) -> String {
         let nonce = jws::random();
         self.nonces.insert(nonce.clone());
