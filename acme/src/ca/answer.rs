@@ -1,7 +1,7 @@
 //! What an answer of a CA says, read without a connection: the parsers as fuzz targets see them.
 
-use bytes::Bytes;
 use ::http::response::Parts;
+use bytes::Bytes;
 
 use super::ari::{self, RenewalInfo};
 use super::directory::{self, Directory};

@@ -189,7 +189,13 @@ fn sign(headers: &mut HeaderMap) {
     }
 }
 
-pub(super) fn fault(parts: &Parts, body: &Bytes, host: &str, now: i64, ca_now: i64) -> Option<Fault> {
+pub(super) fn fault(
+    parts: &Parts,
+    body: &Bytes,
+    host: &str,
+    now: i64,
+    ca_now: i64,
+) -> Option<Fault> {
     let status = parts.status;
     if status.is_success() {
         return None;
