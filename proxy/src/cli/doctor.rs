@@ -179,7 +179,11 @@ async fn ask_issuers(
         let account = account.and_then(|account| account.url().map(str::to_owned));
         let context = ask(issuer, account, args).await;
         if let Err(why) = &context {
-            tell!("{}: will fail: {}", subject.issuer, printable(why));
+            let text = format!("{}: will fail: {}", subject.issuer, printable(why));
+            match args.output {
+                Output::Table => tell!("{text}"),
+                Output::Json => eprintln!("{text}"),
+            }
         }
         contexts.insert(subject.issuer.clone(), context.ok());
     }
