@@ -68,6 +68,11 @@ impl FileStorage {
         Ok(storage)
     }
 
+    /// A directory as it is: nothing is made, inspected or cleared.
+    pub fn existing(dir: &Path) -> FileStorage {
+        FileStorage { dir: dir.to_owned(), warnings: Vec::new() }
+    }
+
     /// Things that work but should be put right.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -28,6 +28,8 @@ pub const FOLDER: &str = "acme";
 /// ([`Store::try_own`]).
 pub struct Store {
     files: FileStorage,
+    /// Damaged files stay where they are.
+    untouched: bool,
 }
 
 /// What is known of one wanted certificate besides the certificate itself.
@@ -91,7 +93,15 @@ pub struct Stored {
 impl Store {
     /// Opens or makes the directory.
     pub fn open(state_dir: &Path) -> Result<Store, Error> {
-        Ok(Store { files: FileStorage::open(&state_dir.join(FOLDER))? })
+        let files = FileStorage::open(&state_dir.join(FOLDER))?;
+        Ok(Store { files, untouched: false })
+    }
+
+    /// For looking only: nothing is made, tidied or set aside. `None`: there is no such directory.
+    pub fn look(state_dir: &Path) -> Option<Store> {
+        let dir = state_dir.join(FOLDER);
+        let files = dir.is_dir().then(|| FileStorage::existing(&dir))?;
+        Some(Store { files, untouched: true })
     }
 
     /// Things that work but should be put right.
@@ -263,6 +273,10 @@ impl Store {
             Ok(value) => return Ok(Some(value)),
             Err(why) => why,
         };
+        if self.untouched {
+            tracing::warn!("{key} is damaged: {why}");
+            return Ok(None);
+        }
         match self.files.set_aside(key) {
             Ok(aside) => tracing::warn!("{key} is damaged and kept as {aside}: {why}"),
             Err(e) => tracing::warn!("{key} is damaged ({why}): {e}"),
@@ -292,6 +306,19 @@ impl Stored {
             bundle,
             stem: stem.to_owned(),
         })
+    }
+
+    /// Whether a certificate is of one of these CAs (directory URLs), or imported.
+    pub fn is_of(&self, issuers: &[&str]) -> bool {
+        self.issuer.as_deref().is_none_or(|issuer| issuers.contains(&issuer))
+    }
+
+    /// The greater the better: valid before expired, of a wanted CA before others, the newest
+    /// first: after a forced renewal the former certificate may have more life left, and was
+    /// replaced for a reason.
+    pub fn rank(&self, issuers: &[&str], now: i64) -> (bool, bool, i64, i64) {
+        let Certificate { not_before, not_after, .. } = self.certificate;
+        (self.certificate.is_valid_at(now), self.is_of(issuers), not_before, not_after)
     }
 
     /// Whether the leaf is for this canonical host name.

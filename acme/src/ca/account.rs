@@ -35,6 +35,13 @@ pub struct StoredAccount {
     credentials: Value,
 }
 
+impl StoredAccount {
+    /// Its URL at the CA (RFC 8555 §7.3), which CAA records may name (RFC 8657).
+    pub fn url(&self) -> Option<&str> {
+        self.credentials["id"].as_str()
+    }
+}
+
 /// An account in use. Cheap to clone.
 #[derive(Clone)]
 pub struct Account {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use instant_acme::{
-    AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, OrderStatus,
+    AuthorizationState, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, OrderStatus,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -284,7 +284,11 @@ async fn deactivate_pending(order: &mut instant_acme::Order) -> Result<(), insta
     let mut authorizations = order.authorizations();
     while let Some(handle) = authorizations.next().await {
         let mut handle = handle?;
-        if handle.status == AuthorizationStatus::Pending {
+        // What the CA is looking at comes to an end by itself, and Pebble locks itself up for ever
+        // when it is told otherwise meanwhile.
+        let looked_at = |challenge: &Challenge| challenge.status == ChallengeStatus::Processing;
+        let ends = handle.challenges.iter().any(looked_at);
+        if handle.status == AuthorizationStatus::Pending && !ends {
             handle.deactivate().await?;
         }
     }

@@ -62,7 +62,7 @@ impl Run {
         let Some((before, then)) = self.looked.replace((local, now)) else { return };
         let passed = i64::try_from(now.saturating_sub(then).as_secs()).unwrap_or(i64::MAX);
         let jump = local.saturating_sub(before).saturating_sub(passed);
-        if jump.abs() <= SKEW_ALARM {
+        if jump.abs() <= JUMP {
             return;
         }
         tracing::warn!("the clock has jumped by {jump} s");
@@ -95,5 +95,7 @@ impl Run {
     }
 }
 
+/// Seconds. What is less leaves most of a week in the ledger, and the CA's next answer tells.
+const JUMP: i64 = 2 * 24 * 3600;
 /// A CA's word on the time is waited for this long.
 const DOUBT: Duration = Duration::from_secs(60);

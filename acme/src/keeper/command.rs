@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::run::Run;
+use super::slot::Task;
 use super::view::{Role, View};
 use super::wanted::Wanted;
 use crate::ca::Revocation;
@@ -13,13 +14,21 @@ use crate::store::{Stored, bundle};
 
 pub(super) enum Command {
     Want(Wanted, std::sync::mpsc::Sender<Arc<View>>),
-    Renew { which: String, force: bool, reply: Reply<String> },
+    Renew { which: String, force: bool, reply: Reply<Renewal> },
     Revoke { which: String, reason: Revocation, reply: Reply<Revoked> },
     Import { chain: String, key: String, reply: Reply<Vec<String>> },
     Release,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, String>>;
+
+/// A renewal that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    pub label: String,
+    /// Unix seconds, and why not before. `None`: it begins at once, or is under way.
+    pub waits: Option<(i64, String)>,
+}
 
 /// A revoked certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,19 +58,25 @@ impl Run {
         }
     }
 
-    fn renew(&mut self, which: &str, force: bool) -> Result<String, String> {
+    fn renew(&mut self, which: &str, force: bool) -> Result<Renewal, String> {
         self.must_own()?;
         let stem = self.find(which)?;
         let Some(slot) = self.slots.get_mut(&stem) else { return Err(unknown(which)) };
         let label = slot.wanted.label.clone();
         if slot.running {
-            return Ok(format!("{label}: an order is under way already"));
+            return Ok(Renewal { label, waits: None });
         }
         slot.renew = true;
         slot.hurry = true;
-        slot.forced = force;
+        slot.forced |= force;
         slot.due_at = 0;
-        Ok(format!("{label}: renewal is due now"))
+        let now = self.now();
+        let plan = self.slots.get(&stem).map(|slot| slot.plan(&self.known(now)));
+        let waits = match plan {
+            Some(Task::Nothing { until, why }) => Some((until, why.to_string())),
+            _ => None,
+        };
+        Ok(Renewal { label, waits })
     }
 
     fn import(&mut self, chain: &str, key: &str) -> Result<Vec<String>, String> {
@@ -72,6 +87,15 @@ impl Run {
         let stem = name::file_stem(&names);
         let stored = Stored { stem: stem.clone(), ..stored };
         let store = self.store.clone().ok_or("the state directory is not open")?;
+        let issuers = self.wanted.issuers.values();
+        let issuers: Vec<&str> = issuers.map(|issuer| issuer.ca.directory.as_str()).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let now = self.now();
+        if let Some(kept) = self.library.best(&all, &issuers, now)
+            && kept.rank(&issuers, now) > stored.rank(&issuers, now)
+        {
+            return Err("a newer certificate for these names is stored already".to_owned());
+        }
         store.put_certificate(&names, &stored.bundle).map_err(|why| why.to_string())?;
         self.library.add(Arc::new(stored));
         self.slots.values_mut().for_each(|slot| slot.due_at = 0);

@@ -350,9 +350,7 @@ impl Slot {
         match &self.waits {
             _ if self.running => "an order is under way".to_owned(),
             _ if self.due_at <= now => "it is its turn".to_owned(),
-            Wait::Fresh => "it is young enough".to_owned(),
-            Wait::BackOff => "the last attempt failed".to_owned(),
-            Wait::Budget(limit) => format!("the budget is used up: {limit}"),
+            wait => wait.to_string(),
         }
     }
 

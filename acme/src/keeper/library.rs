@@ -47,7 +47,7 @@ impl Library {
         exact
             .chain(wild)
             .filter(|stored| names.iter().all(|name| stored.covers(name)))
-            .max_by_key(|stored| Self::rank(stored, issuers, now))
+            .max_by_key(|stored| stored.rank(issuers, now))
     }
 
     /// Whether a CA has issued a certificate for just these names before.
@@ -58,18 +58,4 @@ impl Library {
             .flatten()
             .any(|stored| stored.issuer.is_some() && stored.names == names)
     }
-
-    /// Valid before expired, of a wanted CA before others, the newest first: after a forced
-    /// renewal the former certificate may have more life left, and was replaced for a reason.
-    fn rank(stored: &Stored, issuers: &[&str], now: i64) -> (bool, bool, i64, i64) {
-        let certificate = &stored.certificate;
-        let wanted = is_of(stored, issuers);
-        let valid = certificate.is_valid_at(now);
-        (valid, wanted, certificate.not_before, certificate.not_after)
-    }
-}
-
-/// Whether a certificate is of one of these CAs, or imported.
-pub fn is_of(stored: &Stored, issuers: &[&str]) -> bool {
-    stored.issuer.as_deref().is_none_or(|issuer| issuers.contains(&issuer))
 }

@@ -28,7 +28,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-pub use command::Revoked;
+pub use command::{Renewal, Revoked};
 pub use slot::Told;
 pub use view::{OrderResult, Role, Row, SKEW_ALARM, View};
 pub use wanted::{Issuer, KeyKind, Wanted, WantedCertificate};
@@ -101,7 +101,7 @@ impl Keeper {
     ///
     /// # Errors
     /// A sentence: unknown, or not this process's to order.
-    pub async fn renew(&self, which: String, force: bool) -> Result<String, String> {
+    pub async fn renew(&self, which: String, force: bool) -> Result<Renewal, String> {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Renew { which, force, reply });
         answer.await.unwrap_or_else(|_| Err(GONE.to_owned()))

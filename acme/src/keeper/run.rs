@@ -56,6 +56,8 @@ pub(super) struct Run {
     stateless: bool,
     /// The files of certificates as of the last reading.
     listed: Option<Listing>,
+    /// Thumbprints by directory, of the accounts that are answered for without tokens.
+    answering: BTreeMap<String, String>,
     /// Something that the view shows has changed.
     pub stale: bool,
     /// Unix seconds.
@@ -101,6 +103,7 @@ impl Run {
             held: BTreeMap::new(),
             stateless: false,
             listed: None,
+            answering: BTreeMap::new(),
             stale: false,
             read_at: 0,
             pruned_at: 0,
@@ -312,6 +315,12 @@ impl Run {
             }
         }
         self.library = library;
+        if self.role == Role::Reader {
+            // What another process does, as it has written it down.
+            for slot in self.slots.values_mut() {
+                *slot = Slot::open(slot.wanted.clone(), store);
+            }
+        }
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("{problem}");
         }
@@ -337,6 +346,8 @@ impl Run {
             }
             self.read_at = now;
             self.answer_statelessly();
+        } else if self.answering != self.thumbprints() {
+            self.answer_statelessly();
         }
         if self.role != Role::Owner {
             return;
@@ -355,6 +366,7 @@ impl Run {
     /// A process without the right to order answers for the one that has it; one that has taken
     /// over an order answers for that until its tokens are known.
     pub(super) fn answer_statelessly(&mut self) {
+        self.answering = self.thumbprints();
         let mut hosts = std::collections::HashMap::new();
         if let Some(store) = &self.store {
             let mut thumbprints: BTreeMap<&str, Option<String>> = BTreeMap::new();
@@ -379,6 +391,18 @@ impl Run {
             self.stateless = !hosts.is_empty();
             self.settings.challenges.set_stateless(hosts);
         }
+    }
+
+    /// None where this process orders itself.
+    fn thumbprints(&self) -> BTreeMap<String, String> {
+        let (Role::Reader | Role::Released, Some(store)) = (&self.role, &self.store) else {
+            return BTreeMap::new();
+        };
+        let directories = self.wanted.issuers.values().map(|issuer| &issuer.ca.directory);
+        let known = |directory: &String| {
+            Some((directory.clone(), store.account(directory).ok()??.thumbprint))
+        };
+        directories.filter_map(known).collect()
     }
 
     pub(super) fn is_stateless(&self) -> bool {
@@ -407,8 +431,8 @@ impl Run {
     }
 }
 
-/// A process that has not the right to order asks for it this often.
-const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
+/// A process that has not the right to order asks for it this often, and looks for accounts.
+pub(super) const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 /// Seconds between two readings of a directory that another process writes to.
 const READ_OTHERS: i64 = 5;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
+use super::run::TAKE_OVER_POLL;
 use super::wanted::Issuer;
 use crate::ca::{Account, Ca, Class, Failure, Step};
 use crate::store::Store;
@@ -74,7 +75,7 @@ impl Sessions {
         open.map(|(directory, _)| directory.clone()).collect()
     }
 
-    /// CAs count registrations (Let's Encrypt: 10 in 3 hours): one that forgets every account
+    /// CAs count registrations (Let's Encrypt: 10 in 3 hours, then it says so): one that forgets every account
     /// must not be asked for another one by each certificate.
     fn may_register_again(&self, directory: &str) -> bool {
         let mut all = self.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -118,6 +119,8 @@ async fn register(ca: &Ca, store: &Store, issuer: &Issuer) -> Result<Account, Fa
     }
     store.put_account(&stored).map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
     tracing::info!("registered with {}", issuer.ca.directory);
+    // Another process on the same ports may be asked for what only this account's key can answer.
+    tokio::time::sleep(SEEN_BY_OTHERS).await;
     Ok(account)
 }
 
@@ -129,5 +132,8 @@ pub fn account_gone(failure: &Failure) -> bool {
 /// Directories change: endpoints, profiles, terms.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
 /// Accounts given up within [`FORGET_WITHIN`], at most.
-const FORGET_MOST: usize = 3;
+const FORGET_MOST: usize = 16;
 const FORGET_WITHIN: Duration = Duration::from_secs(3 * 3600);
+/// Twice the time within which a process that does not order sees a new account. Once in an
+/// account's life.
+const SEEN_BY_OTHERS: Duration = TAKE_OVER_POLL.saturating_mul(2);

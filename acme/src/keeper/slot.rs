@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::library::{Library, is_of};
+use super::library::Library;
 use super::wanted::{Issuer, Wanted, WantedCertificate};
 use crate::ca::{CertId, Class, Failure};
 use crate::certificate::Certificate;
@@ -176,7 +176,7 @@ impl Slot {
         let directories = known.directories(&self.wanted.issuer);
         let strange = leaf.is_some_and(|leaf| {
             let other = leaf.ordered_as.as_ref().is_some_and(|kind| *kind != self.wanted.kind());
-            other || !is_of(leaf, &directories)
+            other || !leaf.is_of(&directories)
         });
         let Some((name, issuer)) = self.issuer(parts.as_ref(), known) else {
             return Task::Nothing { until: now + 3600, why: Wait::BackOff };

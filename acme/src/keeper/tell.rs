@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::run::Run;
 use super::slot::{Known, Slot};
-use super::view::{Row, View};
+use super::view::{Role, Row, View};
 use crate::ledger::Kind;
 use crate::store::Stored;
 
@@ -60,6 +60,7 @@ impl Run {
                 }
             }
         }
+        let (owns, renews_at) = (self.role == Role::Owner, slot.renews_at(known));
         Row {
             label: slot.wanted.label.clone(),
             names: slot.wanted.names.clone(),
@@ -68,12 +69,13 @@ impl Run {
             missing,
             ordering: slot.running || slot.pending.is_some(),
             unsaved: self.unsaved.contains_key(stem),
-            renews_at: slot.renews_at(known),
-            next_at: slot.due_at,
-            next_why: slot.next_why(known.now),
+            renews_at,
+            next_at: if owns { slot.due_at } else { renews_at.unwrap_or(0) },
+            next_why: if owns { slot.next_why(known.now) } else { ELSEWHERE.to_owned() },
             failures: slot.failures(),
             last_failure: slot.last_failure.clone(),
             issued_this_week,
+            per_week: self.wanted.issuers.get(&slot.wanted.issuer).map(|i| i.limits.per_set_week),
         }
     }
 }
@@ -82,3 +84,5 @@ impl Run {
 const MANY: usize = 200;
 /// Between two views of more than that.
 pub(super) const TELL_MANY_EVERY: Duration = Duration::from_secs(1);
+/// For people: what a certificate of another process' waits for.
+const ELSEWHERE: &str = "this process does not order";

@@ -77,6 +77,8 @@ pub struct Row {
     pub last_failure: Option<Told>,
     /// Certificates issued for exactly these names within 7 days.
     pub issued_this_week: usize,
+    /// As many may be, unless an operator forces it.
+    pub per_week: Option<u32>,
 }
 
 impl Role {

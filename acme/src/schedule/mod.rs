@@ -9,6 +9,8 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 pub use ari::AriWindow;
 pub use retry::{Counts, Retry};
 
@@ -125,6 +127,17 @@ pub enum Wait {
     BackOff,
     /// Due, but too many were ordered; the limit in words.
     Budget(String),
+}
+
+/// For people.
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Fresh => f.write_str("it is young enough"),
+            Wait::BackOff => f.write_str("the last attempt failed"),
+            Wait::Budget(limit) => write!(f, "the budget is used up: {limit}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -197,3 +197,30 @@ fn the_probe_leaves_nothing() {
     let left: Vec<_> = fs::read_dir(dir.path().join("acme")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn looking_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Store::look(dir.path()).is_none());
+    assert!(!dir.path().join(FOLDER).exists());
+    let names = set(&["a.example"]);
+    Store::open(dir.path()).unwrap().put_certificate(&names, &made("a.example", 1000)).unwrap();
+    let ledger = dir.path().join(FOLDER).join(LEDGER);
+    fs::write(&ledger, "half a led").unwrap();
+    let store = Store::look(dir.path()).unwrap();
+    assert_eq!(store.certificates(&mut Vec::new()).len(), 1);
+    assert_eq!(store.ledger().unwrap(), Ledger::default());
+    assert_eq!(fs::read(&ledger).unwrap(), b"half a led");
+}
+
+#[test]
+fn the_newest_valid_one_of_a_wanted_ca_ranks_first() {
+    let day = 86_400;
+    let stored = |at: i64| Stored::parse("t", made("a.example", at).into_bytes(), "").unwrap();
+    let (old, new) = (stored(0), stored(day));
+    let both = [DIRECTORY];
+    assert!(new.rank(&both, day + 1) > old.rank(&both, day + 1));
+    assert!(new.rank(&[], day + 1) < Stored { issuer: None, ..stored(day) }.rank(&[], day + 1));
+    // Before it begins, the newer one is of no use.
+    assert!(old.rank(&both, -day / 2) > new.rank(&both, -day / 2));
+}

@@ -1,14 +1,17 @@
 //! What changes state: `POST` over the unix socket only, JSON in and out.
 
+use std::time::Duration;
+
 use acme::ca::Revocation;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::certificates::time_of;
 use super::pages::{error, json_reply};
 use super::{Body, Sources};
 
@@ -57,9 +60,14 @@ pub(super) fn is_action(method: &Method, path: &str) -> bool {
 /// Does it. Errors: 400 what cannot be read, 409 what cannot be done, with a sentence.
 pub(super) async fn act(sources: &Sources, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(why) => return error(StatusCode::BAD_REQUEST, &format!("the body: {why}")),
+    let read = Limited::new(request.into_body(), MAX_BODY).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(why)) if why.is::<LengthLimitError>() => {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
+        }
+        Ok(Err(why)) => return error(StatusCode::BAD_REQUEST, &format!("the body: {why}")),
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s"),
     };
     let done = match path.as_str() {
         RENEW => renew(sources, &body).await,
@@ -77,8 +85,9 @@ type Done = Result<serde_json::Value, (StatusCode, String)>;
 
 async fn renew(sources: &Sources, body: &Bytes) -> Done {
     let Renew { name, force } = read(body)?;
-    let done = keeper(sources)?.renew(name, force).await;
-    done.map(|message| json!({ "message": message })).map_err(conflict)
+    let renewal = keeper(sources)?.renew(name, force).await.map_err(conflict)?;
+    let (until, why) = renewal.waits.unzip();
+    Ok(json!({ "name": renewal.label, "waits_until": until.and_then(time_of), "why": why }))
 }
 
 async fn revoke(sources: &Sources, body: &Bytes) -> Done {
@@ -128,3 +137,4 @@ fn conflict(why: String) -> (StatusCode, String) {
 
 /// Bytes: a chain with its key is about 10 KiB.
 const MAX_BODY: usize = 1024 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -127,7 +127,7 @@ impl Admin {
 
 fn overload(why: &BoxError) -> Response<Body> {
     if why.is::<tower::timeout::error::Elapsed>() {
-        return pages::error(StatusCode::GATEWAY_TIMEOUT, "not answered within 10 s");
+        return pages::error(StatusCode::GATEWAY_TIMEOUT, "not answered within 100 s");
     }
     pages::error(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once")
 }
@@ -135,7 +135,8 @@ fn overload(why: &BoxError) -> Response<Body> {
 /// Open connections, both entrances together.
 const CONNECTIONS: usize = 128;
 const REQUESTS: usize = 64;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A revocation asks the CA up to three times, 30 s each; everything else is answered at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(100);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_LIFE: Duration = Duration::from_secs(120);
 const MAX_HEAD: usize = 16 * 1024;

@@ -17,11 +17,9 @@ use proxy::route::compile::{Deps, compile, empty};
 use proxy::route::table::BoundAddress;
 use proxy::state::Shared;
 use proxy::upstream::endpoint::EndpointRegistry;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::harness::h2c::{H2, get, post};
 use crate::harness::{Backend, Client, Tls, wait_until};
@@ -270,8 +268,8 @@ fn a_placeholder_brings_neither_hsts_nor_the_redirect() {
 fn tls_alpn_01_is_answered_and_the_connection_closed() {
     let backend = Backend::ok();
     let edge = Edge::start(&backend, false);
-    let mut ca = edge.tls().alpn(&["acme-tls/1"]);
-    Arc::make_mut(&mut ca.config).dangerous().set_certificate_verifier(Arc::new(AnyCertificate));
+    // A CA looks at the certificate itself, which no chain leads to.
+    let ca = Tls::blind(edge.https).alpn(&["acme-tls/1"]);
     assert!(ca.try_connect(NEW).is_err());
     let certificate = Arc::new(alpn_certificate(NEW, [9; 32]).unwrap());
     edge.shared.challenges.offer_alpn(NEW, certificate.clone()).unwrap();
@@ -299,43 +297,4 @@ fn half_a_hello_is_closed_by_the_deadline_while_a_challenge_is_under_way() {
     client.assert_closed();
     let series = "edge_tls_handshake_failures_total{listener=\"https\",reason=\"timeout\"}";
     wait_until("the count", || edge.metric(series) == 1.0);
-}
-
-/// A CA looks at the certificate itself, which no chain leads to.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -4,9 +4,11 @@
 
 mod access_log;
 mod acme_mock;
+mod acme_real;
 mod admin;
 mod bodies;
 mod bulk;
+mod certs_cli;
 mod challenge;
 mod cli;
 mod desync;

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use acme::keeper::{self, Keeper, Row, WantedCertificate};
-use acme::ledger::Priority;
+use acme::keeper::{Keeper, Row};
 use acme::store::Stored;
 use config::value::HostPattern;
 
@@ -17,7 +16,11 @@ impl Build<'_> {
     /// Asks the keeper for what is wanted now (`news`), and takes over what it has.
     pub(super) fn acme(&mut self, keeper: &Keeper, news: bool) {
         let view = match news {
-            true => keeper.want(self.orders()),
+            true => {
+                let orders = self.wanted.orders(self.open_hosts());
+                self.problems.extend(orders.problems);
+                keeper.want(orders.wanted)
+            }
             false => Some(keeper.view()),
         };
         let view = view.unwrap_or_else(|| keeper.view());
@@ -30,39 +33,6 @@ impl Build<'_> {
                 map.insert(entry.name.clone(), entry);
             }
         }
-    }
-
-    /// Entries, and one certificate for each host that nothing else covers.
-    fn orders(&mut self) -> keeper::Wanted {
-        let mut wanted = keeper::Wanted {
-            issuers: self.wanted.issuers.clone(),
-            certificates: self.wanted.ordered.clone(),
-        };
-        let Some(default) = &self.wanted.default else { return wanted };
-        let grouped: HashSet<String> =
-            wanted.certificates.iter().flat_map(|entry| entry.names.clone()).collect();
-        for host in self.open_hosts() {
-            let HostPattern::Exact(name) = host else {
-                let message = "wildcard names need a DNS-01 challenge, which this version does not \
-                               have: give files in `certificates:`";
-                let certificate = host.to_string();
-                self.problems.push(Problem { certificate, message: message.to_owned() });
-                continue;
-            };
-            let Ok(name) = acme::name::canonical(name) else { continue };
-            if grouped.contains(&name) {
-                continue;
-            }
-            wanted.certificates.push(WantedCertificate {
-                label: name.clone(),
-                names: vec![name],
-                issuer: default.name.clone(),
-                profile: default.profile.clone(),
-                key: default.key,
-                priority: Priority::Route,
-            });
-        }
-        wanted
     }
 
     fn row(&mut self, row: &Row) -> Vec<Arc<CertEntry>> {

@@ -1,6 +1,6 @@
 //! What a configuration asks for: pairs of files, and names for issuers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use acme::ca::{CaConfig, ChallengeKind, Eab};
@@ -83,7 +83,48 @@ struct Order<'a> {
     key: KeyKind,
 }
 
+/// What the ACME keeper is asked for.
+#[derive(Default)]
+pub struct Orders {
+    pub wanted: keeper::Wanted,
+    /// Hosts that cannot be ordered.
+    pub problems: Vec<Problem>,
+}
+
 impl Wanted {
+    /// Entries, and one certificate for each of the hosts of routes that no entry covers
+    /// (`open`), where the default issuer orders.
+    pub fn orders<'a>(&self, open: impl IntoIterator<Item = &'a HostPattern>) -> Orders {
+        let (issuers, certificates) = (self.issuers.clone(), self.ordered.clone());
+        let wanted = keeper::Wanted { issuers, certificates };
+        let mut orders = Orders { wanted, problems: Vec::new() };
+        let Some(default) = &self.default else { return orders };
+        let grouped: HashSet<String> =
+            self.ordered.iter().flat_map(|entry| entry.names.clone()).collect();
+        for host in open {
+            let HostPattern::Exact(name) = host else {
+                let message = "wildcard names need a DNS-01 challenge, which this version does not \
+                               have: give files in `certificates:`";
+                let certificate = host.to_string();
+                orders.problems.push(Problem { certificate, message: message.to_owned() });
+                continue;
+            };
+            let Ok(name) = acme::name::canonical(name) else { continue };
+            if grouped.contains(&name) {
+                continue;
+            }
+            orders.wanted.certificates.push(WantedCertificate {
+                label: name.clone(),
+                names: vec![name],
+                issuer: default.name.clone(),
+                profile: default.profile.clone(),
+                key: default.key,
+                priority: Priority::Route,
+            });
+        }
+        orders
+    }
+
     /// The default issuer makes certificates by ACME.
     pub fn orders_hosts(&self) -> bool {
         self.default.is_some()

@@ -97,8 +97,8 @@ impl Sim {
         }
     }
 
-    pub fn renew(&self, host: &str, force: bool) -> String {
-        wait(self.keeper().renew(host.to_owned(), force)).unwrap()
+    pub fn renew(&self, host: &str, force: bool) {
+        wait(self.keeper().renew(host.to_owned(), force)).unwrap();
     }
 
     // === time ===

@@ -15,6 +15,7 @@ pub struct Conf {
     global: String,
     entries: String,
     binds: [String; 2],
+    plaintext: bool,
 }
 
 impl Conf {
@@ -32,6 +33,7 @@ impl Conf {
             global: String::new(),
             entries: entries.into(),
             binds: ["127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()],
+            plaintext: true,
         }
     }
 
@@ -79,6 +81,12 @@ impl Conf {
         self
     }
 
+    /// No plaintext listener.
+    pub fn tls_only(mut self) -> Conf {
+        self.plaintext = false;
+        self
+    }
+
     /// Further keys of the plaintext listener.
     pub fn http(mut self, keys: &str) -> Conf {
         self.http.push_str(", ");
@@ -105,14 +113,12 @@ impl Conf {
     }
 
     /// A further issuer, with its keys (flow style).
-    #[allow(dead_code, reason = "for the scenarios of issuing")]
     pub fn issuer(mut self, name: &str, keys: &str) -> Conf {
         let _ = writeln!(self.issuers, "  {name}: {{ {keys} }}");
         self
     }
 
     /// A CA as the default issuer `acme`; `roots` are those of its API, for https.
-    #[allow(dead_code, reason = "for the scenarios of issuing")]
     pub fn acme(mut self, directory: &str, roots: Option<&Path>, keys: &str) -> Conf {
         let roots = roots.map(|file| format!(", roots: {}", file.display())).unwrap_or_default();
         let comma = if keys.is_empty() { "" } else { ", " };
@@ -132,13 +138,17 @@ impl Conf {
         let Conf { workers, admin, http, https, tls, global, entries, binds, .. } = self;
         let Conf { issuers, default_issuer, .. } = self;
         let [bind_http, bind_https] = binds;
+        let http = match self.plaintext {
+            true => format!("  http: {{ bind: [\"{bind_http}\"]{http} }}\n"),
+            false => String::new(),
+        };
         format!(
             "version: 1\n\
              workers: {workers}\n\
              state_dir: {dir}/state\n\
              admin: {{ listen: \"{admin}\", socket: {dir}/admin.sock }}\n\
-             listeners:\n  \
-               http: {{ bind: [\"{bind_http}\"]{http} }}\n  \
+             listeners:\n\
+             {http}  \
                https: {{ bind: [\"{bind_https}\"], tls: {{ {tls} }}{https} }}\n\
              issuers:\n  local: {{ internal: {{}} }}\n{issuers}\
              default_issuer: {default_issuer}\n\

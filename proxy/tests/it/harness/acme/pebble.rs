@@ -121,6 +121,15 @@ impl Pebble {
         self.server.kill();
     }
 
+    /// Takes connections and answers nothing, until [`Pebble::go_on`].
+    pub fn freeze(&self) {
+        self.server.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.server.signal("CONT");
+    }
+
     /// Comes back at the same directory, with another root and without a memory: accounts and
     /// orders are gone.
     pub fn restart(&mut self) {
@@ -134,6 +143,11 @@ impl Pebble {
         self.server.output()
     }
 
+    /// Requests that it took since its start, answered or not.
+    pub fn requests(&self) -> usize {
+        self.output().matches("calling handler()").count()
+    }
+
     /// Orders made since its start.
     pub fn orders(&self) -> usize {
         self.output().matches("orders in the db").count()
@@ -145,6 +159,11 @@ impl Pebble {
     }
 
     // === DNS faults ===
+
+    /// The DNS server that it asks.
+    pub fn dns_server(&self) -> SocketAddr {
+        self.dns.port.addr
+    }
 
     pub fn dns_a(&self, host: &str, addresses: &[&str]) {
         self.dns.tell("/add-a", &json!({ "host": fqdn(host), "addresses": addresses }));
@@ -163,11 +182,6 @@ impl Pebble {
 
     pub fn dns_servfail(&self, host: &str) {
         self.dns.tell("/set-servfail", &json!({ "host": fqdn(host) }));
-    }
-
-    /// Of every name that has no other; "" for none.
-    pub fn dns_default_ipv4(&self, address: &str) {
-        self.dns.tell("/set-default-ipv4", &json!({ "ip": address }));
     }
 }
 

@@ -52,6 +52,12 @@ impl Process {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
+    /// As `kill -STOP`, `-CONT`.
+    pub fn signal(&self, name: &str) {
+        let arguments = [format!("-{name}"), self.child.id().to_string()];
+        assert!(Command::new("kill").args(arguments).status().unwrap().success());
+    }
+
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

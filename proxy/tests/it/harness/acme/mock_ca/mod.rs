@@ -104,11 +104,17 @@ impl MockCa {
         }
     }
 
+    /// The `n`th request of all, counted from 0, meets the fault.
+    pub fn nth(&self, n: usize, fault: &Fault) {
+        self.state().nth.insert(n, fault.clone());
+    }
+
     /// No fault any more, neither counted nor lasting. What hangs, hangs on.
     pub fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
         state.lasting.clear();
+        state.nth.clear();
     }
 
     /// Where it listens.
@@ -165,6 +171,19 @@ impl MockCa {
     /// Waits until the endpoint has been asked `n` times in all (answered or not).
     pub fn wait_count(&self, endpoint: Endpoint, n: usize) {
         wait_until(&format!("{n} requests to {endpoint:?}"), || self.count(endpoint) >= n);
+    }
+
+    /// Waits until the `n`th request of all, counted from 0, met its fault: what a fault does before
+    /// it hangs is done.
+    pub fn wait_hung(&self, n: usize) {
+        wait_until(&format!("request {n} to hang"), || self.log().get(n).is_some_and(|e| e.hung));
+    }
+
+    /// Every token that it gave out for a name, the oldest first.
+    pub fn tokens(&self, name: &str) -> Vec<String> {
+        let state = self.state();
+        let of_name = state.authorizations.iter().filter(|one| one.name == name);
+        of_name.map(|one| one.token.clone()).collect()
     }
 
     pub fn accounts(&self) -> usize {

@@ -103,13 +103,13 @@ async fn answer(
     let asked = Asked::read(request).await?;
     let (entry, fault) = log(&shared, &asked);
     let answer = match &fault {
-        Some(Fault::Hang) => return std::future::pending().await,
+        Some(Fault::Hang) => return hang(&shared, entry).await,
         Some(Fault::Close) => return Err("closed as told".into()),
         Some(Fault::Answer(answer)) => faulty(&shared, &asked, answer),
         None | Some(Fault::DoneThenHang | Fault::DoneThenClose) => work(&shared, &asked),
     };
     match fault {
-        Some(Fault::DoneThenHang) => return std::future::pending().await,
+        Some(Fault::DoneThenHang) => return hang(&shared, entry).await,
         Some(Fault::DoneThenClose) => return Err("closed as told".into()),
         _ => (),
     }
@@ -122,6 +122,11 @@ async fn answer(
         builder = builder.header(name, value);
     }
     Ok(builder.body(Full::new(answer.body))?)
+}
+
+async fn hang<T>(shared: &Shared, entry: usize) -> T {
+    shared.state().log[entry].hung = true;
+    std::future::pending().await
 }
 
 /// Writes the request into the log and says what fault meets it.
@@ -146,6 +151,7 @@ fn log(shared: &Shared, asked: &Asked) -> (usize, Option<Fault>) {
         payload,
         user_agent: asked.user_agent.clone(),
         faulty: fault.is_some(),
+        hung: false,
         status: None,
         problem: None,
     });

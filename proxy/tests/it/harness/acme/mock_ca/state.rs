@@ -1,6 +1,6 @@
 //! What the CA knows, behind one lock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,8 @@ pub struct State {
     pub knobs: Knobs,
     pub faults: HashMap<Endpoint, VecDeque<Fault>>,
     pub lasting: HashMap<Endpoint, Fault>,
+    /// By the place in the log.
+    pub nth: BTreeMap<usize, Fault>,
     pub nonces: HashSet<String>,
     /// By id.
     pub accounts: HashMap<String, Account>,
@@ -74,6 +76,8 @@ pub struct Entry {
     pub user_agent: String,
     /// A fault met it.
     pub faulty: bool,
+    /// It hangs, and what was to be done before is done.
+    pub hung: bool,
     /// None as long as there is no answer; for ever when it was hung up on.
     pub status: Option<u16>,
     /// The type of the problem it was answered with, without the prefix.
@@ -93,6 +97,9 @@ impl State {
     }
 
     pub fn fault(&mut self, endpoint: Endpoint) -> Option<Fault> {
+        if let Some(fault) = self.nth.remove(&self.log.len()) {
+            return Some(fault);
+        }
         let counted = self.faults.get_mut(&endpoint).and_then(VecDeque::pop_front);
         counted.or_else(|| self.lasting.get(&endpoint).cloned())
     }

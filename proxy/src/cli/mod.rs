@@ -3,6 +3,15 @@
 //! Exit codes: 0 ok, 1 negative result, 2 usage, 3 admin server not reachable, 4 reload refused,
 //! 5 timed out.
 
+mod certs;
+mod doctor;
+mod export;
+mod import;
+pub mod orders;
+mod place;
+mod socket;
+mod table;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::log::LogFormat;
 use crate::{check, demo, server};
+use place::End;
 
 /// Edge reverse proxy and TLS terminator
 #[derive(Debug, Parser)]
@@ -31,8 +41,13 @@ pub struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT; the config file is watched, SIGHUP reads it again
     Run(RunArgs),
-    /// Check a config file: every error with its place, and the file's own tests
+    /// Check a config file: every error with its place, the file's own tests, and how long a first
+    /// issuance of its certificates takes
     Check(ConfigArg),
+    /// Certificates of a running process: list, show, renew, revoke, import, export
+    Certs(certs::CertsArgs),
+    /// Ask why a CA would refuse, before it is asked
+    Acme(doctor::AcmeArgs),
     /// Serve an example on 127.0.0.1 with built-in backends, and print what to try
     Demo(demo::DemoArgs),
     /// Print the version
@@ -73,6 +88,8 @@ pub fn main() -> ExitCode {
             log_format: args.log_format,
         }),
         Command::Check(args) => check::run(&args.config),
+        Command::Certs(args) => certs::main(args),
+        Command::Acme(args) => doctor::main(args),
         Command::Demo(args) => demo::run_with(&args, |config| {
             let log_format = LogFormat::default();
             server::run(&server::Options { config, share_ports: false, log_format })
@@ -82,6 +99,17 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Runs a command that waits for others.
+fn run(command: impl Future<Output = Result<(), End>>) -> Result<(), End> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| End::No(format!("no runtime: {why}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]
