@@ -92,9 +92,11 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
             Unusable::Spent(why) => (why, false),
             Unusable::Now(why) => (why.to_owned(), true),
         };
-        // The order is kept for a day, if it is a clock that is wrong.
+        // A clock is wrong: where two differ the order is kept until they agree, else for a day.
+        let by_ours = Issuance { at: errand.now.saturating_sub(errand.skew), ..issuance };
+        let doubtful = || verified(&by_ours, &chain, &pending.key_pem, &pending.names).is_ok();
         let young = errand.begun_at().abs_diff(pending.placed_at) < KEPT_FOR;
-        let step = if for_now && young { Step::Resume } else { Step::Download };
+        let step = if for_now && (young || doubtful()) { Step::Resume } else { Step::Download };
         vec![Failure::new(Class::Local, step, why)]
     })
 }
