@@ -58,9 +58,9 @@ impl Run {
     /// was put right, or a machine that has slept, looks the same: a CA is asked before anything
     /// is ordered.
     fn notice_jump(&mut self) {
-        let (local, now) = ((self.settings.clock)(), Instant::now());
+        let (local, now) = ((self.settings.clock)(), (self.settings.uptime)());
         let Some((before, then)) = self.looked.replace((local, now)) else { return };
-        let passed = i64::try_from(now.duration_since(then).as_secs()).unwrap_or(i64::MAX);
+        let passed = i64::try_from(now.saturating_sub(then).as_secs()).unwrap_or(i64::MAX);
         let jump = local.saturating_sub(before).saturating_sub(passed);
         if jump.abs() <= JUMP {
             return;

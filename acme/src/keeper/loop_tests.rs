@@ -18,6 +18,7 @@ fn run(dir: &tempfile::TempDir) -> Run {
         challenges: Arc::default(),
         changed: Box::new(|| ()),
         clock: Box::new(|| NOW),
+        uptime: Box::new(|| Duration::ZERO),
     };
     let mut run = Run::new(settings, queue, Arc::default());
     run.want(wanted());

@@ -52,6 +52,8 @@ pub struct Settings {
     pub changed: Box<dyn Fn() + Send>,
     /// Unix seconds.
     pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// Since any moment, never set: what the clock is compared with.
+    pub uptime: Box<dyn Fn() -> Duration + Send + Sync>,
 }
 
 impl Keeper {

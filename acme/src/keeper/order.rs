@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::key::{NewKey, csr_der};
 use super::session::Session;
-use super::verify::verified;
+use super::verify::{Unusable, verified};
 use super::view::alarming;
 use super::wanted::{Issuer, KeyKind, ordered_as};
 use crate::ca::{
@@ -87,11 +87,14 @@ async fn steps(errand: &Errand) -> Result<Stored, Vec<Failure>> {
     };
     let (by, ordered_as) = (errand.directory.as_str(), pending.ordered_as.as_str());
     let issuance = Issuance { by, at: errand.begun_at(), ordered_as };
-    verified(&issuance, &chain, &pending.key_pem, &pending.names).map_err(|why| {
-        // One of two clocks is wrong: the order is kept until they agree.
-        let by_ours = Issuance { at: errand.now.saturating_sub(errand.skew), ..issuance };
-        let doubtful = verified(&by_ours, &chain, &pending.key_pem, &pending.names).is_ok();
-        let step = if doubtful { Step::Finalize } else { Step::Download };
+    verified(&issuance, &chain, &pending.key_pem, &pending.names).map_err(|unusable| {
+        let (why, for_now) = match unusable {
+            Unusable::Spent(why) => (why, false),
+            Unusable::Now(why) => (why.to_owned(), true),
+        };
+        // The order is kept for a day, if it is a clock that is wrong.
+        let young = errand.begun_at().abs_diff(pending.placed_at) < KEPT_FOR;
+        let step = if for_now && young { Step::Resume } else { Step::Download };
         vec![Failure::new(Class::Local, step, why)]
     })
 }
@@ -180,7 +183,7 @@ async fn place(errand: &Errand) -> Result<(Order, PendingOrder), Vec<Failure>> {
         names: errand.names.clone(),
         key_pem: new.pem,
         csr: new.csr,
-        placed_at: errand.now,
+        placed_at: errand.begun_at(),
         renewal: errand.renewal,
         ordered_as: ordered_as(errand.key, errand.profile.as_deref()),
     };
@@ -261,4 +264,6 @@ fn local(step: Step, why: &dyn std::fmt::Display) -> Vec<Failure> {
     vec![Failure::new(Class::Local, step, why)]
 }
 
+/// Seconds.
+const KEPT_FOR: u64 = 24 * 3600;
 const ORDER_LIMIT: Duration = Duration::from_secs(600);

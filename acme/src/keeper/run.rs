@@ -66,7 +66,7 @@ pub(super) struct Run {
     /// The last look at the clock.
     pub seen_at: i64,
     /// The same: by this machine's clock, and by one that nobody sets.
-    pub looked: Option<(i64, Instant)>,
+    pub looked: Option<(i64, Duration)>,
     /// The right to order was had just now.
     pub new_owner: bool,
     /// The clock has jumped or was never compared, and a CA is asked.

@@ -26,6 +26,7 @@ fn keeper(dir: &Path) -> Run {
         challenges: Arc::default(),
         changed: Box::new(|| {}),
         clock: Box::new(|| NOW),
+        uptime: Box::new(|| Duration::ZERO),
     };
     Run::new(settings, queue, Arc::default())
 }

@@ -10,7 +10,7 @@ mod wanted;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use acme::Certificate;
 use acme::challenge::Challenges;
@@ -76,12 +76,14 @@ impl CertKeeper {
         let (jobs, queue) = channel();
         let (tell, reports) = mpsc::unbounded_channel();
         let news = jobs.clone();
+        let started = Instant::now();
         let settings = Settings {
             state_dir: state_dir.to_owned(),
             challenges,
             // Nobody listens any more on the way out.
             changed: Box::new(move || drop(news.send(Job::Changed))),
             clock: Box::new(clock::unix_seconds),
+            uptime: Box::new(move || started.elapsed()),
         };
         let acme = Arc::new(Keeper::start(settings)?);
         let keeper = acme.clone();

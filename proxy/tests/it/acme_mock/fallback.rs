@@ -91,7 +91,7 @@ fn time_runs_out() {
     assert_eq!(main.issued().len(), 1);
     sim.stop();
     // Nobody was there for most of its life.
-    sim.jump(80 * DAY);
+    sim.skip(80 * DAY);
     main.always(Endpoint::NewOrder, &Fault::internal());
     sim.restart();
     sim.pass(10);

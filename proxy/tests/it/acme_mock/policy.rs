@@ -168,10 +168,11 @@ fn an_account_that_is_never_known() {
     let fault = Fault::problem(Problem::new(400, "accountDoesNotExist", "who are you?"));
     let (ca, sim) = suffer(Endpoint::NewOrder, &fault, WEEK);
     let registered = times(&ca, Endpoint::NewAccount);
-    // Let's Encrypt allows 10 in 3 hours.
-    assert!(densest(&registered, 3 * HOUR) <= 5, "{registered:?}");
-    assert!((5..=14).contains(&registered.len()), "{}", registered.len());
-    assert!(ca.count(Endpoint::NewOrder) <= 2 * registered.len());
+    // Let's Encrypt allows 10 in 3 hours; what is counted here is 3 in hours of the real time.
+    assert!((2..=5).contains(&registered.len()), "{registered:?}");
+    // 5 s, 1 h, 6 h, then daily; twice each as long as there is another account to try.
+    let asked = ca.count(Endpoint::NewOrder);
+    assert!((6..=2 * 14).contains(&asked), "{asked}");
     recovers(&ca, &sim);
 }
 

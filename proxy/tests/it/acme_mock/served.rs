@@ -93,13 +93,13 @@ fn assert_ready(edge: &Edge, ready: f64) {
 fn an_expired_certificate_serves_until_there_is_a_better_one() {
     let ca = MockCa::with(|knobs| knobs.lifetime = 1);
     let mut edge = Edge::start(&conf(&ca, ""));
-    ca.wait_issued(1);
+    eventually("the certificate", || (certificate(&edge)["state"] != "placeholder").then_some(()));
     ca.down(&Fault::html_502());
     let expired = eventually("its end", || {
         let row = certificate(&edge);
         (row["state"] == "expired").then_some(row)
     });
-    let leaf = ca.issued()[0].leaf.to_vec();
+    let leaf = ca.issued().last().unwrap().leaf.to_vec();
     assert_eq!(unverified(&edge), leaf);
     wait_until("the metric", || {
         edge.metric(&format!("edge_certificate_ready{{certificate=\"{APP}\"}}")) == 0.0
