@@ -5,7 +5,6 @@
 pub mod caddy;
 pub mod client;
 pub mod disk;
-#[allow(dead_code, reason = "the scenarios with what no real CA does use the rest")]
 pub mod mock_ca;
 pub mod pebble;
 pub mod port;

@@ -15,8 +15,6 @@ pub enum Fault {
     Close,
     /// Does the work and never answers.
     DoneThenHang,
-    /// Does the work and ends the connection without the answer.
-    DoneThenClose,
 }
 
 impl Fault {

@@ -17,7 +17,6 @@ mod state;
 mod validate;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 
 use rustls::pki_types::CertificateDer;
@@ -31,11 +30,10 @@ pub use orders::Ordered;
 pub use state::Entry;
 
 use super::port::Port;
-use crate::harness::{Lab, Tls, eventually, wait_until};
+use crate::harness::{Tls, eventually, wait_until};
 use state::{Shared, State};
 
 pub struct MockCa {
-    lab: Arc<Lab>,
     port: Port,
     shared: Arc<Shared>,
     server: server::Server,
@@ -53,7 +51,7 @@ impl MockCa {
         let shared = Arc::new(Shared::new(port.addr));
         set(&mut shared.state().knobs);
         let server = server::Server::start(listener, shared.clone());
-        MockCa { lab: Lab::new(), port, shared, server }
+        MockCa { port, shared, server }
     }
 
     pub fn directory(&self) -> String {
@@ -63,11 +61,6 @@ impl MockCa {
     /// What it issues is trusted by this root; the same for the CA's whole life.
     pub fn issuing_root(&self) -> CertificateDer<'static> {
         self.shared.authority.root()
-    }
-
-    /// The same as a PEM file.
-    pub fn root_file(&self) -> PathBuf {
-        self.lab.write("root.pem", self.shared.authority.root_pem())
     }
 
     /// For a client of the edge at `https` that trusts what is issued.

@@ -37,6 +37,7 @@ pub struct Order {
 }
 
 /// An accepted order, for tests.
+#[allow(dead_code, reason = "the rest is shown when a test fails")]
 #[derive(Clone, Debug)]
 pub struct Ordered {
     pub account: String,

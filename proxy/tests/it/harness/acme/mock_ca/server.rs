@@ -106,12 +106,10 @@ async fn answer(
         Some(Fault::Hang) => return hang(&shared, entry).await,
         Some(Fault::Close) => return Err("closed as told".into()),
         Some(Fault::Answer(answer)) => faulty(&shared, &asked, answer),
-        None | Some(Fault::DoneThenHang | Fault::DoneThenClose) => work(&shared, &asked),
+        None | Some(Fault::DoneThenHang) => work(&shared, &asked),
     };
-    match fault {
-        Some(Fault::DoneThenHang) => return hang(&shared, entry).await,
-        Some(Fault::DoneThenClose) => return Err("closed as told".into()),
-        _ => (),
+    if let Some(Fault::DoneThenHang) = fault {
+        return hang(&shared, entry).await;
     }
     let mut state = shared.state();
     state.log[entry].status = Some(answer.status);

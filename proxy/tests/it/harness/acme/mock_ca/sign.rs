@@ -67,10 +67,6 @@ impl Authority {
         self.root.der().clone()
     }
 
-    pub fn root_pem(&self) -> String {
-        self.root.pem()
-    }
-
     /// Takes names and key from the request and nothing else. Times in Unix seconds.
     pub fn sign(&self, request: &Request, not_before: i64, not_after: i64) -> Signed {
         let time = |at| OffsetDateTime::from_unix_timestamp(at).unwrap();

@@ -60,6 +60,7 @@ pub struct State {
 }
 
 /// One request as it came.
+#[allow(dead_code, reason = "the rest is shown when a test fails")]
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub at: Instant,
