@@ -126,8 +126,10 @@ impl Run {
         slot.record.failing.retain(|name, _| !stored.names.contains(name));
         slot.last_failure = slot.last_failure.take().filter(|_| !slot.record.failing.is_empty());
         let label = slot.wanted.label.clone();
-        let days = (stored.certificate.not_after - now) / 86_400;
-        tracing::info!("certificate {label}: issued by {issuer}, valid for {days} days");
+        let until = time::OffsetDateTime::from_unix_timestamp(stored.certificate.not_after);
+        let until =
+            until.map_or_else(|_| "?".to_owned(), |at| format!("{} {}", at.date(), at.time()));
+        tracing::info!("certificate {label}: issued by {issuer}, valid until {until} UTC");
         self.count(issuer, OrderResult::Issued);
         self.note_issued(now, directory, &stored.names);
         let stored = Arc::new(stored);
