@@ -222,7 +222,8 @@ impl Store {
         Some(listed)
     }
 
-    /// Removes files of sets that nobody wants and whose certificates ended before `before`.
+    /// Removes files of sets that nobody wants and whose certificates ended, or whose orders were
+    /// placed, before `before`.
     pub fn prune(&self, wanted: &HashSet<String>, before: i64) -> Result<(), Error> {
         let mut ends: BTreeMap<String, i64> = BTreeMap::new();
         let mut problems = Vec::new();
@@ -235,6 +236,15 @@ impl Store {
             let end = ends.entry(stored.stem.clone()).or_insert(i64::MIN);
             // Of two generations the one that lives longer.
             *end = stored.certificate.not_after.max(*end);
+        }
+        for (key, _) in self.files.list(ORDERS)? {
+            let stem = key.trim_start_matches(ORDERS).trim_start_matches('/');
+            let stem = stem.strip_suffix(".json").unwrap_or(stem);
+            let order: Option<PendingOrder> = self.read(&key);
+            // With a key that nobody will use any more.
+            if !wanted.contains(stem) && order.is_some_and(|order| order.placed_at < before) {
+                self.files.remove(&key)?;
+            }
         }
         for (stem, end) in ends {
             if end < before && !wanted.contains(&stem) {
@@ -381,13 +391,14 @@ fn record_key(stem: &str) -> String {
 }
 
 fn order_key(set: &[String]) -> String {
-    format!("orders/{}.json", name::file_stem(set))
+    format!("{ORDERS}/{}.json", name::file_stem(set))
 }
 
 const ISSUED_AT: &str = "Issued at: ";
 const ISSUED_BY: &str = "Issued by: ";
 const ORDERED_AS: &str = "Ordered as: ";
 const CERTIFICATES: &str = "certs";
+const ORDERS: &str = "orders";
 const FORMER: &str = ".former.pem";
 const LEDGER: &str = "ledger.json";
 const PROBE: &str = "write-probe";

@@ -11,6 +11,7 @@ use config::merge::{Accepted, merge};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::cli::orders::first_issuance;
+use crate::cli::out::tell;
 use crate::control::{certs, reload};
 use crate::route::compile::{Deps, compile, empty};
 use crate::route::explain::{Failure, run_tests};
@@ -27,8 +28,8 @@ pub fn run(file: &Path) -> ExitCode {
     };
     eprint!("{}", render(&report.warnings, Level::Warning, &name, &reading.text));
     if report.errors.is_empty() {
-        println!("ok: {}", report.verdict);
-        report.orders.iter().for_each(|line| println!("{line}"));
+        tell!("ok: {}", report.verdict);
+        report.orders.iter().for_each(|line| tell!("{line}"));
         return ExitCode::SUCCESS;
     }
     eprint!("{}", Errors(report.errors).render(&name, &reading.text));

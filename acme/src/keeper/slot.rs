@@ -9,7 +9,7 @@ use crate::ca::{CertId, Class, Failure};
 use crate::certificate::Certificate;
 use crate::ledger::{Event, Ledger, Request};
 use crate::name;
-use crate::schedule::{Change, Leaf, Next, Retry, Situation, Wait, Why, due, next};
+use crate::schedule::{Leaf, Next, Retry, Situation, Wait, Why, due, next};
 use crate::store::{PendingOrder, Record, Store, Stored};
 
 /// A wanted certificate with its records.
@@ -138,7 +138,7 @@ impl Slot {
             leaf_id: leaf.id.as_ref().map(CertId::as_str),
             ari: self.record.ari.as_ref(),
             retry: &no_failure,
-            changed: None,
+            issuer_changed: false,
             forced: false,
             hurry: false,
             jitter: jitter(&leaf.bundle),
@@ -194,7 +194,7 @@ impl Slot {
             leaf_id: leaf.and_then(|leaf| leaf.id.as_ref()).map(CertId::as_str),
             ari: self.record.ari.as_ref(),
             retry,
-            changed: strange.then_some(Change::Issuer),
+            issuer_changed: strange,
             forced: self.renew || leaf.is_some_and(|leaf| self.was_revoked(leaf)),
             hurry: self.hurry,
             jitter: jitter(leaf.map_or("", |leaf| leaf.bundle.as_str())),

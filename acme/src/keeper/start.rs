@@ -252,7 +252,6 @@ impl Run {
 fn reason(why: Why) -> &'static str {
     match why {
         Why::Missing => "there is none",
-        Why::NamesChanged => "its names have changed",
         Why::IssuerChanged => "its issuer has changed",
         Why::Forced => "asked for",
         Why::AriWindow => "the CA's renewal window",

@@ -84,8 +84,8 @@ pub struct Situation<'a> {
     pub leaf_id: Option<&'a str>,
     pub ari: Option<&'a AriWindow>,
     pub retry: &'a Retry,
-    /// The certificate is not the one that is wanted any more.
-    pub changed: Option<Change>,
+    /// Another issuer, profile or kind of key is wanted.
+    pub issuer_changed: bool,
     /// An operator asks for it.
     pub forced: bool,
     /// This attempt is the operator's own: our patience does not hold it.
@@ -98,19 +98,11 @@ pub struct Situation<'a> {
     pub limit: Option<&'a str>,
 }
 
-/// How a certificate differs from the one that is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Names,
-    /// Another issuer, profile or kind of key.
-    Issuer,
-}
-
 /// Why a certificate is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     Missing,
-    NamesChanged,
+    /// Another issuer, profile or kind of key is wanted.
     IssuerChanged,
     Forced,
     AriWindow,
@@ -179,10 +171,8 @@ pub fn due(situation: &Situation<'_>) -> (i64, Why) {
     if leaf.not_after <= now {
         return (now, Why::Expired);
     }
-    match situation.changed {
-        Some(Change::Names) => return (now, Why::NamesChanged),
-        Some(Change::Issuer) => return (now, Why::IssuerChanged),
-        None => {}
+    if situation.issuer_changed {
+        return (now, Why::IssuerChanged);
     }
     let ari = situation.ari.zip(situation.leaf_id);
     match ari.and_then(|(window, id)| window.due(leaf, id, now)) {

@@ -29,8 +29,6 @@ pub struct Retry {
     pub last: Option<Failure>,
     pub failed_at: i64,
     pub next_at: i64,
-    /// The dry run on the staging directory succeeded since the last failure.
-    pub staging_ok: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,20 +69,14 @@ impl Retry {
             counts,
             failed_at: now,
             next_at: now.saturating_add(delay),
-            staging_ok: false,
             last: Some(failure),
         }
-    }
-
-    /// The dry run succeeded: production may be asked at once.
-    pub fn dry_run_passed(&self, now: i64) -> Retry {
-        Retry { staging_ok: true, next_at: now, failed_at: now, ..self.clone() }
     }
 
     /// Whether the next try is a dry run, where there is a staging directory: failed validations
     /// are counted by the CA, and there they cost nothing.
     pub fn wants_dry_run(&self) -> bool {
-        self.counts.validation > 0 && !self.staging_ok
+        self.counts.validation > 0
     }
 
     /// Whether the next issuer is asked: this one cannot be reached, or time runs out.

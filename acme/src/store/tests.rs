@@ -191,6 +191,32 @@ fn what_cannot_be_read_now_is_not_taken_for_absent() {
 }
 
 #[test]
+fn old_orders_that_nobody_wants_go_with_their_keys() {
+    let (_dir, store) = open();
+    let now = 1_800_000_000;
+    for (name, placed_at) in [("old", now - 10), ("wanted", now - 10), ("young", now)] {
+        let names = set(&[name]);
+        let (url, directory) = (String::new(), DIRECTORY.to_owned());
+        let (key_pem, csr, ordered_as) = Default::default();
+        let (names_of, renewal) = (names.clone(), false);
+        let order = PendingOrder {
+            url,
+            directory,
+            names: names_of,
+            key_pem,
+            csr,
+            ordered_as,
+            placed_at,
+            renewal,
+        };
+        store.put_order(&names, &order).unwrap();
+    }
+    store.prune(&HashSet::from([name::file_stem(&set(&["wanted"]))]), now).unwrap();
+    let left = ["old", "wanted", "young"].map(|name| store.order(&set(&[name])).is_some());
+    assert_eq!(left, [false, true, true]);
+}
+
+#[test]
 fn the_probe_leaves_nothing() {
     let (dir, store) = open();
     store.probe().unwrap();

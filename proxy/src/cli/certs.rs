@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::out::{self, tell};
 use super::place::{End, Place, finish};
 use super::socket::Socket;
 use super::table::{self, Entry, distance};
@@ -108,10 +109,10 @@ pub fn main(args: CertsArgs) -> ExitCode {
 async fn list(place: &Place, output: Output) -> Result<(), End> {
     let value = Socket::of(place)?.get(PATH).await?;
     if output == Output::Json {
-        println!("{value:#}");
+        tell!("{value:#}");
         return Ok(());
     }
-    print!("{}", table::table(&entries(&value), clock::unix_seconds()));
+    out::text(&table::table(&entries(&value), clock::unix_seconds()));
     for note in notes(&value) {
         eprintln!("note: {}", table::printable(&note));
     }
@@ -136,11 +137,11 @@ async fn show(place: &Place, name: &str, output: Output) -> Result<(), End> {
     let all = entries(&value);
     let found = Entry::find(&all, name).ok_or_else(|| unknown(name))?;
     match output {
-        Output::Table => print!("{}", table::details(found, clock::unix_seconds())),
+        Output::Table => out::text(&table::details(found, clock::unix_seconds())),
         Output::Json => {
             let same = |one: &&Value| one["name"] == found.name.as_str();
             let one = value["certificates"].as_array().and_then(|all| all.iter().find(same));
-            println!("{:#}", one.unwrap_or(&Value::Null));
+            tell!("{:#}", one.unwrap_or(&Value::Null));
         }
     }
     Ok(())
@@ -160,7 +161,7 @@ async fn renew(socket: &Socket, name: &str, force: bool, wait: Duration) -> Resu
         return Err(End::No(text));
     }
     if wait.is_zero() {
-        println!("{label}: renewal begins; `openclaw-edge certs show {label}` tells how it ends");
+        tell!("{label}: renewal begins; `openclaw-edge certs show {label}` tells how it ends");
         return Ok(());
     }
     outcome(socket, &label, &before, wait).await
@@ -181,7 +182,7 @@ async fn outcome(socket: &Socket, label: &str, before: &Entry, wait: Duration) -
             let until = entry.not_after.as_deref().unwrap_or_default();
             let (serial, when) =
                 (entry.serial.as_deref().unwrap_or_default(), distance(until, now));
-            println!("{label}: renewed, serial {serial}, expires at {until} ({when})");
+            tell!("{label}: renewed, serial {serial}, expires at {until} ({when})");
             return Ok(());
         }
         if let Some(told) = entry.last_error.as_ref().filter(|_| failed(entry) != failed(before)) {
@@ -206,7 +207,7 @@ async fn revoke(place: &Place, name: &str, reason: &str) -> Result<(), End> {
     let answer = Socket::of(place)?.post("/api/v1/certificates/revoke", &body).await?;
     let label = answer["name"].as_str().unwrap_or(name);
     let issuer = answer["issued_by"].as_str().unwrap_or("the CA");
-    println!(
+    tell!(
         "{label}: revoked at {issuer} ({reason}). It serves until a new one is there, which is \
          ordered now; `openclaw-edge certs show {label}` tells how it goes"
     );

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::certs::Output;
 use super::orders::{Held, orders};
+use super::out::tell;
 use super::place::{End, Place, finish};
 use super::run;
 use super::socket::{Silence, Socket};
@@ -105,12 +106,12 @@ async fn check(args: &CheckArgs) -> Result<(), End> {
 fn print(args: &CheckArgs, told: &[Diagnosis]) -> Result<(), End> {
     if args.output == Output::Json {
         let text = serde_json::to_string_pretty(told).map_err(|why| End::No(why.to_string()))?;
-        println!("{text}");
+        tell!("{text}");
         return Ok(());
     }
     for one in told {
         let text = if args.verbose { one.details() } else { format!("{one}\n") };
-        text.lines().for_each(|line| println!("{}", printable(line)));
+        text.lines().for_each(|line| tell!("{}", printable(line)));
     }
     Ok(())
 }
@@ -178,7 +179,11 @@ async fn ask_issuers(
         let account = account.and_then(|account| account.url().map(str::to_owned));
         let context = ask(issuer, account, args).await;
         if let Err(why) = &context {
-            println!("{}: will fail: {}", subject.issuer, printable(why));
+            let text = format!("{}: will fail: {}", subject.issuer, printable(why));
+            match args.output {
+                Output::Table => tell!("{text}"),
+                Output::Json => eprintln!("{text}"),
+            }
         }
         contexts.insert(subject.issuer.clone(), context.ok());
     }

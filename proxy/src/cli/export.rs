@@ -6,6 +6,7 @@ use acme::import::export as write;
 use config::value::HostPattern;
 
 use super::orders::{Held, orders};
+use super::out::tell;
 use super::place::{End, Place};
 use crate::clock;
 use crate::control::certs;
@@ -38,7 +39,7 @@ pub fn export(place: &Place, name: &str, out: &Path) -> Result<(), End> {
         eprintln!("note: this certificate is not valid now");
     }
     let exported = write(&stored.certificate, out, name).map_err(|why| End::No(why.to_string()))?;
-    println!("{}\n{}", exported.chain.display(), exported.key.display());
+    tell!("{}\n{}", exported.chain.display(), exported.key.display());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::orders::orders;
+use super::out::tell;
 use super::place::{End, Place};
 use super::socket::{Silence, Socket};
 use super::table::{printable, span};
@@ -36,27 +37,27 @@ pub async fn import(args: &ImportArgs) -> Result<(), End> {
     let source = &args.source;
     let imported = read(source, args.kind, now).map_err(|why| End::No(why.to_string()))?;
     let Imported { kind, found, refused } = imported;
-    println!("{}: {} usable, {} refused ({kind})", source.display(), found.len(), refused.len());
+    tell!("{}: {} usable, {} refused ({kind})", source.display(), found.len(), refused.len());
     for one in &refused {
-        println!("  refused  {}: {}", printable(&one.origin), printable(&one.why));
+        tell!("  refused  {}: {}", printable(&one.origin), printable(&one.why));
     }
     if args.dry_run {
-        found.iter().for_each(|one| println!("  found    {}", described(one, now)));
+        found.iter().for_each(|one| tell!("  found    {}", described(one, now)));
         return if refused.is_empty() { Ok(()) } else { Err(End::No(String::new())) };
     }
     let target = Target::choose(&args.place).await?;
     let mut failed = refused.len();
     for one in &found {
         match target.put(one).await {
-            Ok(()) => println!("  imported {}", described(one, now)),
+            Ok(()) => tell!("  imported {}", described(one, now)),
             Err(End::No(why)) => {
                 failed += 1;
-                println!("  failed   {}: {}", described(one, now), printable(&why));
+                tell!("  failed   {}: {}", described(one, now), printable(&why));
             }
             Err(end) => return Err(end),
         }
     }
-    println!("{}", target.told());
+    tell!("{}", target.told());
     match failed {
         0 => Ok(()),
         count => Err(End::No(format!("{count} not imported"))),

@@ -8,10 +8,12 @@ mod doctor;
 mod export;
 mod import;
 pub mod orders;
+pub mod out;
 mod place;
 mod socket;
 mod table;
 
+use out::tell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,7 +97,7 @@ pub fn main() -> ExitCode {
             server::run(&server::Options { config, share_ports: false, log_format })
         }),
         Command::Version => {
-            println!("openclaw-edge {}", env!("CARGO_PKG_VERSION"));
+            tell!("openclaw-edge {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
     }

@@ -1,7 +1,9 @@
 //! `certs` and `acme check` with a running process, a CA that validates, and without either.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
@@ -361,4 +363,35 @@ fn what_changes_state_is_refused_over_tcp() {
     let told = edge(&running.lab, &["certs", "renew", APP]).ends(1);
     told.complains("no ACME issuer is used");
     edge(&running.lab, &["certs", "list"]).ends(0).says("internal").says("by itself");
+}
+
+/// The whole answer to a POST over the admin socket.
+fn post(running: &Edge, path: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(running.lab.path().join("admin.sock")).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // An answer may come before all of it was read.
+    let _ = stream.write_all(body.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn bodies_are_bounded_and_never_repeated() {
+    let running = Edge::start(&Conf::new(entries(&[APP])));
+    let import = format!("{PATH}/import");
+    let secret = r#"{ "chain": "x", "key": 7, "hush": 1 }"#;
+    let answer = post(&running, &import, secret);
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("line 1"), "{answer}");
+    assert!(!answer.contains("hush") && !answer.contains("chain"), "{answer}");
+    let answer = post(&running, &import, &"x".repeat((1 << 20) + 1));
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let probe = r#"{ "host": "app.openclaw.example", "token": "short" }"#;
+    let answer = post(&running, "/api/v1/challenges/probe", probe);
+    assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
 }
