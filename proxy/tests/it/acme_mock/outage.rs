@@ -5,8 +5,8 @@ use crate::harness::acme::mock_ca::Fault;
 
 #[test]
 fn away_for_a_whole_life_except_its_end() {
-    for back in [19 * DAY, 20 * DAY - HOUR, 22 * DAY] {
-        let ca = MockCa::with(|knobs| knobs.lifetime = 20 * DAY);
+    for back in [6 * DAY - HOUR, 7 * DAY] {
+        let ca = MockCa::with(|knobs| knobs.lifetime = 6 * DAY);
         let sim = Sim::start(&ca, &[APP]);
         sim.settle();
         let (serial, begun) = (sim.serial(APP), sim.now());
@@ -14,7 +14,7 @@ fn away_for_a_whole_life_except_its_end() {
         sim.pass(back);
         assert_eq!(sim.serial(APP), serial, "it serves, in time or not");
         let row = sim.row(APP);
-        assert!(row.failures > 100 && told(&row).contains("502"), "{} failures", row.failures);
+        assert!(row.failures > 30 && told(&row).contains("502"), "{} failures", row.failures);
         assert!(row.next_at - sim.now() <= 2 * HOUR, "never far from the next attempt");
         ca.heal();
         sim.pass(2 * HOUR);
