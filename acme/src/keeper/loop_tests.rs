@@ -18,7 +18,8 @@ fn run(dir: &tempfile::TempDir) -> Run {
         challenges: Arc::default(),
         changed: Box::new(|| ()),
         clock: Box::new(|| NOW),
-        uptime: Box::new(|| Duration::ZERO),
+        uptime: Arc::new(|| Duration::ZERO),
+        poll: POLL,
     };
     let mut run = Run::new(settings, queue, Arc::default());
     run.want(wanted());

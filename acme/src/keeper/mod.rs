@@ -53,8 +53,16 @@ pub struct Settings {
     /// Unix seconds.
     pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
     /// Since any moment, never set: what the clock is compared with.
-    pub uptime: Box<dyn Fn() -> Duration + Send + Sync>,
+    pub uptime: Uptime,
+    /// A process that has not the right to order asks for it this often, and looks for accounts.
+    pub poll: Duration,
 }
+
+/// Time since any moment, never set.
+pub type Uptime = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Usual [`Settings::poll`].
+pub const POLL: Duration = Duration::from_millis(500);
 
 impl Keeper {
     /// Starts the thread. Touches nothing before the first [`want`](Self::want).

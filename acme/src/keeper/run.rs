@@ -79,6 +79,7 @@ impl Run {
         queue: mpsc::UnboundedReceiver<Command>,
         view: Arc<ArcSwap<View>>,
     ) -> Run {
+        let sessions = Arc::new(Sessions::new(settings.uptime.clone(), settings.poll * 2));
         Run {
             settings,
             queue,
@@ -93,7 +94,7 @@ impl Run {
             ledger: Ledger::default(),
             ledger_unsaved: false,
             unsaved: BTreeMap::new(),
-            sessions: Arc::default(),
+            sessions,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -412,9 +413,9 @@ impl Run {
     /// Until the next thing that is due by itself.
     fn nap(&self) -> Duration {
         let poll = match self.role {
-            _ if self.stale => TELL_MANY_EVERY.min(TAKE_OVER_POLL),
+            _ if self.stale => TELL_MANY_EVERY.min(self.settings.poll),
             Role::Owner | Role::Idle => Duration::from_secs(60),
-            Role::Reader | Role::Released | Role::Broken(_) => TAKE_OVER_POLL,
+            Role::Reader | Role::Released | Role::Broken(_) => self.settings.poll,
         };
         if !self.unsaved.is_empty() || self.ledger_unsaved {
             return poll.min(SAVE_AGAIN);
@@ -431,8 +432,6 @@ impl Run {
     }
 }
 
-/// A process that has not the right to order asks for it this often, and looks for accounts.
-pub(super) const TAKE_OVER_POLL: Duration = Duration::from_millis(500);
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 /// Seconds between two readings of a directory that another process writes to.
 const READ_OTHERS: i64 = 5;

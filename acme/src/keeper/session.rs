@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::run::TAKE_OVER_POLL;
+use super::Uptime;
 use super::wanted::Issuer;
 use crate::ca::{Account, Ca, Class, Failure, Step};
 use crate::store::Store;
 
 /// Sessions by directory URL. Only one task at a time opens a directory, so that no two register.
-#[derive(Default)]
 pub struct Sessions {
     open: std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Session>>>>>,
     /// When accounts were given up, by directory URL.
-    forgotten: std::sync::Mutex<HashMap<String, Vec<Instant>>>,
+    forgotten: std::sync::Mutex<HashMap<String, Vec<Duration>>>,
+    uptime: Uptime,
+    /// After this time other processes on the same directory know of a new account.
+    seen_by_others: Duration,
 }
 
 /// A CA and our account there.
@@ -28,6 +30,11 @@ pub struct Session {
 }
 
 impl Sessions {
+    pub fn new(uptime: Uptime, seen_by_others: Duration) -> Sessions {
+        let (open, forgotten) = Default::default();
+        Sessions { open, forgotten, uptime, seen_by_others }
+    }
+
     /// The session with an issuer; registers an account where there is none.
     pub async fn get(&self, store: &Store, issuer: &Issuer) -> Result<Session, Failure> {
         let place = self.place(&issuer.ca.directory);
@@ -40,11 +47,27 @@ impl Sessions {
         let stored = stored.map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
         let account = match stored {
             Some(stored) => ca.restore(&stored).await?,
-            None => register(&ca, store, issuer).await?,
+            None => self.register(&ca, store, issuer).await?,
         };
         let session = Session { ca, account, since: Instant::now() };
         *place = Some(session.clone());
         Ok(session)
+    }
+
+    async fn register(&self, ca: &Ca, store: &Store, issuer: &Issuer) -> Result<Account, Failure> {
+        // One that cannot be kept would be registered again at every start: 10 in 3 hours are refused.
+        store.probe().map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
+        let (account, stored) = ca.register(issuer.contact.as_deref(), issuer.eab.as_ref()).await?;
+        if let Some(warning) = account.warning() {
+            tracing::warn!("account at {}: {warning}", issuer.ca.directory);
+        }
+        store
+            .put_account(&stored)
+            .map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
+        tracing::info!("registered with {}", issuer.ca.directory);
+        // Another process on the same ports may be asked for what only this account's key can answer.
+        tokio::time::sleep(self.seen_by_others).await;
+        Ok(account)
     }
 
     /// The CA has said that it does not know the account: the next [`get`](Self::get) registers a
@@ -75,15 +98,16 @@ impl Sessions {
         open.map(|(directory, _)| directory.clone()).collect()
     }
 
-    /// CAs count registrations (Let's Encrypt: 10 in 3 hours, then it says so): one that forgets every account
-    /// must not be asked for another one by each certificate.
+    /// CAs count registrations (Let's Encrypt: 10 in 3 hours): one that forgets every account must
+    /// not be asked for another one by each certificate.
     fn may_register_again(&self, directory: &str) -> bool {
         let mut all = self.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let times = all.entry(directory.to_owned()).or_default();
-        times.retain(|at| at.elapsed() < FORGET_WITHIN);
+        let now = (self.uptime)();
+        times.retain(|at| now.saturating_sub(*at) < FORGET_WITHIN);
         let may = times.len() < FORGET_MOST;
         if may {
-            times.push(Instant::now());
+            times.push(now);
         }
         may
     }
@@ -110,20 +134,6 @@ impl Sessions {
     }
 }
 
-async fn register(ca: &Ca, store: &Store, issuer: &Issuer) -> Result<Account, Failure> {
-    // One that cannot be kept would be registered again at every start: 10 in 3 hours are refused.
-    store.probe().map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
-    let (account, stored) = ca.register(issuer.contact.as_deref(), issuer.eab.as_ref()).await?;
-    if let Some(warning) = account.warning() {
-        tracing::warn!("account at {}: {warning}", issuer.ca.directory);
-    }
-    store.put_account(&stored).map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
-    tracing::info!("registered with {}", issuer.ca.directory);
-    // Another process on the same ports may be asked for what only this account's key can answer.
-    tokio::time::sleep(SEEN_BY_OTHERS).await;
-    Ok(account)
-}
-
 /// Whether a failure means that the account has to be registered again.
 pub fn account_gone(failure: &Failure) -> bool {
     failure.class == Class::AccountGone
@@ -132,8 +142,5 @@ pub fn account_gone(failure: &Failure) -> bool {
 /// Directories change: endpoints, profiles, terms.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
 /// Accounts given up within [`FORGET_WITHIN`], at most.
-const FORGET_MOST: usize = 16;
+const FORGET_MOST: usize = 5;
 const FORGET_WITHIN: Duration = Duration::from_secs(3 * 3600);
-/// Twice the time within which a process that does not order sees a new account. Once in an
-/// account's life.
-const SEEN_BY_OTHERS: Duration = TAKE_OVER_POLL.saturating_mul(2);

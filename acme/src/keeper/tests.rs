@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::ca::{CaConfig, ChallengeKind, Class, Failure, Step, SubProblem};
+use crate::keeper::POLL;
 use crate::keeper::slot::Task;
 use crate::keeper::wanted::{Issuer, KeyKind, WantedCertificate, ordered_as};
 use crate::ledger::{Limits, Priority};
@@ -26,7 +27,8 @@ fn keeper(dir: &Path) -> Run {
         challenges: Arc::default(),
         changed: Box::new(|| {}),
         clock: Box::new(|| NOW),
-        uptime: Box::new(|| Duration::ZERO),
+        uptime: Arc::new(|| Duration::ZERO),
+        poll: POLL,
     };
     Run::new(settings, queue, Arc::default())
 }

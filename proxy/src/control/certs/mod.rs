@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use acme::Certificate;
 use acme::challenge::Challenges;
-use acme::keeper::{Keeper, Settings};
+use acme::keeper::{self, Keeper, Settings};
 use config::value::HostPattern;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
@@ -83,7 +83,8 @@ impl CertKeeper {
             // Nobody listens any more on the way out.
             changed: Box::new(move || drop(news.send(Job::Changed))),
             clock: Box::new(clock::unix_seconds),
-            uptime: Box::new(move || started.elapsed()),
+            uptime: Arc::new(move || started.elapsed()),
+            poll: keeper::POLL,
         };
         let acme = Arc::new(Keeper::start(settings)?);
         let keeper = acme.clone();

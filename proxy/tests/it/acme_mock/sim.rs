@@ -60,7 +60,8 @@ impl Sim {
             challenges: Arc::default(),
             changed: Box::new(|| ()),
             clock: Box::new(move || clock.load(Ordering::SeqCst)),
-            uptime: Box::new(move || Duration::from_secs(seconds())),
+            uptime: Arc::new(move || Duration::from_secs(seconds())),
+            poll: Duration::from_millis(10),
         };
         self.keeper = Some(Keeper::start(settings).unwrap());
         self.want();
