@@ -174,6 +174,11 @@ impl Run {
             slot.due_at = 0;
             return;
         }
+        let unasked = |failure: &Failure| matches!(failure.step, Step::Directory | Step::Register);
+        if !resumed && failures.iter().all(unasked) {
+            self.ledger.take_back_order(directory);
+        }
+        let Some(slot) = self.slot_of(stem) else { return };
         let failures = blame(failures, &slot.wanted.names);
         slot.put_off(directory, &failures, now);
         let held = slot.record.retry.get(directory).map_or(0, |retry| retry.next_at);

@@ -133,6 +133,15 @@ impl Ledger {
         self.entries.push(event);
     }
 
+    /// The newest order of an account was not placed after all: its CA was never asked for one. A
+    /// CA that is away for long would use up its own budget otherwise.
+    pub fn take_back_order(&mut self, account: &str) {
+        let placed = |entry: &Event| entry.kind == Kind::Order && entry.account == account;
+        if let Some(newest) = self.entries.iter().rposition(placed) {
+            self.entries.remove(newest);
+        }
+    }
+
     /// Forgets what counts no more, and moves entries of the future, from before the clock was
     /// set back, to now: from here they age. Call it with every look at the clock, or the future
     /// has to be waited for.

@@ -64,6 +64,22 @@ fn the_order_of_names_does_not_matter() {
 }
 
 #[test]
+fn an_order_that_was_not_placed_is_taken_back() {
+    let (app, limits) =
+        (set(&["app.openclaw.example"]), Limits { orders_3h: 2, ..Limits::default() });
+    let mut ledger = Ledger::default();
+    for at in [NOW - 20, NOW - 10] {
+        ledger.record(event(at, Kind::Order, &app, false));
+    }
+    ledger.take_back_order("other");
+    assert_eq!(ledger.allowed_at(NOW, &limits, &request(&app)).at, NOW - 20 + 3 * HOUR);
+    ledger.take_back_order("ca");
+    assert_eq!(ledger.allowed_at(NOW, &limits, &request(&app)).at, NOW);
+    ledger.record(event(NOW, Kind::Order, &app, false));
+    assert_eq!(ledger.allowed_at(NOW, &limits, &request(&app)).at, NOW - 20 + 3 * HOUR);
+}
+
+#[test]
 fn domains_count_new_certificates_only() {
     let limits = Limits { per_domain_week: 2, ..Limits::default() };
     let mut ledger = Ledger::default();
