@@ -68,8 +68,9 @@ fn bodies_count_while_the_endpoint_takes_nothing() {
     });
     let conf = Conf::app(&[backend.addr]).global("limits: { buffered_bytes: 1MiB }");
     let edge = Edge::start(&conf);
-    let h2 = H2::connect(&edge.tls(), HOST);
-    for _ in 0..4 {
+    // The window of a connection is announced anew by halves: three of them hold 1 MiB at least.
+    let clients: Vec<H2> = (0..3).map(|_| H2::connect(&edge.tls(), HOST)).collect();
+    for h2 in clients.iter().flat_map(|h2| [h2; 4]) {
         let (response, mut stream) = h2.open(post(&format!("https://{HOST}/")), false);
         h2.block(async {
             tokio::spawn(async move {
@@ -79,11 +80,11 @@ fn bodies_count_while_the_endpoint_takes_nothing() {
         });
     }
     wait_until("the windows to count", || {
-        h2.run_for(Duration::from_millis(5));
+        clients.iter().for_each(|h2| h2.run_for(Duration::from_millis(5)));
         buffered(&edge) >= MIB
     });
     assert_refused(&edge);
-    drop(h2);
+    drop(clients);
     wait_until("nothing to wait", || buffered(&edge) == 0.0);
 }
 
