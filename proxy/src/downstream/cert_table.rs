@@ -64,13 +64,16 @@ impl Certs {
         certs
     }
 
-    /// The certificate for a lower-case host name: exact, else the wildcard one label up.
+    /// The certificate for a lower-case host name: exact, else the wildcard one label up, which
+    /// also goes before the placeholder of a name that is still ordered.
     pub fn find(&self, host: &str) -> Option<&Arc<CertEntry>> {
-        if let Some(entry) = self.exact.get(host) {
-            return Some(entry);
+        let exact = self.exact.get(host);
+        if exact.is_some_and(|entry| !entry.placeholder) {
+            return exact;
         }
-        let (_, suffix) = host.split_once('.')?;
-        self.wildcard.get(suffix)
+        let suffix = host.split_once('.').map(|(_, suffix)| suffix);
+        let wildcard = suffix.and_then(|suffix| self.wildcard.get(suffix));
+        wildcard.filter(|entry| exact.is_none() || !entry.placeholder).or(exact)
     }
 
     /// The certificate of a `certificates:` entry.
@@ -188,5 +191,27 @@ mod tests {
             assert!(!Certs::new(entries).find(host).unwrap().placeholder);
         }
         assert!(Certs::new([placeholder()]).find(host).unwrap().placeholder);
+    }
+
+    /// An order for one name of a wildcard that serves must not take the name away meanwhile.
+    #[test]
+    fn a_placeholder_takes_no_name_from_a_real_wildcard() {
+        let host = "app.openclaw.example";
+        let pattern = [HostPattern::Wildcard("openclaw.example".into())];
+        let wildcard = |placeholder| {
+            let (names, hosts) = (pattern.to_vec(), pattern.to_vec());
+            Arc::new(CertEntry { names, hosts, ..entry("*.openclaw.example", placeholder) })
+        };
+        let shown = |entries: [Arc<CertEntry>; 2]| {
+            Certs::new(entries).find(host).map(|e| (e.name.clone(), e.placeholder))
+        };
+        let named = |name: &str, placeholder| Some((name.to_owned(), placeholder));
+        let exact = |placeholder| Arc::new(entry(host, placeholder));
+        let any = "*.openclaw.example";
+        assert_eq!(shown([exact(true), wildcard(false)]), named(any, false));
+        assert_eq!(shown([exact(false), wildcard(false)]), named(host, false));
+        assert_eq!(shown([exact(true), wildcard(true)]), named(host, true));
+        assert_eq!(Certs::new([wildcard(true)]).find(host).unwrap().name, any);
+        assert!(Certs::new([wildcard(false)]).find("a.app.openclaw.example").is_none());
     }
 }

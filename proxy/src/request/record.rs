@@ -292,7 +292,7 @@ impl Record {
     pub fn compact(&mut self) {
         if self.text.capacity() > 2 * self.text.len() {
             let exact = self.text.as_slice().to_vec();
-            self.local.buffers.give(std::mem::replace(&mut self.text, exact));
+            self.local.buffers.give_text(std::mem::replace(&mut self.text, exact));
         }
     }
 
