@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::slot::Told;
+use crate::ledger::Left;
 use crate::store::Stored;
 
 /// The state of everything that is wanted, as of one moment.
@@ -79,6 +80,8 @@ pub struct Row {
     pub issued_this_week: usize,
     /// As many may be, unless an operator forces it.
     pub per_week: Option<u32>,
+    /// What is left of every limit of the issuer for the next order.
+    pub budget: Vec<Left>,
 }
 
 impl Role {
