@@ -53,6 +53,8 @@ pub struct Context {
     pub public_ca: bool,
     /// `caaIdentities` of the CA's directory (RFC 8555 §7.1.1); empty where it has none.
     pub ca_identities: Vec<String>,
+    /// Why the CA itself cannot be asked: nothing can be ordered, whatever else is right.
+    pub ca_silent: Option<String>,
     /// URL of our account there, for CAA's `accounturi` (RFC 8657).
     pub account: Option<String>,
     /// The CA's clock minus ours, seconds.
@@ -78,6 +80,7 @@ impl Default for Context {
             own: None,
             public_ca: true,
             ca_identities: Vec::new(),
+            ca_silent: None,
             account: None,
             clock_skew: None,
             budget: None,
@@ -135,6 +138,9 @@ pub async fn examine(host: &str, context: &Context, probe: &dyn Probe) -> Diagno
         report.problem("HTTP-01 cannot prove a wildcard name: list the hosts one by one");
         return report.conclude(&canonical);
     }
+    if let Some(why) = &context.ca_silent {
+        report.problem(format!("the CA cannot be asked: {why}"));
+    }
     look(&canonical, context, probe, &mut report).await;
     report.conclude(&canonical)
 }
@@ -167,7 +173,8 @@ async fn look(host: &str, context: &Context, probe: &dyn Probe, report: &mut Rep
     }
 }
 
-/// A CA refuses nothing for our clock, but we would judge its answers wrongly.
+/// A CA refuses nothing for our clock, and the keeper goes by the CA's: never a failure. But
+/// lifetimes are judged by it wherever the CA's is not known.
 fn examine_clock(skew: Option<i64>, report: &mut Report) {
     let Some(skew) = skew else { return };
     let side = if skew > 0 { "behind" } else { "ahead of" };
@@ -175,7 +182,7 @@ fn examine_clock(skew: Option<i64>, report: &mut Report) {
     match skew.unsigned_abs() {
         0..=60 => report.ok("this machine's clock agrees with the CA's"),
         61..=600 => report.hint(text),
-        _ => report.problem(text),
+        _ => report.hint(format!("{text}: orders go by the CA's, and this one should be set")),
     }
 }
 

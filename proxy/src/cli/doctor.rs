@@ -8,7 +8,7 @@ use std::sync::Arc;
 use acme::ca::{Ca, ChallengeKind};
 use acme::doctor::{Budget, Context, Diagnosis, Planted, Probe, Verdict, examine};
 use acme::keeper::{Issuer, Wanted, WantedCertificate};
-use acme::ledger::Request;
+use acme::ledger::{Left, Request, Usage};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -78,12 +78,11 @@ async fn check(args: &CheckArgs) -> Result<(), End> {
     let subjects = subjects(args, &orders.wanted, default.as_deref())?;
     let socket = living(&args.place).await?;
     let issuers = ask_issuers(&subjects, &orders.wanted, args, &accepted.global.state_dir).await;
-    let failing = issuers.values().filter(|issuer| issuer.is_none()).count();
 
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     for (number, subject) in subjects.iter().enumerate() {
-        let Some(Some(context)) = issuers.get(&subject.issuer) else { continue };
+        let Some(context) = issuers.get(&subject.issuer) else { continue };
         let budget = budget(subject, &orders.wanted, &held);
         let context = Context { budget: Some(budget), ..context.clone() };
         let (host, probe, turns) = (subject.host.clone(), socket.clone(), turns.clone());
@@ -97,7 +96,7 @@ async fn check(args: &CheckArgs) -> Result<(), End> {
     let told: Vec<Diagnosis> = told.into_iter().map(|(_, diagnosis)| diagnosis).collect();
     print(args, &told)?;
     let bad = told.iter().filter(|one| one.verdict == Verdict::Fails).count();
-    match bad + failing {
+    match bad {
         0 => Ok(()),
         _ => Err(End::No(String::new())),
     }
@@ -146,6 +145,8 @@ fn subjects(args: &CheckArgs, wanted: &Wanted, default: Option<&str>) -> Result<
         match (entry, default) {
             (Some(entry), _) => Ok(of(&name, entry)),
             (None, Some(issuer)) => {
+                let shown = printable(&name);
+                eprintln!("note: {shown}: the configuration orders no certificate for it");
                 let names = vec![name.clone()];
                 Ok(Subject { host: name, issuer: issuer.to_owned(), names })
             }
@@ -155,13 +156,13 @@ fn subjects(args: &CheckArgs, wanted: &Wanted, default: Option<&str>) -> Result<
     args.hosts.iter().map(one).collect()
 }
 
-/// What each CA says of itself; `None`, and told, where it cannot be asked.
+/// What each CA says of itself, as far as it can be asked.
 async fn ask_issuers(
     subjects: &[Subject],
     wanted: &Wanted,
     args: &CheckArgs,
     state_dir: &std::path::Path,
-) -> BTreeMap<String, Option<Context>> {
+) -> BTreeMap<String, Context> {
     let store = acme::store::Store::look(state_dir);
     let mut contexts = BTreeMap::new();
     for subject in subjects {
@@ -177,35 +178,28 @@ async fn ask_issuers(
         }
         let account = store.as_ref().and_then(|store| store.account(&issuer.ca.directory).ok()?);
         let account = account.and_then(|account| account.url().map(str::to_owned));
-        let context = ask(issuer, account, args).await;
-        if let Err(why) = &context {
-            let text = format!("{}: will fail: {}", subject.issuer, printable(why));
-            match args.output {
-                Output::Table => tell!("{text}"),
-                Output::Json => eprintln!("{text}"),
-            }
-        }
-        contexts.insert(subject.issuer.clone(), context.ok());
+        contexts.insert(subject.issuer.clone(), ask(issuer, account, args).await);
     }
     contexts
 }
 
-async fn ask(
-    issuer: &Issuer,
-    account: Option<String>,
-    args: &CheckArgs,
-) -> Result<Context, String> {
-    let ca = Ca::connect(&issuer.ca).await.map_err(|why| why.to_string())?;
-    Ok(Context {
+async fn ask(issuer: &Issuer, account: Option<String>, args: &CheckArgs) -> Context {
+    let known = Context {
         nameservers: args.dns.clone(),
         http_port: args.http_port,
         https_port: args.https_port,
         public_ca: is_public(&issuer.ca.directory).await,
-        ca_identities: ca.directory().caa_identities.clone(),
-        clock_skew: ca.clock_skew(),
         account,
         ..Context::default()
-    })
+    };
+    match Ca::connect(&issuer.ca).await {
+        Ok(ca) => Context {
+            ca_identities: ca.directory().caa_identities.clone(),
+            clock_skew: ca.clock_skew(),
+            ..known
+        },
+        Err(why) => Context { ca_silent: Some(why.to_string()), ..known },
+    }
 }
 
 /// A CA that is inside looks from inside.
@@ -235,7 +229,12 @@ fn budget(subject: &Subject, wanted: &Wanted, held: &Held) -> Budget {
             let wait = span(allowed.at.saturating_sub(now));
             Budget { text: format!("the next order may be placed in {wait} ({why})"), spent: true }
         }
-        _ => Budget { text: "the next order may be placed now".to_owned(), spent: false },
+        _ => {
+            let left = Usage::of(&held.ledger, now).left(&issuer.limits, &request);
+            let left: Vec<String> = left.iter().map(Left::to_string).collect();
+            let text = format!("the next order may be placed now; left: {}", left.join(", "));
+            Budget { text, spent: false }
+        }
     }
 }
 

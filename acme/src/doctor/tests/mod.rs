@@ -263,7 +263,12 @@ async fn what_is_known_beforehand() {
 
     let skewed = Context { clock_skew: Some(-3600), ..zone.context(80) };
     let diagnosis = examine(APP, &skewed, &edge).await;
-    assert_says(&diagnosis, Verdict::Fails, &["clock is 3600 s ahead of the CA's"]);
+    assert_eq!(diagnosis.verdict, Verdict::Unknown, "no CA refuses for a clock of ours");
+    assert!(diagnosis.details().contains("hint    this machine's clock is 3600 s ahead of"));
+    let silent = Context { ca_silent: Some("connection refused".to_owned()), ..zone.context(80) };
+    let diagnosis = examine(APP, &silent, &edge).await;
+    assert_says(&diagnosis, Verdict::Fails, &["the CA cannot be asked: connection refused"]);
+    assert!(diagnosis.details().contains("ok      DNS: app.openclaw.example is 127.0.0.1"));
     let budget = Some(Budget { text: "next order in 3 days".to_owned(), spent: true });
     let near = Context { clock_skew: Some(60), budget, ..zone.context(80) };
     let diagnosis = examine(APP, &near, &edge).await;
