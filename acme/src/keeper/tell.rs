@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::run::Run;
 use super::slot::{Known, Slot};
-use super::view::{Role, Row, View};
+use super::view::{FORMER, IMPORTED, Role, Row, View};
 use crate::ledger::{Kind, Request, Usage};
 use crate::store::Stored;
 
@@ -72,6 +72,7 @@ impl Run {
             label: slot.wanted.label.clone(),
             names: slot.wanted.names.clone(),
             issuer: slot.wanted.issuer.clone(),
+            made_by: serving.iter().map(|leaf| self.maker(leaf, slot)).collect(),
             serving,
             missing,
             ordering: slot.running || slot.pending.is_some(),
@@ -85,6 +86,15 @@ impl Run {
             per_week: issuer.map(|issuer| issuer.limits.per_set_week),
             budget: budget.unwrap_or_default(),
         }
+    }
+
+    /// Two issuers may have one directory: the slot's own come first.
+    fn maker(&self, leaf: &Stored, slot: &Slot) -> String {
+        let Some(directory) = &leaf.issuer else { return IMPORTED.to_owned() };
+        let own = self.wanted.chain(&slot.wanted.issuer).into_iter();
+        let all = self.wanted.issuers.iter().map(|(name, issuer)| (name.as_str(), issuer));
+        let made = own.chain(all).find(|(_, issuer)| issuer.ca.directory == *directory);
+        made.map_or(FORMER, |(name, _)| name).to_owned()
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Row {
     /// What serves the names: one certificate for all of them, or the best for each. Empty: a
     /// placeholder.
     pub serving: Vec<Arc<Stored>>,
+    /// For each of `serving`: the name of the issuer that made it, [`IMPORTED`], or [`FORMER`].
+    pub made_by: Vec<String>,
     /// Names that no certificate covers.
     pub missing: Vec<String>,
     /// An order is under way or waits to be brought home.
@@ -122,3 +124,8 @@ pub(super) fn alarming(skew: i64) -> Option<i64> {
 
 /// Seconds of difference above which the CA's clock is believed instead of ours.
 pub const SKEW_ALARM: i64 = 600;
+
+/// Of a certificate that no CA was asked for here.
+pub const IMPORTED: &str = "imported";
+/// Of a certificate of a CA that is not in the configuration any more.
+pub const FORMER: &str = "former";

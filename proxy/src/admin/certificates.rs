@@ -162,6 +162,7 @@ mod tests {
             names: vec!["a.openclaw.example".to_owned(), "b.openclaw.example".to_owned()],
             issuer: "ca".to_owned(),
             serving: Vec::new(),
+            made_by: Vec::new(),
             missing: vec!["a.openclaw.example".to_owned(), "b.openclaw.example".to_owned()],
             ordering: false,
             unsaved: false,
