@@ -60,6 +60,8 @@ pub struct Context {
     /// The CA's clock minus ours, seconds.
     pub clock_skew: Option<i64>,
     pub budget: Option<Budget>,
+    /// How the last attempt failed and when the next one is, where one failed.
+    pub failed: Option<String>,
 }
 
 /// What the ledger says of the next order for this host.
@@ -84,6 +86,7 @@ impl Default for Context {
             account: None,
             clock_skew: None,
             budget: None,
+            failed: None,
         }
     }
 }
@@ -166,6 +169,9 @@ async fn look(host: &str, context: &Context, probe: &dyn Probe, report: &mut Rep
         caa::examine(host, context, &dns, report).await;
     }
     examine_clock(context.clock_skew, report);
+    if let Some(failed) = &context.failed {
+        report.hint(failed.clone());
+    }
     match &context.budget {
         Some(budget) if budget.spent => report.hint(format!("budget: {}", budget.text)),
         Some(budget) => report.ok(format!("budget: {}", budget.text)),

@@ -14,13 +14,13 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::certs::Output;
+use super::certs::{Output, entries};
 use super::orders::{Held, orders};
 use super::out::tell;
 use super::place::{End, Place, finish};
 use super::run;
 use super::socket::{Silence, Socket};
-use super::table::{printable, span};
+use super::table::{Entry, Told, distance, printable, span};
 use crate::clock;
 use crate::control::certs::wanted;
 
@@ -84,7 +84,8 @@ async fn check(args: &CheckArgs) -> Result<(), End> {
     for (number, subject) in subjects.iter().enumerate() {
         let Some(context) = issuers.get(&subject.issuer) else { continue };
         let budget = budget(subject, &orders.wanted, &held);
-        let context = Context { budget: Some(budget), ..context.clone() };
+        let failed = socket.failed(&subject.host);
+        let context = Context { budget: Some(budget), failed, ..context.clone() };
         let (host, probe, turns) = (subject.host.clone(), socket.clone(), turns.clone());
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
@@ -240,7 +241,30 @@ fn budget(subject: &Subject, wanted: &Wanted, held: &Held) -> Budget {
 
 /// The running process, or the reason why it cannot answer tokens.
 #[derive(Clone)]
-struct Living(Result<Socket, String>);
+struct Living {
+    socket: Result<Socket, String>,
+    /// What it says of its certificates.
+    told: Arc<Vec<Entry>>,
+}
+
+impl Living {
+    fn without(why: &str) -> Living {
+        Living { socket: Err(why.to_owned()), told: Arc::default() }
+    }
+
+    /// How the last attempt for this host failed: what is right here and now may not be all.
+    fn failed(&self, host: &str) -> Option<String> {
+        let entry = Entry::find(&self.told, host)?;
+        // In a group another name may be the reason.
+        let of_host = |told: &&Told| told.name.as_deref().is_none_or(|name| name == host);
+        let last = entry.last_error.as_ref().filter(of_host)?;
+        let next = entry.next_at.as_deref().map(|at| distance(at, clock::unix_seconds()));
+        let (text, next) = (&last.text, next.unwrap_or_default());
+        Some(format!(
+            "the last attempt failed: {text}; the next one is {next}, or with `certs renew`"
+        ))
+    }
+}
 
 /// Whether a process runs is found out once, not per host.
 async fn living(place: &Place) -> Result<Living, End> {
@@ -250,17 +274,18 @@ async fn living(place: &Place) -> Result<Living, End> {
             "note: the configuration has no admin.socket: whether the running process is the \
                    one that answers cannot be told"
         );
-        return Ok(Living(Err("the configuration has no admin.socket".to_owned())));
+        return Ok(Living::without("the configuration has no admin.socket"));
     };
     match socket.ask(http::Method::GET, "/api/v1/certificates", None).await {
-        Ok(_) | Err(Silence::TimedOut) => Ok(Living(Ok(socket))),
+        Ok((_, told)) => Ok(Living { socket: Ok(socket), told: Arc::new(entries(&told)) }),
+        Err(Silence::TimedOut) => Ok(Living { socket: Ok(socket), told: Arc::default() }),
         Err(silence) => {
             let (End::Unreachable(why) | End::No(why) | End::TimedOut(why)) = socket.told(silence);
             if place.socket.is_some() {
                 return Err(End::Unreachable(why));
             }
             eprintln!("note: {why}; what would answer a CA is not looked at");
-            Ok(Living(Err("no process of this configuration is running".to_owned())))
+            Ok(Living::without("no process of this configuration is running"))
         }
     }
 }
@@ -268,7 +293,7 @@ async fn living(place: &Place) -> Result<Living, End> {
 impl Probe for Living {
     fn plant<'a>(&'a self, host: &'a str, token: &'a str) -> Planted<'a> {
         Box::pin(async move {
-            let socket = self.0.as_ref().map_err(Clone::clone)?;
+            let socket = self.socket.as_ref().map_err(Clone::clone)?;
             let body = json!({ "host": host, "token": token });
             match socket.post("/api/v1/challenges/probe", &body).await {
                 Ok(answer) => Ok(answer["answer"].as_str().unwrap_or_default().to_owned()),

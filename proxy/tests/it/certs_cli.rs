@@ -325,6 +325,12 @@ fn the_doctor_sees_what_the_ca_will_see() {
         .says("clock agrees")
         .says("budget: the next order may be placed in")
         .says("CAA: no record");
+    // An attempt that failed is told, though its cause is gone.
+    scene.pebble.dns_servfail(APP);
+    edge(&scene.lab, &["certs", "renew", APP, "--force"]).ends(1);
+    scene.pebble.dns_clear(APP);
+    let told = check(&[]).ends(0).says("will work").says("but the last attempt failed: ");
+    told.says("the next one is in ");
     scene.pebble.dns_servfail(bad);
     let told = check(&[APP, bad]).ends(1).says("app.openclaw.example: will work");
     told.says("bad.openclaw.example: will fail: DNS").says("SERVFAIL");
