@@ -126,17 +126,8 @@ impl Run {
         slot.record.failing.retain(|name, _| !stored.names.contains(name));
         slot.last_failure = slot.last_failure.take().filter(|_| !slot.record.failing.is_empty());
         let label = slot.wanted.label.clone();
-        let left = stored.certificate.not_after - now;
-        // Some live for days, some for minutes.
-        let (count, unit) = match left {
-            172_800.. => (left / 86_400, "days"),
-            7_200.. => (left / 3_600, "hours"),
-            _ => (left, "seconds"),
-        };
-        let serial = stored.certificate.serial().unwrap_or_default();
-        tracing::info!(
-            "certificate {label}: issued by {issuer}, serial {serial}, valid for {count} {unit}"
-        );
+        let days = (stored.certificate.not_after - now) / 86_400;
+        tracing::info!("certificate {label}: issued by {issuer}, valid for {days} days");
         self.count(issuer, OrderResult::Issued);
         self.note_issued(now, directory, &stored.names);
         let stored = Arc::new(stored);
