@@ -14,7 +14,7 @@ use super::{Ca, patiently};
 
 /// What ties a registration to a customer's account at the CA (RFC 8555 §7.3.4). Some CAs take
 /// each only once: needed for [`Ca::register`] and never again.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Eab {
     pub key_id: String,
     /// Decoded, not the base64url that CAs show.

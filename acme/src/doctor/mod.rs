@@ -53,11 +53,15 @@ pub struct Context {
     pub public_ca: bool,
     /// `caaIdentities` of the CA's directory (RFC 8555 §7.1.1); empty where it has none.
     pub ca_identities: Vec<String>,
+    /// Why the CA itself cannot be asked: nothing can be ordered, whatever else is right.
+    pub ca_silent: Option<String>,
     /// URL of our account there, for CAA's `accounturi` (RFC 8657).
     pub account: Option<String>,
     /// The CA's clock minus ours, seconds.
     pub clock_skew: Option<i64>,
     pub budget: Option<Budget>,
+    /// How the last attempt failed and when the next one is, where one failed.
+    pub failed: Option<String>,
 }
 
 /// What the ledger says of the next order for this host.
@@ -78,9 +82,11 @@ impl Default for Context {
             own: None,
             public_ca: true,
             ca_identities: Vec::new(),
+            ca_silent: None,
             account: None,
             clock_skew: None,
             budget: None,
+            failed: None,
         }
     }
 }
@@ -135,6 +141,9 @@ pub async fn examine(host: &str, context: &Context, probe: &dyn Probe) -> Diagno
         report.problem("HTTP-01 cannot prove a wildcard name: list the hosts one by one");
         return report.conclude(&canonical);
     }
+    if let Some(why) = &context.ca_silent {
+        report.problem(format!("the CA cannot be asked: {why}"));
+    }
     look(&canonical, context, probe, &mut report).await;
     report.conclude(&canonical)
 }
@@ -160,6 +169,9 @@ async fn look(host: &str, context: &Context, probe: &dyn Probe, report: &mut Rep
         caa::examine(host, context, &dns, report).await;
     }
     examine_clock(context.clock_skew, report);
+    if let Some(failed) = &context.failed {
+        report.hint(failed.clone());
+    }
     match &context.budget {
         Some(budget) if budget.spent => report.hint(format!("budget: {}", budget.text)),
         Some(budget) => report.ok(format!("budget: {}", budget.text)),
@@ -167,7 +179,8 @@ async fn look(host: &str, context: &Context, probe: &dyn Probe, report: &mut Rep
     }
 }
 
-/// A CA refuses nothing for our clock, but we would judge its answers wrongly.
+/// A CA refuses nothing for our clock, and the keeper goes by the CA's: never a failure. But
+/// lifetimes are judged by it wherever the CA's is not known.
 fn examine_clock(skew: Option<i64>, report: &mut Report) {
     let Some(skew) = skew else { return };
     let side = if skew > 0 { "behind" } else { "ahead of" };
@@ -175,7 +188,7 @@ fn examine_clock(skew: Option<i64>, report: &mut Report) {
     match skew.unsigned_abs() {
         0..=60 => report.ok("this machine's clock agrees with the CA's"),
         61..=600 => report.hint(text),
-        _ => report.problem(text),
+        _ => report.hint(format!("{text}: orders go by the CA's, and this one should be set")),
     }
 }
 

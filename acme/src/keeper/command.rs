@@ -8,7 +8,7 @@ use super::run::Run;
 use super::slot::Task;
 use super::view::{Role, View};
 use super::wanted::Wanted;
-use crate::ca::Revocation;
+use crate::ca::{Class, Revocation};
 use crate::name;
 use crate::store::{Stored, bundle};
 
@@ -42,7 +42,9 @@ impl Run {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Want(wanted, reply) => {
+                let corrected = self.wanted.corrected_by(&wanted);
                 self.want(wanted);
+                self.hurry_at(&corrected);
                 self.publish();
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(self.view.load_full());
@@ -55,6 +57,19 @@ impl Run {
                 let _ = reply.send(self.import(&chain, &key));
             }
             Command::Release => self.release(),
+        }
+    }
+
+    /// What these CAs have refused may be taken now: it does not wait for tomorrow. The ledger
+    /// bounds a file that changes all the time.
+    fn hurry_at(&mut self, directories: &[String]) {
+        for slot in self.slots.values_mut() {
+            let refused = |directory: &String| {
+                let retry = slot.record.retry.get(directory);
+                let last = retry.and_then(|retry| retry.last.as_ref());
+                last.is_some_and(|last| last.class == Class::Refused)
+            };
+            slot.hurry |= directories.iter().any(refused);
         }
     }
 
@@ -128,10 +143,12 @@ impl Run {
 
     /// The slot of a label, else of a name.
     pub(super) fn find(&self, which: &str) -> Result<String, String> {
+        // Names of entries keep their case.
+        let exact = self.slots.iter().find(|(_, slot)| slot.wanted.label == which);
         let which = name::canonical(which).unwrap_or_else(|_| which.to_owned());
-        let labelled = self.slots.iter().find(|(_, slot)| slot.wanted.label == which);
+        let labelled = || self.slots.iter().find(|(_, slot)| slot.wanted.label == which);
         let named = || self.slots.iter().find(|(_, slot)| slot.wanted.names.contains(&which));
-        let found = labelled.or_else(named).map(|(stem, _)| stem.clone());
+        let found = exact.or_else(labelled).or_else(named).map(|(stem, _)| stem.clone());
         found.ok_or_else(|| unknown(&which))
     }
 }

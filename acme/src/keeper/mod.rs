@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use command::{Renewal, Revoked};
 pub use slot::Told;
-pub use view::{OrderResult, Role, Row, SKEW_ALARM, View};
+pub use view::{FORMER, IMPORTED, OrderResult, Role, Row, SKEW_ALARM, View};
 pub use wanted::{Issuer, KeyKind, Wanted, WantedCertificate};
 
 use crate::ca::Revocation;

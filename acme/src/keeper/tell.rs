@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::run::Run;
 use super::slot::{Known, Slot};
-use super::view::{Role, Row, View};
-use crate::ledger::Kind;
+use super::view::{FORMER, IMPORTED, Role, Row, View};
+use crate::ledger::{Kind, Request, Usage};
 use crate::store::Stored;
 
 impl Run {
@@ -27,9 +27,10 @@ impl Run {
         for event in self.ledger.entries().iter().filter(|event| event.kind == Kind::Issued) {
             *issued.entry(&event.set).or_default() += 1;
         }
+        let usage = Usage::of(&self.ledger, now);
         let row = |(stem, slot): (&String, &Slot)| {
             let week = issued.get(slot.wanted.names.as_slice()).copied().unwrap_or(0);
-            self.row(stem, slot, &known, week)
+            Row { issued_this_week: week, ..self.row(stem, slot, &known, &usage) }
         };
         let rows = self.slots.iter().map(row).collect();
         let view = View {
@@ -44,7 +45,7 @@ impl Run {
         (self.settings.changed)();
     }
 
-    fn row(&self, stem: &str, slot: &Slot, known: &Known<'_>, issued_this_week: usize) -> Row {
+    fn row(&self, stem: &str, slot: &Slot, known: &Known<'_>, usage: &Usage<'_>) -> Row {
         let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
         let mut serving: Vec<Arc<Stored>> = Vec::new();
         let mut missing = Vec::new();
@@ -60,11 +61,18 @@ impl Run {
                 }
             }
         }
+        let issuer = self.wanted.issuers.get(&slot.wanted.issuer);
+        let renewal = serving.first().is_some_and(|leaf| leaf.names == slot.wanted.names);
+        let budget = issuer.map(|issuer| {
+            let (account, set) = (issuer.ca.directory.as_str(), slot.wanted.names.as_slice());
+            usage.left(&issuer.limits, &Request { account, set, renewal, forced: false })
+        });
         let (owns, renews_at) = (self.role == Role::Owner, slot.renews_at(known));
         Row {
             label: slot.wanted.label.clone(),
             names: slot.wanted.names.clone(),
             issuer: slot.wanted.issuer.clone(),
+            made_by: serving.iter().map(|leaf| self.maker(leaf, slot)).collect(),
             serving,
             missing,
             ordering: slot.running || slot.pending.is_some(),
@@ -74,9 +82,19 @@ impl Run {
             next_why: if owns { slot.next_why(known.now) } else { ELSEWHERE.to_owned() },
             failures: slot.failures(),
             last_failure: slot.last_failure.clone(),
-            issued_this_week,
-            per_week: self.wanted.issuers.get(&slot.wanted.issuer).map(|i| i.limits.per_set_week),
+            issued_this_week: 0,
+            per_week: issuer.map(|issuer| issuer.limits.per_set_week),
+            budget: budget.unwrap_or_default(),
         }
+    }
+
+    /// Two issuers may have one directory: the slot's own come first.
+    fn maker(&self, leaf: &Stored, slot: &Slot) -> String {
+        let Some(directory) = &leaf.issuer else { return IMPORTED.to_owned() };
+        let own = self.wanted.chain(&slot.wanted.issuer).into_iter();
+        let all = self.wanted.issuers.iter().map(|(name, issuer)| (name.as_str(), issuer));
+        let made = own.chain(all).find(|(_, issuer)| issuer.ca.directory == *directory);
+        made.map_or(FORMER, |(name, _)| name).to_owned()
     }
 }
 

@@ -127,6 +127,54 @@ fn a_failure_at_an_issuer_that_has_gone_ends_the_task() {
 }
 
 #[test]
+fn what_was_refused_is_tried_at_once_with_another_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = keeper(dir.path());
+    let want = |run: &mut Run, contact: Option<&str>, eab: Option<&str>| {
+        let mut wanted = wanted(&["one"], &[&[HOST]]);
+        let one = wanted.issuers.get_mut("one").unwrap();
+        one.contact = contact.map(str::to_owned);
+        one.eab = eab.map(|id| crate::ca::Eab { key_id: id.to_owned(), hmac_key: vec![1] });
+        let (reply, _seen) = std::sync::mpsc::channel();
+        run.command(Command::Want(wanted, reply));
+    };
+    let stem = stem(&[HOST]);
+    let fail = |run: &mut Run, class| {
+        let failures = vec![failure(class, Step::Register)];
+        run.failed(&stem, ("one", &directory("one")), failures, false);
+    };
+    let waits = |run: &Run| matches!(plan(run, &stem), Task::Nothing { why: Wait::BackOff, .. });
+    want(&mut run, None, None);
+    fail(&mut run, Class::Refused);
+    want(&mut run, None, None);
+    assert!(waits(&run), "nothing was corrected");
+    for (contact, eab) in [(None, Some("kid-1")), (None, Some("kid-2")), (Some("a@b.c"), None)] {
+        want(&mut run, contact, eab);
+        assert!(!waits(&run), "{contact:?} {eab:?}");
+        fail(&mut run, Class::Refused);
+        want(&mut run, contact, eab);
+        assert!(waits(&run), "once");
+    }
+    // A limit has nothing to do with it.
+    fail(&mut run, Class::RateLimited);
+    want(&mut run, None, None);
+    assert!(waits(&run));
+}
+
+#[test]
+fn an_entry_is_found_by_its_name_as_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = keeper(dir.path());
+    let mut wanted = wanted(&["one"], &[&[HOST]]);
+    wanted.certificates[0].label = "OpenClaw-TLS".to_owned();
+    run.want(wanted);
+    for which in ["OpenClaw-TLS", HOST, "App.OpenClaw.example."] {
+        assert_eq!(run.find(which).as_ref(), Ok(&stem(&[HOST])), "{which}");
+    }
+    assert!(run.find("other").is_err());
+}
+
+#[test]
 fn an_operators_word_passes_the_pause_after_a_failure_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = keeper(dir.path());

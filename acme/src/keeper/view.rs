@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::slot::Told;
+use crate::ledger::Left;
 use crate::store::Stored;
 
 /// The state of everything that is wanted, as of one moment.
@@ -60,6 +61,8 @@ pub struct Row {
     /// What serves the names: one certificate for all of them, or the best for each. Empty: a
     /// placeholder.
     pub serving: Vec<Arc<Stored>>,
+    /// For each of `serving`: the name of the issuer that made it, [`IMPORTED`], or [`FORMER`].
+    pub made_by: Vec<String>,
     /// Names that no certificate covers.
     pub missing: Vec<String>,
     /// An order is under way or waits to be brought home.
@@ -79,6 +82,8 @@ pub struct Row {
     pub issued_this_week: usize,
     /// As many may be, unless an operator forces it.
     pub per_week: Option<u32>,
+    /// What is left of every limit of the issuer for the next order.
+    pub budget: Vec<Left>,
 }
 
 impl Role {
@@ -119,3 +124,8 @@ pub(super) fn alarming(skew: i64) -> Option<i64> {
 
 /// Seconds of difference above which the CA's clock is believed instead of ours.
 pub const SKEW_ALARM: i64 = 600;
+
+/// Of a certificate that no CA was asked for here.
+pub const IMPORTED: &str = "imported";
+/// Of a certificate of a CA that is not in the configuration any more.
+pub const FORMER: &str = "former";

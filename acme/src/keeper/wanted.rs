@@ -68,6 +68,15 @@ pub fn ordered_as(key: KeyKind, profile: Option<&str>) -> String {
 }
 
 impl Wanted {
+    /// Directory URLs of the issuers of which `next` says something else about the account.
+    pub(super) fn corrected_by(&self, next: &Wanted) -> Vec<String> {
+        let corrected = |now: &&Issuer| {
+            let former = self.issuers.values().find(|f| f.ca.directory == now.ca.directory);
+            former.is_some_and(|former| former.contact != now.contact || former.eab != now.eab)
+        };
+        next.issuers.values().filter(corrected).map(|i| i.ca.directory.clone()).collect()
+    }
+
     /// The issuers to ask for a certificate, in order, each once.
     pub fn chain<'a>(&'a self, first: &'a str) -> Vec<(&'a str, &'a Issuer)> {
         let mut chain: Vec<(&str, &Issuer)> = Vec::new();

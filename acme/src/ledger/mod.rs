@@ -7,11 +7,13 @@
 mod plan;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod windows;
 
 use serde::{Deserialize, Serialize};
 
 pub use plan::{Plan, estimate};
+pub use usage::{Left, Usage};
 
 const HOUR: i64 = 3600;
 const WEEK: i64 = 7 * 24 * HOUR;

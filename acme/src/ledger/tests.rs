@@ -171,7 +171,47 @@ fn plans() {
     assert_eq!(plan(3, 2, &other).seconds, WEEK);
 }
 
+#[test]
+fn what_is_left_is_told() {
+    let (app, limits) = (set(&["app.openclaw.example"]), Limits::default());
+    let mut ledger = Ledger::default();
+    ledger.record(event(NOW - 2 * HOUR, Kind::Order, &app, false));
+    ledger.record(event(NOW - 2 * HOUR, Kind::Issued, &app, false));
+    ledger.record(event(NOW, Kind::Failed, &app, false));
+    let told: Vec<String> =
+        Usage::of(&ledger, NOW).left(&limits, &request(&app)).iter().map(Left::to_string).collect();
+    let expected = [
+        "299 of 300 orders in 3 hours",
+        "1 of 1 certificates for these names in an hour",
+        "3 of 4 certificates for these names in 7 days",
+        "49 of 50 new certificates under openclaw.example in 7 days",
+        "3 of 4 failed validations of app.openclaw.example in an hour",
+    ];
+    assert_eq!(told, expected);
+}
+
 proptest! {
+    /// Nothing is left of a limit just when the ledger makes the request wait.
+    #[test]
+    fn nothing_left_means_wait(
+        events in proptest::collection::vec((0i64..4, 0u8..3, 0u8..3, any::<bool>()), 0..12),
+        (host, renewal, forced) in (0u8..3, any::<bool>(), any::<bool>()),
+    ) {
+        let limits = Limits { per_domain_week: 2, orders_3h: 3, ..Limits::default() };
+        let mut ledger = Ledger::default();
+        for (hours, kind, host, renewal) in events {
+            let kind = [Kind::Order, Kind::Issued, Kind::Failed][usize::from(kind)];
+            let name = format!("h{host}.openclaw.example");
+            ledger.record(event(NOW - hours * HOUR, kind, &[name], renewal));
+        }
+        ledger.settle(NOW);
+        let names = [format!("h{host}.openclaw.example")];
+        let request = Request { account: "ca", set: &names, renewal, forced };
+        let waits = ledger.allowed_at(NOW, &limits, &request).at > NOW;
+        let left = Usage::of(&ledger, NOW).left(&limits, &request);
+        prop_assert_eq!(waits, left.iter().any(|limit| limit.left == 0), "{:?}", left);
+    }
+
     /// What `allowed_at` says is free, and nothing sooner is.
     #[test]
     fn free_means_free(

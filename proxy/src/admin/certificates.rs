@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use acme::ca::{Failure, SubProblem};
 use acme::keeper::{Role, Row, View};
+use acme::ledger::Left;
 use acme::store::Stored;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -69,6 +70,7 @@ fn row(row: &Row) -> Value {
         "failures": row.failures,
         "issued_this_week": row.issued_this_week,
         "limit_per_week": row.per_week,
+        "budget": row.budget.iter().map(left).collect::<Vec<_>>(),
         "last_error": row.last_failure.as_ref().map(|told| failure(told.at, &told.failure)),
     })
 }
@@ -128,6 +130,10 @@ fn failure(at: i64, failure: &Failure) -> Value {
     })
 }
 
+fn left(of: &Left) -> Value {
+    json!({ "limit": of.limit, "left": of.left })
+}
+
 fn subproblem(part: &SubProblem) -> Value {
     json!({ "name": part.name, "problem": part.problem, "detail": part.detail })
 }
@@ -156,6 +162,7 @@ mod tests {
             names: vec!["a.openclaw.example".to_owned(), "b.openclaw.example".to_owned()],
             issuer: "ca".to_owned(),
             serving: Vec::new(),
+            made_by: Vec::new(),
             missing: vec!["a.openclaw.example".to_owned(), "b.openclaw.example".to_owned()],
             ordering: false,
             unsaved: false,
@@ -166,6 +173,7 @@ mod tests {
             last_failure: None,
             issued_this_week: 1,
             per_week: Some(4),
+            budget: vec![Left { limit: "300 orders in 3 hours".to_owned(), left: 299 }],
         }
     }
 
@@ -214,6 +222,7 @@ mod tests {
         assert_eq!(error["subproblems"][0]["problem"], "urn:ietf:params:acme:error:caa");
         assert_eq!(value["failures"], 2);
         assert_eq!((&value["issued_this_week"], &value["limit_per_week"]), (&1.into(), &4.into()));
+        assert_eq!(value["budget"], json!([{ "limit": "300 orders in 3 hours", "left": 299 }]));
         assert_eq!(value["next_at"], "2100-01-01T00:00:00Z");
         assert_eq!(value["renews_at"], Value::Null);
     }

@@ -214,7 +214,7 @@ async fn revoke(place: &Place, name: &str, reason: &str) -> Result<(), End> {
     Ok(())
 }
 
-fn entries(value: &Value) -> Vec<Entry> {
+pub(super) fn entries(value: &Value) -> Vec<Entry> {
     let all = value["certificates"].as_array().into_iter().flatten();
     all.filter_map(|one| serde_json::from_value(one.clone()).ok()).collect()
 }

@@ -8,19 +8,19 @@ use std::sync::Arc;
 use acme::ca::{Ca, ChallengeKind};
 use acme::doctor::{Budget, Context, Diagnosis, Planted, Probe, Verdict, examine};
 use acme::keeper::{Issuer, Wanted, WantedCertificate};
-use acme::ledger::Request;
+use acme::ledger::{Left, Request, Usage};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::certs::Output;
+use super::certs::{Output, entries};
 use super::orders::{Held, orders};
 use super::out::tell;
 use super::place::{End, Place, finish};
 use super::run;
 use super::socket::{Silence, Socket};
-use super::table::{printable, span};
+use super::table::{Entry, Told, distance, printable, span};
 use crate::clock;
 use crate::control::certs::wanted;
 
@@ -78,14 +78,14 @@ async fn check(args: &CheckArgs) -> Result<(), End> {
     let subjects = subjects(args, &orders.wanted, default.as_deref())?;
     let socket = living(&args.place).await?;
     let issuers = ask_issuers(&subjects, &orders.wanted, args, &accepted.global.state_dir).await;
-    let failing = issuers.values().filter(|issuer| issuer.is_none()).count();
 
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     for (number, subject) in subjects.iter().enumerate() {
-        let Some(Some(context)) = issuers.get(&subject.issuer) else { continue };
+        let Some(context) = issuers.get(&subject.issuer) else { continue };
         let budget = budget(subject, &orders.wanted, &held);
-        let context = Context { budget: Some(budget), ..context.clone() };
+        let failed = socket.failed(&subject.host);
+        let context = Context { budget: Some(budget), failed, ..context.clone() };
         let (host, probe, turns) = (subject.host.clone(), socket.clone(), turns.clone());
         tasks.spawn(async move {
             let _turn = turns.acquire().await;
@@ -97,7 +97,7 @@ async fn check(args: &CheckArgs) -> Result<(), End> {
     let told: Vec<Diagnosis> = told.into_iter().map(|(_, diagnosis)| diagnosis).collect();
     print(args, &told)?;
     let bad = told.iter().filter(|one| one.verdict == Verdict::Fails).count();
-    match bad + failing {
+    match bad {
         0 => Ok(()),
         _ => Err(End::No(String::new())),
     }
@@ -146,6 +146,8 @@ fn subjects(args: &CheckArgs, wanted: &Wanted, default: Option<&str>) -> Result<
         match (entry, default) {
             (Some(entry), _) => Ok(of(&name, entry)),
             (None, Some(issuer)) => {
+                let shown = printable(&name);
+                eprintln!("note: {shown}: the configuration orders no certificate for it");
                 let names = vec![name.clone()];
                 Ok(Subject { host: name, issuer: issuer.to_owned(), names })
             }
@@ -155,13 +157,13 @@ fn subjects(args: &CheckArgs, wanted: &Wanted, default: Option<&str>) -> Result<
     args.hosts.iter().map(one).collect()
 }
 
-/// What each CA says of itself; `None`, and told, where it cannot be asked.
+/// What each CA says of itself, as far as it can be asked.
 async fn ask_issuers(
     subjects: &[Subject],
     wanted: &Wanted,
     args: &CheckArgs,
     state_dir: &std::path::Path,
-) -> BTreeMap<String, Option<Context>> {
+) -> BTreeMap<String, Context> {
     let store = acme::store::Store::look(state_dir);
     let mut contexts = BTreeMap::new();
     for subject in subjects {
@@ -177,35 +179,28 @@ async fn ask_issuers(
         }
         let account = store.as_ref().and_then(|store| store.account(&issuer.ca.directory).ok()?);
         let account = account.and_then(|account| account.url().map(str::to_owned));
-        let context = ask(issuer, account, args).await;
-        if let Err(why) = &context {
-            let text = format!("{}: will fail: {}", subject.issuer, printable(why));
-            match args.output {
-                Output::Table => tell!("{text}"),
-                Output::Json => eprintln!("{text}"),
-            }
-        }
-        contexts.insert(subject.issuer.clone(), context.ok());
+        contexts.insert(subject.issuer.clone(), ask(issuer, account, args).await);
     }
     contexts
 }
 
-async fn ask(
-    issuer: &Issuer,
-    account: Option<String>,
-    args: &CheckArgs,
-) -> Result<Context, String> {
-    let ca = Ca::connect(&issuer.ca).await.map_err(|why| why.to_string())?;
-    Ok(Context {
+async fn ask(issuer: &Issuer, account: Option<String>, args: &CheckArgs) -> Context {
+    let known = Context {
         nameservers: args.dns.clone(),
         http_port: args.http_port,
         https_port: args.https_port,
         public_ca: is_public(&issuer.ca.directory).await,
-        ca_identities: ca.directory().caa_identities.clone(),
-        clock_skew: ca.clock_skew(),
         account,
         ..Context::default()
-    })
+    };
+    match Ca::connect(&issuer.ca).await {
+        Ok(ca) => Context {
+            ca_identities: ca.directory().caa_identities.clone(),
+            clock_skew: ca.clock_skew(),
+            ..known
+        },
+        Err(why) => Context { ca_silent: Some(why.to_string()), ..known },
+    }
 }
 
 /// A CA that is inside looks from inside.
@@ -235,13 +230,41 @@ fn budget(subject: &Subject, wanted: &Wanted, held: &Held) -> Budget {
             let wait = span(allowed.at.saturating_sub(now));
             Budget { text: format!("the next order may be placed in {wait} ({why})"), spent: true }
         }
-        _ => Budget { text: "the next order may be placed now".to_owned(), spent: false },
+        _ => {
+            let left = Usage::of(&held.ledger, now).left(&issuer.limits, &request);
+            let left: Vec<String> = left.iter().map(Left::to_string).collect();
+            let text = format!("the next order may be placed now; left: {}", left.join(", "));
+            Budget { text, spent: false }
+        }
     }
 }
 
 /// The running process, or the reason why it cannot answer tokens.
 #[derive(Clone)]
-struct Living(Result<Socket, String>);
+struct Living {
+    socket: Result<Socket, String>,
+    /// What it says of its certificates.
+    told: Arc<Vec<Entry>>,
+}
+
+impl Living {
+    fn without(why: &str) -> Living {
+        Living { socket: Err(why.to_owned()), told: Arc::default() }
+    }
+
+    /// How the last attempt for this host failed: what is right here and now may not be all.
+    fn failed(&self, host: &str) -> Option<String> {
+        let entry = Entry::find(&self.told, host)?;
+        // In a group another name may be the reason.
+        let of_host = |told: &&Told| told.name.as_deref().is_none_or(|name| name == host);
+        let last = entry.last_error.as_ref().filter(of_host)?;
+        let next = entry.next_at.as_deref().map(|at| distance(at, clock::unix_seconds()));
+        let (text, next) = (&last.text, next.unwrap_or_default());
+        Some(format!(
+            "the last attempt failed: {text}; the next one is {next}, or with `certs renew`"
+        ))
+    }
+}
 
 /// Whether a process runs is found out once, not per host.
 async fn living(place: &Place) -> Result<Living, End> {
@@ -251,17 +274,18 @@ async fn living(place: &Place) -> Result<Living, End> {
             "note: the configuration has no admin.socket: whether the running process is the \
                    one that answers cannot be told"
         );
-        return Ok(Living(Err("the configuration has no admin.socket".to_owned())));
+        return Ok(Living::without("the configuration has no admin.socket"));
     };
     match socket.ask(http::Method::GET, "/api/v1/certificates", None).await {
-        Ok(_) | Err(Silence::TimedOut) => Ok(Living(Ok(socket))),
+        Ok((_, told)) => Ok(Living { socket: Ok(socket), told: Arc::new(entries(&told)) }),
+        Err(Silence::TimedOut) => Ok(Living { socket: Ok(socket), told: Arc::default() }),
         Err(silence) => {
             let (End::Unreachable(why) | End::No(why) | End::TimedOut(why)) = socket.told(silence);
             if place.socket.is_some() {
                 return Err(End::Unreachable(why));
             }
             eprintln!("note: {why}; what would answer a CA is not looked at");
-            Ok(Living(Err("no process of this configuration is running".to_owned())))
+            Ok(Living::without("no process of this configuration is running"))
         }
     }
 }
@@ -269,7 +293,7 @@ async fn living(place: &Place) -> Result<Living, End> {
 impl Probe for Living {
     fn plant<'a>(&'a self, host: &'a str, token: &'a str) -> Planted<'a> {
         Box::pin(async move {
-            let socket = self.0.as_ref().map_err(Clone::clone)?;
+            let socket = self.socket.as_ref().map_err(Clone::clone)?;
             let body = json!({ "host": host, "token": token });
             match socket.post("/api/v1/challenges/probe", &body).await {
                 Ok(answer) => Ok(answer["answer"].as_str().unwrap_or_default().to_owned()),

@@ -28,7 +28,16 @@ pub struct Entry {
     pub failures: u32,
     pub issued_this_week: u32,
     pub limit_per_week: Option<u32>,
+    pub budget: Vec<Left>,
     pub last_error: Option<Told>,
+}
+
+/// What is left of one limit.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Left {
+    pub limit: String,
+    pub left: u32,
 }
 
 /// A failure, as the CA told it.
@@ -160,6 +169,9 @@ pub fn details(entry: &Entry, now: i64) -> String {
         line("attempts", &format!("{} failed in a row", entry.failures));
         let issued = entry.issued_this_week;
         line("budget", &format!("{issued}{of} issued for these names in 7 days"));
+        for Left { limit, left } in &entry.budget {
+            line("", &format!("left: {left} of {limit}"));
+        }
     }
     if let Some(told) = &entry.last_error {
         text += &failure(told, now);
@@ -260,6 +272,7 @@ mod tests {
                 "names": ["new.openclaw.example"], "missing": ["new.openclaw.example"],
                 "issuer": "letsencrypt", "next_at": "2027-01-15T11:00:00Z",
                 "next_reason": "the last attempt failed", "failures": 3, "limit_per_week": 4,
+                "budget": [{ "limit": "300 orders in 3 hours", "left": 297 }],
                 "last_error": {
                     "at": "2027-01-15T07:00:00Z", "text": "validating failed: NXDOMAIN (dns)",
                     "class": "validation", "name": "new.openclaw.example", "status": 400,
@@ -299,6 +312,7 @@ issuer       letsencrypt
 next         2027-01-15T11:00:00Z (in 3 hours): the last attempt failed
 attempts     3 failed in a row
 budget       0 of 4 issued for these names in 7 days
+             left: 297 of 300 orders in 3 hours
 last error
   at         2027-01-15T07:00:00Z (60 minutes ago)
   what       validating failed: NXDOMAIN (dns)

@@ -132,7 +132,8 @@ fn list_and_show_tell_what_serves() {
     let serial = row(&scene.edge, APP)["serial"].as_str().unwrap().to_owned();
     let shown = edge(&scene.lab, &["certs", "show", "App.openclaw.example."]).ends(0);
     let shown = shown.says(&serial).says("0 failed in a row");
-    shown.says("1 of 4 issued for these names in 7 days").says("renews at");
+    let shown = shown.says("1 of 4 issued for these names in 7 days").says("renews at");
+    shown.says("left: 0 of 1 certificates for these names in an hour").says("of 300 orders");
     let one = edge(&scene.lab, &["certs", "show", APP, "-o", "json"]).ends(0);
     assert_eq!(serde_json::from_str::<Value>(&one.out).unwrap()["serial"], serial.as_str());
     edge(&scene.lab, &["certs", "show", "other.openclaw.example"]).ends(1);
@@ -319,7 +320,17 @@ fn the_doctor_sees_what_the_ca_will_see() {
         edge(&scene.lab, &[&["acme", "check"], hosts, &ports].concat())
     };
     check(&[]).ends(0).says("app.openclaw.example: will work: this process answers at 127.0.0.1");
-    check(&["-v"]).ends(0).says("clock agrees").says("budget: the next order may be placed in");
+    check(&["-v"])
+        .ends(0)
+        .says("clock agrees")
+        .says("budget: the next order may be placed in")
+        .says("CAA: no record");
+    // An attempt that failed is told, though its cause is gone.
+    scene.pebble.dns_servfail(APP);
+    edge(&scene.lab, &["certs", "renew", APP, "--force"]).ends(1);
+    scene.pebble.dns_clear(APP);
+    let told = check(&[]).ends(0).says("will work").says("but the last attempt failed: ");
+    told.says("the next one is in ");
     scene.pebble.dns_servfail(bad);
     let told = check(&[APP, bad]).ends(1).says("app.openclaw.example: will work");
     told.says("bad.openclaw.example: will fail: DNS").says("SERVFAIL");
@@ -333,7 +344,14 @@ fn the_doctor_sees_what_the_ca_will_see() {
     let told = check(&[APP]).ends(0).says("cannot be told from here");
     told.says("no process of this configuration is running");
     scene.pebble.stop();
-    check(&[APP]).ends(1).says("acme: will fail: ");
+    let told = check(&[APP, "other.openclaw.example"]).ends(1);
+    for host in [APP, "other.openclaw.example"] {
+        let part = format!("{host}: will fail: the CA cannot be asked: reading the CA's directory");
+        assert!(told.out.contains(&part), "{}", told.out);
+    }
+    told.complains("other.openclaw.example: the configuration orders no certificate for it");
+    let json = check(&["-o", "json", APP]).ends(1);
+    assert_eq!(serde_json::from_str::<Value>(&json.out).unwrap()[0]["verdict"], "fails");
 }
 
 #[test]

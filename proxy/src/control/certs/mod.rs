@@ -145,7 +145,11 @@ pub fn load_files(files: &FileCertificate) -> Result<CertEntry, String> {
     entry(&files.name, "file", parsed)
 }
 
-fn entry(name: &str, source: &'static str, certificate: Certificate) -> Result<CertEntry, String> {
+pub(super) fn entry(
+    name: &str,
+    source: &'static str,
+    certificate: Certificate,
+) -> Result<CertEntry, String> {
     let Certificate { chain, key, names, not_before, not_after, .. } = certificate;
     let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|e| e.to_string())?;
     let names: Vec<HostPattern> = names.iter().map(|name| pattern(name)).collect();

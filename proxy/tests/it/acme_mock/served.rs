@@ -39,6 +39,7 @@ fn a_failing_renewal_takes_nothing_away_and_is_seen_everywhere() {
     let first = eventually("the certificate", || {
         (certificate(&edge)["state"] == "valid").then(|| shown(&ca, &edge))
     });
+    assert_times(&edge);
     let problem = Problem::new(403, "userActionRequired", "agree to the terms of 2027 first");
     ca.always(Endpoint::NewOrder, &Fault::problem(problem));
     renew(&edge, false);
@@ -81,6 +82,25 @@ fn a_failing_renewal_takes_nothing_away_and_is_seen_everywhere() {
         })["last_error"]
             .is_null()
     );
+}
+
+/// Its dates are those of the API, in the order in which they come.
+fn assert_times(edge: &Edge) {
+    let row = certificate(edge);
+    let told = [("not_before", "not_before"), ("renewal", "renews_at"), ("not_after", "not_after")];
+    let mut last = 0.0;
+    for (family, key) in told {
+        let series =
+            format!("edge_certificate_{family}_timestamp_seconds{{certificate=\"{APP}\"}}");
+        let at = edge.metric(&series);
+        let text = row[key].as_str().unwrap();
+        let format = &time::format_description::well_known::Rfc3339;
+        let of_api = time::OffsetDateTime::parse(text, format).unwrap().unix_timestamp();
+        assert_eq!(at, of_api as f64, "{family}: {row}");
+        assert!(at > last, "{family}: {at}");
+        last = at;
+    }
+    assert_eq!(edge.metric("edge_certificate_info{issuer=\"acme\",key_type=\"ecdsa\"}"), 1.0);
 }
 
 fn assert_ready(edge: &Edge, ready: f64) {
@@ -142,6 +162,7 @@ fn a_reload_to_another_ca() {
     eventually("a failure", || (certificate(&edge)["failures"] == 1).then_some(()));
     assert_eq!(shown(&a, &edge), first);
     assert_eq!(certificate(&edge)["issued_by"], a.directory());
+    assert_eq!(edge.metric("edge_certificate_info{issuer=\"former\"}"), 1.0);
     b.heal();
     renew(&edge, false);
     b.wait_issued(1);

@@ -56,6 +56,10 @@ fn external_account_binding_that_is_not_configured() {
     edge.wait_stderr("externalAccountRequired");
     assert!(seconds_to_next(&failed) > 3600, "it needs a person: {failed}");
     assert_eq!(pebble.orders(), 0);
+    // Whose correction does not wait for tomorrow.
+    let keys = format!("eab: {{ key_id: kid-1, hmac_key: {KEY} }}");
+    edge.reload(&ordering(stage.hosts(&[APP]), &pebble, &keys));
+    wait_trusted(&edge, &pebble.trusted(edge.https), &[APP]);
 }
 
 #[test]
