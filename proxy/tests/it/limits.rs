@@ -406,11 +406,9 @@ fn what_tls_holds_for_a_client_is_buffered() {
         assert_eq!(client.wire.head().unwrap().status(), 200);
         client
     };
-    let mut stalled: Vec<Client> = (0..8).map(join).collect();
+    let stalled: Vec<Client> = (0..8).map(join).collect();
     let buffered = || edge.metric("edge_buffered_bytes");
     wait_until("32 KiB of each in TLS", || buffered() >= 8.0 * 32.0 * 1024.0);
-    for client in &mut stalled {
-        client.wire.skip(30_000_000).unwrap();
-    }
+    drop(stalled);
     wait_until("nothing to be buffered", || buffered() == 0.0);
 }
