@@ -3,9 +3,18 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+    EcdsaKeyPair,
+};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{KeyPair, PublicKeyData};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -31,11 +40,21 @@ impl Certificate {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::corrupt(what, format_args!("certificate: {e}")))?;
+        if chain.is_empty() {
+            return Err(Error::corrupt(what, "no certificate in it"));
+        }
+        Certificate::from_der(what, chain, read_key(what, key)?)
+    }
+
+    /// From parsed parts, leaf first.
+    pub fn from_der(
+        what: &str,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Certificate, Error> {
         let Some(leaf) = chain.first() else {
             return Err(Error::corrupt(what, "no certificate in it"));
         };
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|e| Error::corrupt(what, format_args!("private key: {e}")))?;
         let facts = Leaf::read(what, leaf)?;
         facts.check_key(what, &key)?;
         let Leaf { names, not_before, not_after, .. } = facts;
@@ -45,6 +64,29 @@ impl Certificate {
     /// From one PEM text that holds both, in any order.
     pub fn from_bundle(what: &str, bundle: &[u8]) -> Result<Certificate, Error> {
         Certificate::from_pem(what, bundle, bundle)
+    }
+
+    /// The same with its key as PKCS#8, the one form that is kept and written: cert-manager's
+    /// Secrets hold PKCS#1, OpenSSL's old tools wrote SEC 1.
+    pub fn with_pkcs8_key(mut self) -> Result<Certificate, Error> {
+        if !matches!(self.key, PrivateKeyDer::Pkcs8(_)) {
+            self.key = PrivateKeyDer::Pkcs8(to_pkcs8(&self.key)?);
+        }
+        Ok(self)
+    }
+
+    /// Leaf first, as PEM with `\n` at the ends of lines.
+    pub fn chain_pem(&self) -> String {
+        self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
+    }
+
+    /// The key as PKCS#8 PEM. Secret.
+    pub fn key_pem(&self) -> Result<String, Error> {
+        let der = match &self.key {
+            PrivateKeyDer::Pkcs8(der) => der.clone_key(),
+            other => to_pkcs8(other)?,
+        };
+        Ok(pem("PRIVATE KEY", der.secret_pkcs8_der()))
     }
 
     /// The leaf carries the signature of `authority`, itself a DER certificate.
@@ -57,9 +99,36 @@ impl Certificate {
             .is_ok_and(|leaf| leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
+    /// Each certificate of the chain carries the signature of the next one (RFC 8446 §4.4.2).
+    pub fn in_order(&self) -> bool {
+        self.chain.windows(2).all(|pair| {
+            let (Ok(signed), Ok(signer)) = (parse("chain", &pair[0]), parse("chain", &pair[1]))
+            else {
+                return false;
+            };
+            signed.verify_signature(Some(signer.public_key())).is_ok()
+        })
+    }
+
     /// The leaf may sign other certificates.
     pub fn is_authority(&self) -> bool {
         self.chain.first().is_some_and(|leaf| parse("leaf", leaf).is_ok_and(|leaf| leaf.is_ca()))
+    }
+
+    /// Of the leaf: hexadecimal, upper case, as `openssl x509 -serial` shows it.
+    pub fn serial(&self) -> Option<String> {
+        serial(&self.chain)
+    }
+
+    /// A copy, key and all: said out loud because keys are not to lie about.
+    pub fn clone_all(&self) -> Certificate {
+        Certificate {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            names: self.names.clone(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+        }
     }
 
     /// Part of the lifetime still ahead at `now` (Unix seconds): 0 when over, 1 before it starts.
@@ -71,6 +140,12 @@ impl Certificate {
     pub fn is_valid_at(&self, now: i64) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
+}
+
+/// The serial number of a chain's leaf: hexadecimal, upper case.
+pub fn serial(chain: &[CertificateDer<'_>]) -> Option<String> {
+    let leaf = parse("leaf", chain.first()?).ok()?;
+    Some(leaf.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect())
 }
 
 /// Never shows the key.
@@ -121,7 +196,60 @@ impl Leaf {
     }
 }
 
-fn parse<'a>(what: &str, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+/// The first private key of a PEM text: PKCS#8, PKCS#1 or SEC 1, unencrypted.
+pub(crate) fn read_key(what: &str, text: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|e| {
+        // RFC 7468 §11, and the "Proc-Type: 4,ENCRYPTED" of OpenSSL's old format.
+        if text.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
+            let why = "the private key is encrypted: decrypt it first, as with `openssl pkey`";
+            return Error::corrupt(what, why);
+        }
+        match e {
+            pem::Error::NoItemsFound => Error::corrupt(what, "no private key in it"),
+            e => Error::corrupt(what, format_args!("private key: {e}")),
+        }
+    })
+}
+
+fn to_pkcs8(key: &PrivateKeyDer<'_>) -> Result<PrivatePkcs8KeyDer<'static>, Error> {
+    let unusable = |_| Error::corrupt("private key", "of an unknown kind or size");
+    let der = key.secret_der();
+    if let PrivateKeyDer::Pkcs1(_) = key {
+        let pair = RsaKeyPair::from_der(der).map_err(|_| unusable(Unspecified))?;
+        let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(unusable)?;
+        return Ok(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()));
+    }
+    let curves = [
+        &ECDSA_P256_SHA256_ASN1_SIGNING,
+        &ECDSA_P384_SHA384_ASN1_SIGNING,
+        &ECDSA_P521_SHA512_ASN1_SIGNING,
+    ];
+    let pair = curves
+        .into_iter()
+        .find_map(|curve| EcdsaKeyPair::from_private_key_der(curve, der).ok())
+        .ok_or(Unspecified)
+        .map_err(unusable)?;
+    let document = pair.to_pkcs8v1().map_err(unusable)?;
+    Ok(PrivatePkcs8KeyDer::from(document.as_ref().to_vec()))
+}
+
+/// RFC 7468: 64 characters a line.
+fn pem(label: &str, der: &[u8]) -> String {
+    let body = BASE64_STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in body.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|&byte| char::from(byte)));
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
+}
+
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+pub(crate) fn parse<'a>(
+    what: &str,
+    der: &'a CertificateDer<'_>,
+) -> Result<X509Certificate<'a>, Error> {
     match X509Certificate::from_der(der.as_ref()) {
         Ok(([], cert)) => Ok(cert),
         Ok(_) => Err(Error::corrupt(what, "bytes after the certificate")),
@@ -183,6 +311,52 @@ mod tests {
             let refused = Certificate::from_pem("test", chain.as_bytes(), key.as_bytes());
             assert!(refused.is_err_and(|e| e.is_corrupt()));
         }
+    }
+
+    /// RSA and the curves in every form that keys are found in.
+    #[test]
+    fn every_form_of_a_key_is_read_and_becomes_pkcs8() {
+        let p256 = |key: &KeyPair| {
+            let pair = EcdsaKeyPair::from_private_key_der(
+                &ECDSA_P256_SHA256_ASN1_SIGNING,
+                &key.serialize_der(),
+            );
+            let der: aws_lc_rs::encoding::EcPrivateKeyRfc5915Der<'_> =
+                pair.unwrap().private_key().as_der().unwrap();
+            pem("EC PRIVATE KEY", der.as_ref())
+        };
+        // RFC 5208: the octets of RFC 8017 follow 26 bytes of wrapping.
+        let rsa = |key: &KeyPair| pem("RSA PRIVATE KEY", &key.serialize_der()[26..]);
+        let plain = |key: &KeyPair| key.serialize_pem();
+        type Write = fn(&KeyPair) -> String;
+        let forms = [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, plain as Write),
+            (&rcgen::PKCS_ECDSA_P256_SHA256, p256),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, plain),
+            (&rcgen::PKCS_ED25519, plain),
+            (&rcgen::PKCS_RSA_SHA256, plain),
+            (&rcgen::PKCS_RSA_SHA256, rsa),
+        ];
+        for (kind, written) in forms {
+            let key = KeyPair::generate_for(kind).unwrap();
+            let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            let chain = params.self_signed(&key).unwrap().pem();
+            let cert = Certificate::from_pem("t", chain.as_bytes(), written(&key).as_bytes());
+            let cert = cert.unwrap().with_pkcs8_key().unwrap();
+            assert!(matches!(cert.key, PrivateKeyDer::Pkcs8(_)));
+            let again = format!("{}{}", cert.key_pem().unwrap(), cert.chain_pem());
+            let again = Certificate::from_bundle("t", again.as_bytes()).unwrap();
+            assert_eq!(again.chain, cert.chain);
+            assert!(rustls::crypto::aws_lc_rs::sign::any_supported_type(&again.key).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_encrypted_key_is_named_as_such() {
+        let (chain, _) = self_signed(&["a.example"]);
+        let key = pem("ENCRYPTED PRIVATE KEY", b"x");
+        let refused = Certificate::from_pem("t", chain.as_bytes(), key.as_bytes());
+        assert!(refused.unwrap_err().to_string().contains("is encrypted"));
     }
 
     #[test]

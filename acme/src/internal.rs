@@ -291,21 +291,8 @@ fn prune(storage: &FileStorage, now: OffsetDateTime) -> Result<(), Error> {
     stale.iter().try_for_each(|key| storage.remove(key))
 }
 
-/// Where the certificate of a canonical set of names is kept: readable for people, and different
-/// for different sets. A collision is harmless, since the names inside are compared.
 fn storage_key(names: &[String]) -> String {
-    let first = names.first().map_or("", String::as_str);
-    let readable: String = first
-        .chars()
-        .take(100)
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
-        .collect();
-    // FNV-1a: the same in every version, which the standard library's hasher is not.
-    let hash = names
-        .iter()
-        .flat_map(|name| name.bytes().chain([0]))
-        .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
-    format!("{ISSUED}/n-{readable}-{hash:016x}.pem")
+    format!("{ISSUED}/{}.pem", name::file_stem(names))
 }
 
 fn common_name(text: &str) -> DistinguishedName {
@@ -335,9 +322,6 @@ const PRUNE_GRACE: Duration = Duration::from_secs(10 * DAY.as_secs());
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 /// Part of the life left below which a new one is issued.
 const RENEW_BELOW: f64 = 1.0 / 3.0;
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ pub mod internal;
 pub mod keeper;
 pub mod ledger;
 pub mod name;
+pub mod placeholder;
 pub mod schedule;
 pub mod storage;
 pub mod store;

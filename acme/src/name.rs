@@ -42,6 +42,27 @@ pub fn canonical(name: &str) -> Result<String, Error> {
     Ok(lower)
 }
 
+/// The name of the files of a canonical set: readable for people, and different for different
+/// sets. A collision is harmless where the names inside are compared.
+pub fn file_stem(set: &[String]) -> String {
+    let first = set.first().map_or("", String::as_str);
+    let readable: String = first
+        .chars()
+        .take(100)
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
+        .collect();
+    format!("n-{readable}-{:016x}", fingerprint(set))
+}
+
+/// FNV-1a: the same in every version, which the standard library's hasher is not.
+pub(crate) fn fingerprint(set: &[String]) -> u64 {
+    let bytes = set.iter().flat_map(|name| name.bytes().chain([0]));
+    bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
 fn is_label(label: &str) -> bool {
     let bytes = label.as_bytes();
     (1..=63).contains(&bytes.len())

@@ -28,10 +28,13 @@ pub trait Storage: Send + Sync {
     /// Waits for the exclusive right to write, at most [`LOCK_WAIT`]. Guards writing, never
     /// reading. Look again at what is stored once you have it. A dead process holds nothing.
     fn lock(&self) -> Result<Lock, Error>;
+    /// The same without waiting; `None`: another process has it.
+    fn try_lock(&self) -> Result<Option<Lock>, Error>;
 }
 
-/// Bytes of one entry, at most. A chain with its key is about 10 KiB.
-pub const MAX_ENTRY: u64 = 1 << 20;
+/// Bytes of one entry, at most. A chain with its key is about 10 KiB; a full ledger of orders
+/// with one name each is 20 MiB.
+pub const MAX_ENTRY: u64 = 32 << 20;
 /// After this time another holder of the lock is an error.
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -63,6 +66,11 @@ impl FileStorage {
         }
         storage.clear_leftovers(dir);
         Ok(storage)
+    }
+
+    /// A directory as it is: nothing is made, inspected or cleared.
+    pub fn existing(dir: &Path) -> FileStorage {
+        FileStorage { dir: dir.to_owned(), warnings: Vec::new() }
     }
 
     /// Things that work but should be put right.
@@ -116,7 +124,7 @@ impl Storage for FileStorage {
         let file = File::open(&path).map_err(io_error("read", &path))?;
         file.take(MAX_ENTRY + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
         if bytes.len() as u64 > MAX_ENTRY {
-            return Err(Error::corrupt(path.display().to_string(), "larger than 1 MiB"));
+            return Err(Error::corrupt(path.display().to_string(), "larger than 32 MiB"));
         }
         Ok(Some(bytes))
     }
@@ -182,20 +190,27 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self) -> Result<Lock, Error> {
-        let path = self.dir.join(LOCK_FILE);
-        let open =
-            || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open().map_err(io_error("open", &path))?;
         let deadline = Instant::now() + LOCK_WAIT;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file }),
-                Err(TryLockError::Error(e)) => return Err(io_error("lock", &path)(e)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(Error::Locked { path });
-                }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
             }
+            if Instant::now() >= deadline {
+                return Err(Error::Locked { path: self.dir.join(LOCK_FILE) });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    fn try_lock(&self) -> Result<Option<Lock>, Error> {
+        let path = self.dir.join(LOCK_FILE);
+        let mut open = OpenOptions::new();
+        let file = open.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(io_error("lock", &path)(e)),
         }
     }
 }
@@ -344,6 +359,7 @@ mod tests {
     fn the_lock_excludes_and_is_released() {
         let (_dir, storage) = storage();
         let held = storage.lock().unwrap();
+        assert!(storage.try_lock().unwrap().is_none());
         std::thread::scope(|scope| {
             let second = scope.spawn(|| storage.lock().map(drop));
             drop(held);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, Admin, Drain, Http2Policy, Listener, ListenerLimits, ListenerTimeouts, Log,
-    ProcessLimits, TlsPolicy, TlsVersion, UpstreamTimeouts,
+    OrderLimits, ProcessLimits, TlsPolicy, TlsVersion, UpstreamTimeouts,
 };
 use crate::value::Name;
 
@@ -13,6 +13,11 @@ use crate::value::Name;
 pub const STATE_DIR: &str = "/var/lib/openclaw-edge";
 /// Request body in bytes.
 pub const BODY_LIMIT: u64 = 10 * 1024 * 1024;
+
+/// Let's Encrypt, production.
+pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// Let's Encrypt's directory for dry runs.
+pub const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
 impl Default for Admin {
     fn default() -> Self {
@@ -84,6 +89,18 @@ impl Default for ListenerTimeouts {
 impl Default for Http2Policy {
     fn default() -> Self {
         Http2Policy { enabled: true, max_streams: 100 }
+    }
+}
+
+impl Default for OrderLimits {
+    fn default() -> Self {
+        OrderLimits {
+            certificates_per_week: 4,
+            certificates_per_hour: 1,
+            domain_per_week: 50,
+            orders_per_3h: 300,
+            failures_per_hour: 4,
+        }
     }
 }
 

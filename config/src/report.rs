@@ -127,7 +127,9 @@ impl<'s> Lines<'s> {
 /// secret. A value that is only a reference is no secret itself.
 fn find_secrets(node: &Node, secret: bool, spans: &mut Vec<Range<usize>>) {
     match &node.kind {
-        Kind::Scalar(scalar) if secret && !is_reference(&scalar.text) => {
+        Kind::Scalar(scalar)
+            if has_user_info(&scalar.text) || (secret && !is_reference(&scalar.text)) =>
+        {
             spans.push(scalar.span.clone());
         }
         Kind::List(items) => items.iter().for_each(|item| find_secrets(item, secret, spans)),
@@ -143,6 +145,13 @@ fn find_secrets(node: &Node, secret: bool, spans: &mut Vec<Range<usize>>) {
         }
         _ => {}
     }
+}
+
+/// `https://user:password@host/`.
+fn has_user_info(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| {
+        rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+    })
 }
 
 fn is_reference(text: &str) -> bool {
@@ -221,6 +230,7 @@ const SECRET_WORDS: &[&str] = &[
     "apikey",
     "cookie",
     "credential",
+    "hmac",
     "bearer",
     "basic_auth",
     "email",

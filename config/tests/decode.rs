@@ -80,7 +80,7 @@ issuers:
 default_issuer: two
 certificates:
   files: { chain: /a.pem, key: /a.key }
-  issued: { names: ["*.A.x"], issuer: one }
+  issued: { names: ["*.A.x"], issuer: one, key: p256 }
   default: { names: [b.x] }
 trusted_proxies: [192.0.2.1, "10.0.0.0/8"]
 limits: { buffered_bytes: 1GiB, upstream_connections: 9 }
@@ -103,17 +103,23 @@ fn the_global_part_is_read() {
     assert_eq!(global.admin.socket.as_deref(), Some("/run/edge.sock".as_ref()));
     assert_eq!(global.admin.allowed_hosts, ["edge.openclaw.example"]);
     assert_eq!(global.issuers["one"], Issuer::Internal);
-    let Issuer::Acme { directory, email } = &global.issuers["two"] else { panic!() };
-    assert_eq!(directory, "https://ca.openclaw.example/dir");
-    assert_eq!(email.as_ref().unwrap().expose(), "ops@openclaw.example");
+    let Issuer::Acme(two) = &global.issuers["two"] else { panic!() };
+    assert_eq!(two.directory, "https://ca.openclaw.example/dir");
+    assert_eq!(two.email.as_ref().unwrap().expose(), "ops@openclaw.example");
     assert_eq!(global.default_issuer, Some(name("two")));
     let source = |name: &str| accepted.certificates[name].value.source.clone();
     let files = CertificateSource::Files { chain: "/a.pem".into(), key: "/a.key".into() };
     assert_eq!(source("files"), files);
     let names = vec![HostPattern::Wildcard("a.x".into())];
-    assert_eq!(source("issued"), CertificateSource::Issued { names, issuer: name("one") });
+    let issued = |names, issuer, key| CertificateSource::Issued {
+        names,
+        issuer: name(issuer),
+        profile: None,
+        key,
+    };
+    assert_eq!(source("issued"), issued(names, "one", Some(KeyType::P256)));
     let names = vec![HostPattern::Exact("b.x".into())];
-    assert_eq!(source("default"), CertificateSource::Issued { names, issuer: name("two") });
+    assert_eq!(source("default"), issued(names, "two", None));
     let proxies: Vec<String> = global.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["192.0.2.1/32", "10.0.0.0/8"]);
     assert_eq!(

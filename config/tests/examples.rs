@@ -12,8 +12,9 @@ use config::{Accepted, Environment, merge, parse};
 struct Anything;
 
 impl Environment for Anything {
-    fn var(&self, _name: &str) -> Option<String> {
-        Some("ops@openclaw.example".into())
+    fn var(&self, name: &str) -> Option<String> {
+        let email = name.contains("EMAIL");
+        Some(if email { "ops@openclaw.example" } else { "aGVsbG8taGVsbG8" }.into())
     }
 
     fn read(&self, _path: &Path) -> io::Result<String> {
@@ -51,14 +52,7 @@ fn every_example_is_good_in_every_part() {
         let accepted = accepted(&name, &text);
         assert_eq!(accepted.quarantined, [], "{name}");
         assert_eq!(accepted.blocked, [], "{name}");
-        let unexpected: Vec<_> = accepted
-            .warnings
-            .iter()
-            .filter(|warning| {
-                !(name == "everything.yaml" && warning.message.starts_with("orders are not"))
-            })
-            .collect();
-        assert!(unexpected.is_empty(), "{name}: {unexpected:?}");
+        assert_eq!(accepted.warnings, [], "{name}");
     }
 }
 

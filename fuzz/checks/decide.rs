@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+use acme::challenge::Challenges;
 use config::NoEnvironment;
 use proxy::downstream::cert_table::CertTable;
 use proxy::http1::field::FieldId;
 use proxy::http1::head::{FieldSlots, parse_request};
 use proxy::request::admit::admit_h1;
 use proxy::request::client::Client;
-use proxy::request::decide::decide;
+use proxy::request::decide::{Tables, decide};
 use proxy::request::headers::{RequestContext, write_request};
-use proxy::request::plan::{Decision, Plan};
+use proxy::request::plan::{Answer, AnswerKind, Decision, Plan};
 use proxy::request::view::{FieldSource, HeadView};
 use proxy::route::compile;
 use proxy::route::table::Snapshot;
@@ -24,10 +25,23 @@ pub fn check(bytes: &[u8]) {
     let Ok(Some(head)) = parse_request(bytes, LIMITS, &mut slots) else { return };
     let Ok(mut view) = admit_h1(&head) else { return };
     let client = Client::new(0, ([192, 0, 2, 1], 40000).into(), None);
-    if let Decision::Forward(plan) = decide(&mut view, &client, &SNAPSHOT) {
-        routed_by_its_normal_path(&view, &plan);
-        forwarded_as_decided(&view, &plan, &client);
+    let tables = Tables { snapshot: &SNAPSHOT, challenges: &CHALLENGES, certs: &CERTS };
+    match decide(&mut view, &client, &tables) {
+        Decision::Forward(plan) => {
+            routed_by_its_normal_path(&view, &plan);
+            forwarded_as_decided(&view, &plan, &client);
+        }
+        Decision::Answer(answer) => only_tokens_are_answered(&view, &answer),
     }
+}
+
+/// Nothing but a CA's question gets past the rules (design.md #9).
+fn only_tokens_are_answered<F>(view: &HeadView<'_, F>, answer: &Answer) {
+    let AnswerKind::Challenge(key_authorization) = &answer.kind else { return };
+    let token = key_authorization.strip_suffix(".thumbprint").unwrap_or_else(|| panic!());
+    assert_eq!(view.host, VALIDATED);
+    assert!(matches!(view.method, "GET" | "HEAD"), "{}", view.method);
+    assert_eq!(view.path(), format!("/.well-known/acme-challenge/{token}").as_bytes());
 }
 
 /// No spelling of a path gets around the rule that closes it (design.md #15).
@@ -91,6 +105,17 @@ fn view_fields<F: FieldSource>(view: &HeadView<'_, F>) -> usize {
 /// What the edge adds to a head, at most.
 const OWN_FIELDS: usize = 12;
 
+/// A host that answers any token; it has no route.
+const VALIDATED: &str = "new.openclaw.example";
+
+static CHALLENGES: LazyLock<Challenges> = LazyLock::new(|| {
+    let challenges = Challenges::default();
+    challenges.set_stateless([(VALIDATED.to_owned(), "thumbprint".to_owned())].into());
+    challenges
+});
+
+static CERTS: LazyLock<CertTable> = LazyLock::new(CertTable::new);
+
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let candidate = config::parse("fuzz.yaml", CONFIG, &NoEnvironment)
         .unwrap_or_else(|errors| panic!("{errors:?}"));
@@ -98,7 +123,8 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     assert!(accepted.quarantined.is_empty(), "{:?}", accepted.quarantined);
     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
     let mut deps = compile::Deps {
-        certs: Arc::new(CertTable::new()),
+        certs: Arc::default(),
+        challenges: Arc::default(),
         ticketer: ticketer.unwrap_or_else(|e| panic!("{e}")),
         bound: &[],
         nofile: 1024,

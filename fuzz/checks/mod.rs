@@ -3,10 +3,12 @@
 
 #![allow(clippy::panic)] // A panic is how a check fails.
 
+pub mod ca_answer;
 pub mod certificate;
 pub mod chunked;
 pub mod config_file;
 pub mod decide;
+pub mod import;
 pub mod request_head;
 pub mod response_head;
 
@@ -14,11 +16,13 @@ pub mod response_head;
 pub type Check = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Check); 6] = [
+pub const ALL: [(&str, Check); 8] = [
+    ("ca_answer", ca_answer::check),
     ("certificate", certificate::check),
     ("chunked", chunked::check),
     ("config_file", config_file::check),
     ("decide", decide::check),
+    ("import", import::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
 ];

@@ -1,5 +1,5 @@
-//! `openclaw-edge check`: every error of a config file with its place, then the file's own tests.
-//! Reads files and changes nothing. What a reload would quarantine is a failure here.
+//! `openclaw-edge check`: every error of a config file with its place, then the file's own tests;
+//! and how long a first issuance of its certificates takes under the limits. Reads files and changes nothing. What a reload would quarantine is a failure here.
 
 use std::io;
 use std::path::Path;
@@ -10,8 +10,9 @@ use config::error::{Diagnostic, Errors, Level, render};
 use config::merge::{Accepted, merge};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
+use crate::cli::orders::first_issuance;
+use crate::cli::out::tell;
 use crate::control::{certs, reload};
-use crate::downstream::cert_table::CertTable;
 use crate::route::compile::{Deps, compile, empty};
 use crate::route::explain::{Failure, run_tests};
 use crate::route::table::Snapshot;
@@ -27,7 +28,8 @@ pub fn run(file: &Path) -> ExitCode {
     };
     eprint!("{}", render(&report.warnings, Level::Warning, &name, &reading.text));
     if report.errors.is_empty() {
-        println!("ok: {}", report.verdict);
+        tell!("ok: {}", report.verdict);
+        report.orders.iter().for_each(|line| tell!("{line}"));
         return ExitCode::SUCCESS;
     }
     eprint!("{}", Errors(report.errors).render(&name, &reading.text));
@@ -40,6 +42,8 @@ struct Report {
     warnings: Vec<Diagnostic>,
     /// What there is, when nothing is wrong.
     verdict: String,
+    /// How long a first issuance takes.
+    orders: Vec<String>,
 }
 
 fn check(accepted: &Accepted) -> Report {
@@ -53,6 +57,7 @@ fn check(accepted: &Accepted) -> Report {
             Err(why) => report.errors.push(why),
         }
     }
+    report.orders = first_issuance(accepted);
     report.verdict = format!(
         "{}, {}, {}, {}, {}",
         count(accepted.global.listeners.len(), "listener"),
@@ -101,7 +106,8 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
         accepted,
         &empty(),
         &mut Deps {
-            certs: Arc::new(CertTable::new()),
+            certs: Arc::default(),
+            challenges: Arc::default(),
             ticketer,
             bound: &[],
             nofile: u64::from(u16::MAX),

@@ -24,3 +24,7 @@ pub fn unix_ms() -> u64 {
         .and_then(|d| u64::try_from(d.as_millis()).ok())
         .unwrap_or(0)
 }
+/// Wall clock, Unix seconds.
+pub fn unix_seconds() -> i64 {
+    i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX)
+}

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 use crate::buffers::Buffers;
 use crate::exchange::splice::Pipes;
 use crate::meters::Meters;
+use crate::request::decide::Tables;
 use crate::request::record::LogBuffer;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
@@ -92,6 +93,11 @@ impl Local {
             *pinned = Rc::new(PinnedSnapshot(newest.clone()));
         }
         pinned.clone()
+    }
+
+    /// What requests are decided by, with this snapshot.
+    pub fn tables<'s>(&'s self, snapshot: &'s Snapshot) -> Tables<'s> {
+        Tables { snapshot, challenges: &self.shared.challenges, certs: &self.shared.certs }
     }
 
     pub fn draining(&self) -> bool {

@@ -14,6 +14,48 @@ use crate::route::table::{Action, Route};
 /// Label value where a request matched no route.
 pub const NO_ROUTE: &str = "none";
 
+/// Label value for a validating CA's question that was answered.
+pub const CHALLENGE: &str = "acme-challenge";
+
+/// What a request counts on.
+#[derive(Clone, Copy)]
+pub enum Counted<'r> {
+    Route(&'r Route),
+    /// No route matched.
+    NoRoute,
+    /// A CA asked for an HTTP-01 token.
+    Challenge,
+}
+
+impl<'r> Counted<'r> {
+    /// The value of the label `route`.
+    pub fn label(self) -> &'r str {
+        match self {
+            Counted::Route(route) => route.name.as_str(),
+            Counted::NoRoute => NO_ROUTE,
+            Counted::Challenge => CHALLENGE,
+        }
+    }
+
+    /// Unique within the process; ids of routes begin at 1.
+    fn id(self) -> u64 {
+        match self {
+            Counted::Route(route) => route.id,
+            Counted::NoRoute => 0,
+            Counted::Challenge => u64::MAX,
+        }
+    }
+
+    fn upstream(self) -> &'r str {
+        match self {
+            Counted::Route(Route { action: Action::Forward(upstream), .. }) => {
+                upstream.name.as_str()
+            }
+            _ => NO_ROUTE,
+        }
+    }
+}
+
 /// The meters of one worker.
 #[derive(Default)]
 pub struct Meters {
@@ -62,18 +104,18 @@ pub fn method_label(index: u8) -> &'static str {
 }
 
 impl Meters {
-    /// The meters for a route (`None`: no route matched) on a listener.
+    /// The meters for a route, or what stands for one, on a listener.
     pub fn route(
         &self,
         metrics: &Metrics,
         listener: (usize, &str),
-        route: Option<&Route>,
+        counted: Counted<'_>,
     ) -> Rc<RouteMeters> {
-        let key = (route.map_or(0, |r| r.id), listener.0);
+        let key = (counted.id(), listener.0);
         if let Some(meters) = self.routes.borrow().get(&key) {
             return meters.clone();
         }
-        let meters = Rc::new(RouteMeters::new(metrics, listener.1, route));
+        let meters = Rc::new(RouteMeters::new(metrics, listener.1, counted));
         self.routes.borrow_mut().insert(key, meters.clone());
         meters
     }
@@ -94,12 +136,8 @@ impl Meters {
 }
 
 impl RouteMeters {
-    fn new(metrics: &Metrics, listener: &str, route: Option<&Route>) -> RouteMeters {
-        let name = route.map_or(NO_ROUTE, |r| r.name.as_str());
-        let upstream = match route.map(|r| &r.action) {
-            Some(Action::Forward(upstream)) => upstream.name.as_str(),
-            _ => NO_ROUTE,
-        };
+    fn new(metrics: &Metrics, listener: &str, counted: Counted<'_>) -> RouteMeters {
+        let (name, upstream) = (counted.label(), counted.upstream());
         RouteMeters {
             listener: listener.to_owned(),
             route: name.to_owned(),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use acme::challenge::Challenges;
 use arc_swap::ArcSwap;
 
 use crate::downstream::address_table::AddressTable;
@@ -20,6 +21,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Certificates. Only `control` stores into it.
     pub certs: Arc<CertTable>,
+    /// What validating CAs are answered. Only `control` offers and ends challenges.
+    pub challenges: Arc<Challenges>,
     pub gauges: Gauges,
     /// Open connections per client address.
     pub addresses: AddressTable,
@@ -34,6 +37,7 @@ impl Shared {
         Shared {
             snapshot: ArcSwap::from_pointee(empty()),
             certs: Arc::default(),
+            challenges: Arc::default(),
             gauges: Gauges::default(),
             addresses: AddressTable::default(),
             metrics: Metrics::new(),

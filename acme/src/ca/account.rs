@@ -14,7 +14,7 @@ use super::{Ca, patiently};
 
 /// What ties a registration to a customer's account at the CA (RFC 8555 §7.3.4). Some CAs take
 /// each only once: needed for [`Ca::register`] and never again.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Eab {
     pub key_id: String,
     /// Decoded, not the base64url that CAs show.
@@ -35,6 +35,13 @@ pub struct StoredAccount {
     credentials: Value,
 }
 
+impl StoredAccount {
+    /// Its URL at the CA (RFC 8555 §7.3), which CAA records may name (RFC 8657).
+    pub fn url(&self) -> Option<&str> {
+        self.credentials["id"].as_str()
+    }
+}
+
 /// An account in use. Cheap to clone.
 #[derive(Clone)]
 pub struct Account {
@@ -50,6 +57,19 @@ pub enum Revocation {
     KeyCompromise,
     Superseded,
     CessationOfOperation,
+}
+
+impl Revocation {
+    /// By the name that RFC 5280 gives it.
+    pub fn parse(name: &str) -> Option<Revocation> {
+        Some(match name {
+            "unspecified" => Revocation::Unspecified,
+            "keyCompromise" => Revocation::KeyCompromise,
+            "superseded" => Revocation::Superseded,
+            "cessationOfOperation" => Revocation::CessationOfOperation,
+            _ => return None,
+        })
+    }
 }
 
 impl Ca {

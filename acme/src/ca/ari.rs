@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::header::{DATE, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::response::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use x509_parser::prelude::FromDer;
 
 use super::Ca;
 use super::failure::{Class, Failure, Step};
-use super::http::unix_now;
+use super::http::{clock, unix_now};
 use super::text::clean;
 use super::wait;
 
@@ -115,7 +115,7 @@ impl Ca {
     }
 }
 
-fn window(parts: &Parts, body: &[u8], now: i64) -> Result<RenewalInfo, String> {
+pub(super) fn window(parts: &Parts, body: &[u8], now: i64) -> Result<RenewalInfo, String> {
     let value: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON")?;
     let time = |key: &str| {
         let text = value["suggestedWindow"][key].as_str().unwrap_or_default();
@@ -127,9 +127,9 @@ fn window(parts: &Parts, body: &[u8], now: i64) -> Result<RenewalInfo, String> {
     if end <= start {
         return Err("the window ends before it starts".to_owned());
     }
-    let field = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let ca_now = field(DATE).and_then(wait::http_date).unwrap_or(now);
-    let retry_after = field(RETRY_AFTER)
+    let ca_now = clock(&parts.headers).unwrap_or(now);
+    let asked = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = asked
         .and_then(|value| wait::retry_after(value, ca_now))
         .unwrap_or(RETRY_DEFAULT)
         .clamp(RETRY_LEAST, RETRY_MOST);

@@ -78,7 +78,7 @@ pub enum Step {
 
 impl Failure {
     /// Of our own making.
-    pub(super) fn new(class: Class, step: Step, detail: impl fmt::Display) -> Failure {
+    pub(crate) fn new(class: Class, step: Step, detail: impl fmt::Display) -> Failure {
         Failure {
             class,
             step,
@@ -99,11 +99,18 @@ impl Failure {
                 Ok(fault) => Failure::from_fault(step, *fault),
                 Err(other) => Failure::new(Class::Unavailable, step, other),
             },
-            Error::Json(error) => Failure::new(
-                Class::Unavailable,
-                step,
-                format_args!("the answer is not what RFC 8555 asks for: {error}"),
-            ),
+            Error::Json(error) => {
+                // JSON, but no order: one in a state that RFC 8555 does not know. Anything else
+                // (a login page, half an answer) is about the way there.
+                let of_an_order =
+                    matches!(step, Step::Resume | Step::Validate | Step::Finalize | Step::Download);
+                let class = match of_an_order && error.is_data() {
+                    true => Class::OrderGone,
+                    false => Class::Unavailable,
+                };
+                let why = format_args!("the answer is not what RFC 8555 asks for: {error}");
+                Failure::new(class, step, why)
+            }
             Error::Crypto | Error::KeyRejected => {
                 Failure::new(Class::Local, step, "the account's key cannot be used")
             }
@@ -119,7 +126,6 @@ impl Failure {
 
     pub(super) fn from_fault(step: Step, fault: Fault) -> Failure {
         match fault {
-            Fault::Local(why) => Failure::new(Class::Local, step, why),
             Fault::Network(why) => Failure::new(Class::Unavailable, step, why),
             Fault::Answer { status, retry_at, problem: Some(problem), .. } => {
                 Failure::from_problem(step, problem, Some(status), retry_at)
@@ -183,7 +189,8 @@ impl fmt::Display for Failure {
         }
         if let Some(at) = self.retry_at.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
         {
-            write!(f, "; the CA asks to wait until {} {} UTC", at.date(), at.time())?;
+            let (date, (hour, minute, second)) = (at.date(), at.to_hms());
+            write!(f, "; the CA asks to wait until {date} {hour:02}:{minute:02}:{second:02} UTC")?;
         }
         Ok(())
     }
@@ -255,7 +262,7 @@ mod tests {
         assert_eq!(
             failure().about("app.openclaw.example").to_string(),
             "ordering the certificate for app.openclaw.example failed: Two things (compound); \
-             app.openclaw.example: NXDOMAIN (dns); the CA asks to wait until 2026-11-22 10:00:00.0 UTC"
+             app.openclaw.example: NXDOMAIN (dns); the CA asks to wait until 2026-11-22 10:00:00 UTC"
         );
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{AGE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::response::Parts;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -49,9 +49,7 @@ pub(super) struct Http {
 /// Why there is no usable answer.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The request was not sent: it would have been wrong.
-    Local(String),
-    /// No whole answer came.
+    /// No whole answer came, or the request could not even be sent.
     Network(String),
     /// The answer is an error, or a redirect.
     Answer {
@@ -101,7 +99,7 @@ impl Http {
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Result<(Parts, Bytes), Fault> {
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        check_address(request.uri()).map_err(Fault::Local)?;
+        check_address(request.uri()).map_err(Fault::Network)?;
         sign(request.headers_mut());
         tracing::debug!(method = %request.method(), uri = %request.uri(), "asking the CA");
         let limit = self.limits.request;
@@ -114,12 +112,12 @@ impl Http {
             }
         };
         let now = unix_now();
-        let date = field(&parts.headers, &DATE).and_then(wait::http_date);
-        if let Some(date) = date {
-            self.skew.store(date.saturating_sub(now), Ordering::Relaxed);
+        let ca_now = clock(&parts.headers);
+        if let Some(ca_now) = ca_now {
+            self.skew.store(ca_now.saturating_sub(now), Ordering::Relaxed);
         }
         tracing::debug!(status = parts.status.as_u16(), bytes = body.len(), "the CA answers");
-        match fault(&parts, &body, &host, now, date.unwrap_or(now)) {
+        match fault(&parts, &body, &host, now, ca_now.unwrap_or(now)) {
             Some(fault) => Err(fault),
             None => Ok((parts, body)),
         }
@@ -191,7 +189,13 @@ fn sign(headers: &mut HeaderMap) {
     }
 }
 
-fn fault(parts: &Parts, body: &Bytes, host: &str, now: i64, ca_now: i64) -> Option<Fault> {
+pub(super) fn fault(
+    parts: &Parts,
+    body: &Bytes,
+    host: &str,
+    now: i64,
+    ca_now: i64,
+) -> Option<Fault> {
     let status = parts.status;
     if status.is_success() {
         return None;
@@ -218,6 +222,12 @@ fn fault(parts: &Parts, body: &Bytes, host: &str, now: i64, ca_now: i64) -> Opti
     Some(Fault::Answer { status: status.as_u16(), retry_at, problem, words })
 }
 
+/// The CA's time by this answer; the directory may have lain in a cache for a while.
+pub(super) fn clock(headers: &HeaderMap) -> Option<i64> {
+    let age = field(headers, &AGE).and_then(|age| age.trim().parse::<u32>().ok());
+    Some(wait::http_date(field(headers, &DATE)?)?.saturating_add(i64::from(age.unwrap_or(0))))
+}
+
 fn field<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -237,7 +247,8 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
     clean(kind.as_deref().unwrap_or(&words), MAX_DETAIL)
 }
 
-pub(super) fn unix_now() -> i64 {
+/// Of this machine's clock.
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
@@ -245,7 +256,7 @@ pub(super) fn unix_now() -> i64 {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Local(why) | Fault::Network(why) => f.write_str(why),
+            Fault::Network(why) => f.write_str(why),
             Fault::Answer { words, .. } => f.write_str(words),
         }
     }

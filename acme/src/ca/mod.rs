@@ -8,6 +8,7 @@
 //! dropped at any point: the next call asks the CA for the truth.
 
 mod account;
+pub mod answer;
 mod ari;
 mod directory;
 mod failure;
@@ -32,6 +33,7 @@ pub use account::{Account, Eab, Revocation, StoredAccount};
 pub use ari::{CertId, RenewalInfo};
 pub use directory::Directory;
 pub use failure::{Class, Failure, Step, SubProblem};
+pub(crate) use http::unix_now;
 pub use instant_acme::{AuthorizationStatus as AuthStatus, OrderStatus};
 pub use order::{Authorization, ChallengeKind, Offer, Order};
 pub use request::OrderRequest;
@@ -52,7 +54,7 @@ pub struct CaConfig {
     pub limits: Limits,
 }
 
-/// Limits of one request to a CA.
+/// Limits of one request to a CA, and of its patience with us and ours with it.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Until TCP is connected.
@@ -63,6 +65,10 @@ pub struct Limits {
     pub body: usize,
     /// Between two looks at an order, at first; grows to five times that.
     pub poll: Duration,
+    /// Until it has looked at all names of an order.
+    pub validation: Duration,
+    /// Until it has issued what was asked for.
+    pub issuance: Duration,
 }
 
 /// One CA: its directory as of [`Ca::connect`], and a client with its connections. Connect anew
@@ -161,6 +167,8 @@ impl Default for Limits {
             request: Duration::from_secs(30),
             body: 1024 * 1024,
             poll: Duration::from_secs(1),
+            validation: Duration::from_secs(180),
+            issuance: Duration::from_secs(180),
         }
     }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use instant_acme::{
-    AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, OrderStatus,
+    AuthorizationState, AuthorizationStatus, Challenge, ChallengeStatus, ChallengeType, OrderStatus,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use tokio::time::Instant;
 
 use super::account::Account;
 use super::failure::{Class, Failure, Step};
@@ -171,8 +170,7 @@ impl Order {
     /// The PEM chain, leaf first, as soon as the CA has it; waits at most `limit`.
     pub async fn certificate(&mut self, limit: Duration) -> Result<String, Failure> {
         let step = Step::Download;
-        let deadline = Instant::now() + limit;
-        let mut pause = self.pause(deadline);
+        let mut pause = self.pause(limit);
         while self.status != OrderStatus::Valid {
             if self.status == OrderStatus::Invalid {
                 return Err(self.rejected(step));
@@ -197,8 +195,8 @@ impl Order {
         }
     }
 
-    /// Gives back what would count as a pending authorization for days (facts: some CAs allow
-    /// only a few). Best effort; takes at most as long as one request may.
+    /// Gives back the authorizations that nobody has answered: CAs limit how many are pending,
+    /// and keep them for days. Best effort; takes at most as long as one request may.
     pub async fn abandon(&mut self) {
         let limit = self.ca.limits().request;
         let inner = &mut self.inner;
@@ -286,7 +284,11 @@ async fn deactivate_pending(order: &mut instant_acme::Order) -> Result<(), insta
     let mut authorizations = order.authorizations();
     while let Some(handle) = authorizations.next().await {
         let mut handle = handle?;
-        if handle.status == AuthorizationStatus::Pending {
+        // What the CA is looking at comes to an end by itself, and Pebble locks itself up for ever
+        // when it is told otherwise meanwhile.
+        let looked_at = |challenge: &Challenge| challenge.status == ChallengeStatus::Processing;
+        let ends = handle.challenges.iter().any(looked_at);
+        if handle.status == AuthorizationStatus::Pending && !ends {
             handle.deactivate().await?;
         }
     }
@@ -324,5 +326,47 @@ impl fmt::Debug for Order {
             .field("url", &self.url())
             .field("status", &self.status)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_has_a_token_that_can_be_a_path() {
+        let state = |token: &str| -> AuthorizationState {
+            serde_json::from_value(serde_json::json!({
+                "status": "pending", "identifier": { "type": "dns", "value": "a.example" },
+                "challenges": [
+                    { "type": "dns-persist-01", "url": "https://ca/2", "status": "pending" },
+                    { "type": "http-01", "url": "https://ca/1", "status": "pending", "token": token },
+                ],
+            }))
+            .unwrap()
+        };
+        let found = offer(&state("abc-_9"), ChallengeKind::Http01, "thumb").unwrap();
+        assert_eq!(
+            (found.token.as_str(), found.key_authorization.as_str()),
+            ("abc-_9", "abc-_9.thumb")
+        );
+        assert!(!format!("{found:?}").contains("abc"));
+        assert_eq!(offer(&state("abc"), ChallengeKind::TlsAlpn01, "thumb"), None);
+        for token in ["", "../x", "a/b", "a b", "a.b", "é"] {
+            assert_eq!(offer(&state(token), ChallengeKind::Http01, "thumb"), None, "{token:?}");
+        }
+    }
+
+    /// The key authorization of RFC 8555 §8.1 and its SHA-256, by another implementation.
+    #[test]
+    fn the_digest_is_that_of_the_key_authorization() {
+        let state: AuthorizationState = serde_json::from_value(serde_json::json!({
+            "status": "pending", "identifier": { "type": "dns", "value": "a.example" },
+            "challenges": [{ "type": "tls-alpn-01", "url": "x", "status": "pending", "token": "a" }],
+        }))
+        .unwrap();
+        let found = offer(&state, ChallengeKind::TlsAlpn01, "b").unwrap();
+        let hex: String = found.alpn_digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "2e7336dc8eba87ef472df568c35482abf2575dc3e5eac0c5c62b8ffaeac2c934");
     }
 }

@@ -13,6 +13,9 @@ use super::problem::Problem;
 /// The pause between two looks grows to this many times the first one.
 const SLOWEST: u32 = 5;
 
+/// Nobody waits longer, and a clock cannot overflow by it.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// What the CA says of one name.
 struct Verdict {
     name: String,
@@ -24,7 +27,7 @@ impl Order {
     /// Waits until every name is proven; at most `limit`, and the last request on top of it.
     /// Otherwise tells for each name that failed what the CA said about it.
     pub async fn validated(&mut self, limit: Duration) -> Result<(), Vec<Failure>> {
-        let mut pause = self.pause(Instant::now() + limit);
+        let mut pause = self.pause(limit);
         loop {
             match self.refresh_in(Step::Validate).await {
                 Ok(OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid) => {
@@ -84,8 +87,8 @@ impl Order {
         patiently!(Step::Validate, read_verdicts(inner))
     }
 
-    pub(super) fn pause(&self, deadline: Instant) -> Pause {
-        Pause::new(self.ca.limits().poll, deadline)
+    pub(super) fn pause(&self, limit: Duration) -> Pause {
+        Pause::new(self.ca.limits().poll, Instant::now() + limit.min(LONGEST))
     }
 }
 
@@ -132,7 +135,7 @@ pub(super) struct Pause {
 
 impl Pause {
     fn new(first: Duration, deadline: Instant) -> Pause {
-        Pause { next: first, most: first * SLOWEST, deadline }
+        Pause { next: first, most: first.saturating_mul(SLOWEST), deadline }
     }
 
     /// False when the time is up.
@@ -142,7 +145,7 @@ impl Pause {
             return false;
         }
         sleep(self.next.min(left)).await;
-        self.next = (self.next * 3 / 2).min(self.most);
+        self.next = (self.next.saturating_mul(3) / 2).min(self.most);
         true
     }
 

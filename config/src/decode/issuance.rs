@@ -2,22 +2,28 @@
 
 use std::collections::BTreeMap;
 
+use super::acme::fallback_place;
 use super::global::only;
 use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::model::{Certificate, CertificateSource, Entry, Global, Issuer};
 use crate::node::{Kind, Node};
 use crate::suggest::nearest;
-use crate::value::{HostPattern, Name, Secret, ValueError, quote};
+use crate::value::{HostPattern, Name};
 
 impl Cx<'_> {
     pub(crate) fn issuers(&mut self, top: &Fields<'_, '_>) -> BTreeMap<Name, Issuer> {
         let mut out = BTreeMap::new();
+        let mut names = Vec::new();
+        let mut fallbacks = Vec::new();
         self.named(top, "issuers", MAX_ISSUERS, |cx, name, node, at| {
-            if let Some(issuer) = cx.issuer(node, at) {
+            names.push(name.clone());
+            if let Some((issuer, fallback)) = cx.issuer(node, at) {
+                fallbacks.extend(fallback.map(|node| fallback_place(&name, node)));
                 out.insert(name, issuer);
             }
         });
+        self.check_fallbacks(&out, &names, &fallbacks);
         out
     }
 
@@ -37,27 +43,22 @@ impl Cx<'_> {
         named.or_else(|| only(issuers))
     }
 
-    fn issuer(&mut self, node: &Node, at: &At<'_>) -> Option<Issuer> {
+    /// An issuer, and the node that names its fallback.
+    fn issuer<'n>(&mut self, node: &'n Node, at: &At<'_>) -> Option<(Issuer, Option<&'n Node>)> {
         let fields = self.fields(node, at, &keys::ISSUER)?;
-        let email = self.field(&fields, "email", Self::email);
         match (fields.has("internal"), fields.has("directory")) {
             (true, false) => {
                 self.field(&fields, "internal", |cx, node, at| {
                     cx.fields(node, at, &keys::INTERNAL).map(|_| ())
                 })?;
-                if fields.has("email") {
-                    let message = "an internal issuer has no `email`";
-                    self.error(fields.pos_of("email"), at, message, None);
+                let known = keys::ISSUER.known.iter().filter(|key| **key != "internal");
+                for key in known.filter(|key| fields.has(key)) {
+                    let message = format!("an internal issuer has no `{key}`");
+                    self.error(fields.pos_of(key), at, message, None);
                 }
-                Some(Issuer::Internal)
+                Some((Issuer::Internal, None))
             }
-            (false, true) => {
-                let directory = self.field(&fields, "directory", Self::directory)?;
-                let message = "orders are not placed by this version; hosts of this issuer get a \
-                    certificate only from `certificates:` files or an internal issuer";
-                self.warn(node.pos, at, message, None);
-                Some(Issuer::Acme { directory, email })
-            }
+            (false, true) => Some((self.acme_issuer(&fields)?, fields.get("fallback"))),
             (true, true) => {
                 let message = "an issuer is either `internal` or has a `directory`";
                 self.error(node.pos, at, message, Some("write two issuers".into()));
@@ -69,41 +70,6 @@ impl Cx<'_> {
                 None
             }
         }
-    }
-
-    /// An address that is personal data: it is never repeated in a message.
-    fn email(&mut self, node: &Node, at: &At<'_>) -> Option<Secret> {
-        let text = self.text(node, at)?;
-        let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
-        let valid = text.len() <= 254
-            && text.split_once('@').is_some_and(|(user, host)| plain(user) && plain(host))
-            && !text.starts_with("mailto:");
-        if !valid {
-            self.error(
-                node.pos,
-                at,
-                "this is no mail address",
-                Some("write `ops@example.com`".into()),
-            );
-            return None;
-        }
-        Some(Secret::new(&*text))
-    }
-
-    fn directory(&mut self, node: &Node, at: &At<'_>) -> Option<String> {
-        self.value(node, at, |text| {
-            let rest = text.strip_prefix("https://");
-            let plain = text.bytes().all(|b| b.is_ascii_graphic());
-            match rest {
-                Some(rest) if !rest.is_empty() && !rest.starts_with('/') && plain => {
-                    Ok(text.into())
-                }
-                _ => {
-                    Err(ValueError::new("an https URL", format!("{} is no https URL", quote(text)))
-                        .help("write `https://acme-v02.api.letsencrypt.org/directory`"))
-                }
-            }
-        })
     }
 
     pub(crate) fn certificates(
@@ -124,8 +90,10 @@ impl Cx<'_> {
         global: &Global,
     ) -> Option<Certificate> {
         let fields = self.fields(node, at, &keys::CERTIFICATE)?;
-        let files = fields.has("chain") || fields.has("key");
-        let issued = fields.has("names") || fields.has("issuer");
+        let issued = ["names", "issuer", "profile"].iter().any(|key| fields.has(key));
+        // Of an issued one, `key` says the kind of key, of files where it is.
+        let key_file = fields.get("key").is_some_and(is_path);
+        let files = fields.has("chain") || key_file || (fields.has("key") && !issued);
         if files == issued {
             let help = "write `names` (issued) or `chain` and `key` (PEM files)";
             let message = if files {
@@ -145,12 +113,14 @@ impl Cx<'_> {
                 cx.list(node, at, 1..=100, |cx, node, at| cx.value(node, at, HostPattern::parse))
             });
             let issuer = self.certificate_issuer(&fields, node, at, global);
-            CertificateSource::Issued { names: names?, issuer: issuer? }
+            let profile = self.field(&fields, "profile", Self::profile);
+            let key = self.field(&fields, "key", Self::key_type);
+            CertificateSource::Issued { names: names?, issuer: issuer?, profile, key }
         };
         Some(Certificate { name: name.clone(), source })
     }
 
-    /// Whether the issuer exists is for `merge` to say.
+    /// Whether the issuer exists, and suits, is for `merge` to say.
     fn certificate_issuer(
         &mut self,
         fields: &Fields<'_, '_>,
@@ -196,6 +166,10 @@ impl Cx<'_> {
             }
         }
     }
+}
+
+fn is_path(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Scalar(scalar) if scalar.text.starts_with('/'))
 }
 
 /// The nearest issuer, or all of them.

@@ -3,6 +3,7 @@
 //! A reader function returns `None` when it has reported an error; whoever called it goes on, so
 //! that one pass finds everything.
 
+mod acme;
 pub(crate) mod cases;
 mod entries;
 mod fields;

@@ -3,10 +3,12 @@
 //! 1. A good entry of the new file serves. An entry that the new file does not hold is gone.
 //! 2. A bad entry is quarantined: its former version, found by name, keeps serving.
 //! 3. Rules between entries come after that, and make an entry bad as well: a route to an upstream
-//!    that is not there, two routes with one claim, a certificate of an unknown issuer.
+//!    that is not there, two routes with one claim, a certificate of an unknown issuer, or of
+//!    one that cannot make it.
 //! 4. A good new route wins a claim (host and path) over a former version of a quarantined one.
 //! 5. What a quarantined route claims and nobody serves is blocked: 503, never another route.
 
+mod issuance;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -14,12 +16,10 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::decode::known_names;
 use crate::error::Diagnostic;
 use crate::interpolate::is_interpolated;
 use crate::model::{
-    BadEntry, Candidate, Certificate, CertificateSource, Entry, Global, Good, PathRule, Route,
-    TestCase, Upstream,
+    BadEntry, Candidate, Certificate, Entry, Global, Good, PathRule, Route, TestCase, Upstream,
 };
 use crate::node;
 use crate::value::{HostPattern, Name, quote};
@@ -119,25 +119,6 @@ impl Accepted {
         }
     }
 
-    fn check_issuer(&self, certificate: &Good<Certificate>) -> Result<(), Box<Diagnostic>> {
-        let issuers = &self.global.issuers;
-        match &certificate.value.source {
-            CertificateSource::Issued { issuer, .. } if !issuers.contains_key(issuer) => {
-                Err(Box::new(Diagnostic {
-                    at: format!("certificates.{}.issuer", certificate.value.name),
-                    line: certificate.line,
-                    column: 0,
-                    message: format!(
-                        "unknown issuer {}",
-                        shown(&certificate.text, issuer.as_str())
-                    ),
-                    help: known_names("issuers", issuer.as_str(), issuers.keys().map(Name::as_str)),
-                }))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn select_upstreams(
         &mut self,
         entries: BTreeMap<Name, Entry<Upstream>>,
@@ -161,54 +142,6 @@ impl Accepted {
         let BadEntry { reasons, line, .. } = bad;
         let name = name.clone();
         self.quarantined.push(Quarantined { kind, name, line, reasons, former_serves });
-    }
-
-    fn warn_about_certificates(&mut self) {
-        let mut warn = |at: String, message: String, help: Option<String>| {
-            let finding = Diagnostic { at, line: 0, column: 0, message, help };
-            self.warnings.push(finding);
-        };
-        for (name, listener) in &self.global.listeners {
-            let shown = listener.tls.as_ref().and_then(|tls| tls.default_certificate.as_ref());
-            if let Some(shown) = shown.filter(|shown| !self.certificates.contains_key(*shown)) {
-                let at = format!("listeners.{name}.tls.default_certificate");
-                let names = self.certificates.keys().map(Name::as_str);
-                let help = known_names("certificates", shown.as_str(), names);
-                warn(
-                    at,
-                    format!("unknown certificate `{shown}`: clients without SNI are refused"),
-                    help,
-                );
-            }
-        }
-        let sources = || self.certificates.values().map(|certificate| &certificate.value.source);
-        let tls = self.global.listeners.values().any(|listener| listener.tls.is_some());
-        // The names of files are known only when they are loaded.
-        let files = sources().any(|source| matches!(source, CertificateSource::Files { .. }));
-        if !tls || files || self.global.default_issuer.is_some() || self.global.issuers.is_empty() {
-            return;
-        }
-        let issued = || {
-            sources().flat_map(|source| match source {
-                CertificateSource::Issued { names, .. } => names.as_slice(),
-                CertificateSource::Files { .. } => &[],
-            })
-        };
-        let hosts = self
-            .routes
-            .values()
-            .flat_map(|route| route.value.hosts.iter().map(move |host| (host, &route.text)));
-        let bare: Vec<(&HostPattern, &Arc<str>)> =
-            hosts.filter(|(host, _)| !issued().any(|name| name.covers(host))).collect();
-        if let Some((first, text)) = bare.first() {
-            let first = shown(text, &first.to_string());
-            let message = match bare.len() {
-                1 => format!("host {first} has no certificate"),
-                count => format!("{count} hosts have no certificate, {first} for one"),
-            };
-            let help = "write `default_issuer`, or name them in `certificates`".to_owned();
-            warn("default_issuer".to_owned(), message, Some(help));
-        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! The admin server: health, readiness, metrics, what is configured. Read-only; on its own TCP
-//! address (loopback by default) and a unix socket (0600), never on a data listener.
+//! The admin server: health, readiness, metrics, what is configured, certificates. On its own TCP
+//! address (loopback by default, read-only) and a unix socket (0600), never on a data listener.
 //!
 //! Small and cold, so a tower stack on hyper: shed load, limit concurrency, time out. It runs on
 //! the control thread and shares nothing with workers but what they publish.
 
+mod actions;
+mod certificates;
 mod guard;
 mod listen;
 mod pages;
@@ -69,7 +71,7 @@ pub fn start(config: &model::Admin, shared: Arc<Shared>, status: Arc<Status>) {
 fn stack(sources: Arc<Sources>) -> Stack {
     let answer = tower::service_fn(move |(request, entrance): (Request<Incoming>, Entrance)| {
         let sources = sources.clone();
-        async move { Ok::<_, Infallible>(sources.answer(&request, entrance)) }
+        async move { Ok::<_, Infallible>(sources.answer(request, entrance).await) }
     });
     let stack = ServiceBuilder::new()
         .load_shed()
@@ -80,11 +82,18 @@ fn stack(sources: Arc<Sources>) -> Stack {
 }
 
 impl Sources {
-    fn answer(&self, request: &Request<Incoming>, entrance: Entrance) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, entrance: Entrance) -> Response<Body> {
         if entrance == Entrance::Tcp
             && let Err(why) = guard::admit(request.headers(), request.uri(), &self.allowed_hosts)
         {
             return pages::error(StatusCode::FORBIDDEN, why);
+        }
+        if actions::is_action(request.method(), request.uri().path()) {
+            if entrance == Entrance::Tcp {
+                let why = "what changes state is asked for over the unix socket";
+                return pages::error(StatusCode::FORBIDDEN, why);
+            }
+            return actions::act(self, request).await;
         }
         pages::answer(request.method(), request.uri().path(), &self.shared, &self.status)
     }
@@ -118,7 +127,7 @@ impl Admin {
 
 fn overload(why: &BoxError) -> Response<Body> {
     if why.is::<tower::timeout::error::Elapsed>() {
-        return pages::error(StatusCode::GATEWAY_TIMEOUT, "not answered within 10 s");
+        return pages::error(StatusCode::GATEWAY_TIMEOUT, "not answered within 100 s");
     }
     pages::error(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once")
 }
@@ -126,7 +135,8 @@ fn overload(why: &BoxError) -> Response<Body> {
 /// Open connections, both entrances together.
 const CONNECTIONS: usize = 128;
 const REQUESTS: usize = 64;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A revocation asks the CA up to three times, 30 s each; everything else is answered at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(100);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_LIFE: Duration = Duration::from_secs(120);
 const MAX_HEAD: usize = 16 * 1024;

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Body;
+use super::certificates::certificates;
 use crate::control::status::Status;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
@@ -23,7 +24,7 @@ pub(super) fn answer(
     status: &Status,
 ) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "this server only reads");
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "this path is only read");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -35,6 +36,7 @@ pub(super) fn answer(
             reply(StatusCode::OK, METRICS, shared.metrics.render().into())
         }
         "/api/v1/config" => json_reply(StatusCode::OK, &configuration(status)),
+        "/api/v1/certificates" => json_reply(StatusCode::OK, &certificates(shared, status)),
         "/api/v1/routes" => json_reply(StatusCode::OK, &routes(shared, status)),
         _ => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "not found", "paths": PATHS })),
     }
@@ -217,7 +219,7 @@ fn timestamp(unix_ms: u64) -> Option<String> {
     (unix_ms != 0).then(|| time.format(&Rfc3339).ok()).flatten()
 }
 
-fn json_reply(status: StatusCode, value: &Value) -> Response<Body> {
+pub(super) fn json_reply(status: StatusCode, value: &Value) -> Response<Body> {
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
     reply(status, "application/json", text.into())
@@ -236,7 +238,8 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Respons
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const PATHS: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/api/v1/config", "/api/v1/routes"];
+const PATHS: [&str; 6] =
+    ["/healthz", "/readyz", "/metrics", "/api/v1/config", "/api/v1/routes", "/api/v1/certificates"];
 
 #[cfg(test)]
 mod tests {

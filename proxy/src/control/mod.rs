@@ -2,6 +2,7 @@
 //! only place that publishes snapshots and certificates, and nothing in it can disturb traffic: a
 //! refused file changes nothing, a slow disk or resolver is waited for elsewhere.
 
+mod certificate_metrics;
 pub mod certs;
 pub mod last_good;
 mod publish;
@@ -88,6 +89,7 @@ impl Control {
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
+                    self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
                         return self.leave(End::WorkerLost).await;
@@ -160,7 +162,7 @@ impl Control {
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("certificate {}: {}", problem.certificate, problem.message);
         }
-        self.publisher.count_certificates();
+        self.publisher.count_certificates(&self.certs.acme().view());
         self.publisher.count_objects(&self.accepted, &problems);
         self.problems.clone_from(&problems);
         self.status.update_config(|config| config.certificate_problems = problems);
@@ -183,6 +185,8 @@ impl Control {
         let deadline = self.accepted.global.drain.deadline;
         tracing::info!("draining: up to {} s for what is under way", deadline.as_secs_f32());
         self.shared.drain.begin();
+        // Another process may order from now on.
+        self.certs.acme().release();
         let mut leaving =
             Leaving { end, deadline: clock::process_ms() + millis(deadline), give_up: None };
         let mut tick = ticks(Duration::from_millis(10));

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::keeper::View;
 use config::merge::{Accepted, Kind};
 use config::model::EndpointHost;
 use rustls::server::ProducesTickets;
 
+use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
 use super::resolve::{Resolver, names};
 use crate::clock;
@@ -26,7 +28,7 @@ pub struct Publisher {
     endpoints: EndpointRegistry,
     /// Series to remove once more, when streams of the removed have ended: process milliseconds.
     gone: Vec<(u64, Kind, String)>,
-    certificates: BTreeSet<String>,
+    certificates: CertificateMetrics,
 }
 
 impl Publisher {
@@ -43,7 +45,7 @@ impl Publisher {
             nofile,
             endpoints: EndpointRegistry::default(),
             gone: Vec::new(),
-            certificates: BTreeSet::new(),
+            certificates: CertificateMetrics::default(),
         }
     }
 
@@ -55,6 +57,7 @@ impl Publisher {
             &previous,
             &mut Deps {
                 certs: self.shared.certs.clone(),
+                challenges: self.shared.challenges.clone(),
                 ticketer: self.ticketer.clone(),
                 bound: &self.bound,
                 nofile: self.nofile,
@@ -94,20 +97,16 @@ impl Publisher {
         }
     }
 
-    /// Gauges of certificates after the table changed.
-    pub fn count_certificates(&mut self) {
-        let metrics = &self.shared.metrics;
-        let certs = self.shared.certs.load();
-        let now: BTreeSet<String> = certs.entries().map(|entry| entry.name.clone()).collect();
-        for name in self.certificates.difference(&now) {
-            metrics.forget_certificate(name);
+    /// Series of certificates and orders, after something of them changed.
+    pub fn count_certificates(&mut self, view: &View) {
+        self.certificates.update(&self.shared.metrics, &self.shared.certs.load(), view);
+    }
+
+    /// The same when the time has come for it.
+    pub fn recount_certificates(&mut self, view: impl FnOnce() -> Arc<View>) {
+        if self.certificates.are_stale() {
+            self.count_certificates(&view());
         }
-        for entry in certs.entries() {
-            let name = [entry.name.as_str()];
-            metrics.certificate_not_before.with_label_values(&name).set(entry.not_before);
-            metrics.certificate_not_after.with_label_values(&name).set(entry.not_after);
-        }
-        self.certificates = now;
     }
 
     /// `edge_config_objects`.

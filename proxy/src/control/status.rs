@@ -18,6 +18,8 @@ pub struct Status {
     pub config: ArcSwap<ConfigStatus>,
     pub listeners: OnceLock<Vec<BoundAddress>>,
     admin: Mutex<AdminAddresses>,
+    /// Orders and renewals; set once the process has started.
+    pub acme: OnceLock<Arc<acme::keeper::Keeper>>,
     certificates_loaded: AtomicBool,
     serving: AtomicBool,
 }

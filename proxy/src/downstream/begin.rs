@@ -64,12 +64,10 @@ impl<'a> Arrival<'a> {
         room: impl FnOnce() -> Result<(), Rejection>,
     ) -> Settled {
         let Arrival { local, client, snapshot, policy, trusted, origin, mut record } = self;
-        let plan = match decide(view, client, snapshot) {
+        let plan = match decide(view, client, &local.tables(snapshot)) {
             Decision::Forward(plan) => plan,
             Decision::Answer(answer) => {
-                if let Some(route) = &answer.route {
-                    record.routed(route);
-                }
+                record.answered(&answer);
                 return Settled::Answer(answer, record);
             }
         };

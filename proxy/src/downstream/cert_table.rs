@@ -27,41 +27,53 @@ pub struct Certs {
 pub struct CertEntry {
     /// The `certificates:` entry, or the host for a certificate of the default issuer.
     pub name: String,
+    /// What it is valid for.
     pub names: Vec<HostPattern>,
+    /// What it is shown for: all of that, or a part where another one serves the rest.
+    pub hosts: Vec<HostPattern>,
+    /// `file`, `internal` or `acme`.
+    pub source: &'static str,
     pub key: Arc<CertifiedKey>,
     /// Unix seconds.
     pub not_before: i64,
     /// Unix seconds.
     pub not_after: i64,
+    /// Self-signed, shown until the ordered certificate is there: no HSTS with it, and a plaintext
+    /// listener does not send its hosts to https.
+    pub placeholder: bool,
 }
 
 impl Certs {
-    /// Later entries win a name over earlier ones: pass explicit certificates last.
+    /// Later entries win a name over earlier ones: pass explicit certificates last. A placeholder
+    /// wins over nothing.
     pub fn new(entries: impl IntoIterator<Item = Arc<CertEntry>>) -> Certs {
         let mut certs = Certs::default();
         for entry in entries {
             certs.by_name.insert(entry.name.as_str().into(), entry.clone());
-            for pattern in &entry.names {
-                match pattern {
-                    HostPattern::Exact(host) => {
-                        certs.exact.insert(host.as_ref().into(), entry.clone())
-                    }
-                    HostPattern::Wildcard(suffix) => {
-                        certs.wildcard.insert(suffix.as_ref().into(), entry.clone())
-                    }
+            for pattern in &entry.hosts {
+                let (table, key) = match pattern {
+                    HostPattern::Exact(host) => (&mut certs.exact, host.as_ref()),
+                    HostPattern::Wildcard(suffix) => (&mut certs.wildcard, suffix.as_ref()),
                 };
+                let real = |former: &Arc<CertEntry>| !former.placeholder;
+                if !(entry.placeholder && table.get(key).is_some_and(real)) {
+                    table.insert(key.into(), entry.clone());
+                }
             }
         }
         certs
     }
 
-    /// The certificate for a lower-case host name: exact, else the wildcard one label up.
+    /// The certificate for a lower-case host name: exact, else the wildcard one label up, which
+    /// also goes before the placeholder of a name that is still ordered.
     pub fn find(&self, host: &str) -> Option<&Arc<CertEntry>> {
-        if let Some(entry) = self.exact.get(host) {
-            return Some(entry);
+        let exact = self.exact.get(host);
+        if exact.is_some_and(|entry| !entry.placeholder) {
+            return exact;
         }
-        let (_, suffix) = host.split_once('.')?;
-        self.wildcard.get(suffix)
+        let suffix = host.split_once('.').map(|(_, suffix)| suffix);
+        let wildcard = suffix.and_then(|suffix| self.wildcard.get(suffix));
+        wildcard.filter(|entry| exact.is_none() || !entry.placeholder).or(exact)
     }
 
     /// The certificate of a `certificates:` entry.
@@ -99,6 +111,11 @@ impl CertTable {
         self.current.load_full()
     }
 
+    /// Whether a client would be shown a placeholder for this lower-case host.
+    pub fn is_placeholder(&self, host: &str) -> bool {
+        self.current.load().find(host).is_some_and(|entry| entry.placeholder)
+    }
+
     /// What a client with this server name is shown.
     pub fn shown(&self, sni: Option<&str>, default: Option<&str>) -> Option<Arc<CertEntry>> {
         let certs = self.current.load();
@@ -132,5 +149,69 @@ impl ResolvesServerCert for ListenerCerts {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let entry = self.table.shown(hello.server_name(), self.default.as_deref())?;
         Some(entry.key.clone())
+    }
+}
+
+/// Certificates for the tests of other modules.
+#[cfg(test)]
+pub mod testing {
+    use rustls::crypto::aws_lc_rs::default_provider;
+
+    use super::*;
+
+    /// A self-signed certificate for one host.
+    pub fn entry(host: &str, placeholder: bool) -> CertEntry {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let chain = vec![made.cert.der().clone()];
+        CertEntry {
+            name: host.to_owned(),
+            names: vec![HostPattern::Exact(host.into())],
+            hosts: vec![HostPattern::Exact(host.into())],
+            source: "acme",
+            key: Arc::new(CertifiedKey::from_der(chain, key, &default_provider()).unwrap()),
+            not_before: 0,
+            not_after: i64::MAX,
+            placeholder,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::entry;
+    use super::*;
+
+    #[test]
+    fn a_placeholder_takes_no_name_from_a_real_certificate() {
+        let host = "app.openclaw.example";
+        let real = || Arc::new(entry(host, false));
+        let placeholder = || Arc::new(entry(host, true));
+        for entries in [vec![real(), placeholder()], vec![placeholder(), real()]] {
+            assert!(!Certs::new(entries).find(host).unwrap().placeholder);
+        }
+        assert!(Certs::new([placeholder()]).find(host).unwrap().placeholder);
+    }
+
+    /// An order for one name of a wildcard that serves must not take the name away meanwhile.
+    #[test]
+    fn a_placeholder_takes_no_name_from_a_real_wildcard() {
+        let host = "app.openclaw.example";
+        let pattern = [HostPattern::Wildcard("openclaw.example".into())];
+        let wildcard = |placeholder| {
+            let (names, hosts) = (pattern.to_vec(), pattern.to_vec());
+            Arc::new(CertEntry { names, hosts, ..entry("*.openclaw.example", placeholder) })
+        };
+        let shown = |entries: [Arc<CertEntry>; 2]| {
+            Certs::new(entries).find(host).map(|e| (e.name.clone(), e.placeholder))
+        };
+        let named = |name: &str, placeholder| Some((name.to_owned(), placeholder));
+        let exact = |placeholder| Arc::new(entry(host, placeholder));
+        let any = "*.openclaw.example";
+        assert_eq!(shown([exact(true), wildcard(false)]), named(any, false));
+        assert_eq!(shown([exact(false), wildcard(false)]), named(host, false));
+        assert_eq!(shown([exact(true), wildcard(true)]), named(host, true));
+        assert_eq!(Certs::new([wildcard(true)]).find(host).unwrap().name, any);
+        assert!(Certs::new([wildcard(false)]).find("a.app.openclaw.example").is_none());
     }
 }

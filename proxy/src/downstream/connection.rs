@@ -9,11 +9,10 @@ use std::task::Poll;
 
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::listener::Admission;
-use super::tls::MAX_TLS_BUFFER;
+use super::tls::{self, MAX_TLS_BUFFER};
 use super::{h1, h2};
 use crate::clock;
 use crate::io::TlsIo;
@@ -41,6 +40,9 @@ pub fn spawn(
     tokio::task::spawn_local(async move {
         let listener = admission.listener;
         if let Some(stream) = handshake(&local, &policy, io).await {
+            if tls::is_validation(&stream) {
+                return count_validation(&local, peer, &stream);
+            }
             let tls = tls_info(&local, &policy, &stream);
             let client = Client::new(listener, peer, Some(tls));
             serve_tls(local, policy, admission, client, stream);
@@ -116,7 +118,7 @@ async fn handshake(
     policy: &ListenerPolicy,
     io: TcpStream,
 ) -> Option<TlsStream<TcpStream>> {
-    let config = policy.tls.clone()?;
+    let config = policy.tls.as_ref()?;
     let failed = |reason: &str| {
         let labels = [policy.name.as_str(), reason];
         local.shared.metrics.tls_handshake_failures.with_label_values(&labels).inc();
@@ -128,7 +130,8 @@ async fn handshake(
     let started = clock::process_us();
     let timer = local.timers.timer();
     timer.set(policy.timeouts.handshake);
-    let mut accepting = std::pin::pin!(TlsAcceptor::from(config).accept(io));
+    let accepting = tls::accept(config, &local.shared.challenges, io);
+    let mut accepting = std::pin::pin!(accepting);
     let outcome = poll_fn(|cx| match accepting.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
         Poll::Pending if timer.check(cx).is_some() => Poll::Ready(None),
@@ -171,6 +174,15 @@ fn count(local: &Local, policy: &ListenerPolicy, stream: &TlsStream<TcpStream>, 
     };
     metrics.tls_handshakes.with_label_values(&[name, version(session), resumed]).inc();
     metrics.tls_handshake_duration.with_label_values(&[name]).observe(took_us as f64 / 1e6);
+}
+
+/// A CA has seen its certificate; the connection is closed.
+fn count_validation(local: &Local, peer: SocketAddr, stream: &TlsStream<TcpStream>) {
+    let shared = &local.shared;
+    shared.metrics.acme_challenges.with_label_values(&["tls-alpn-01"]).inc();
+    if let Some(name) = stream.get_ref().1.server_name() {
+        shared.challenges.count_alpn(name, peer.ip().to_canonical());
+    }
 }
 
 fn version(session: &rustls::ServerConnection) -> &'static str {

@@ -188,7 +188,7 @@ impl<S: Stream> Connection<S> {
             plan: &plan,
             timeouts: &policy.timeouts,
             keep_alive,
-            tls: self.client.tls.is_some(),
+            hsts: self.client.hsts_allowed(),
         };
         match h1_h1::run(job, upload).await {
             End::Done { keep_client } => {
@@ -224,7 +224,7 @@ impl<S: Stream> Connection<S> {
         if let Some(rejection) = reply.cause {
             record.reject(rejection);
         }
-        let edits = answer.own_lines(self.client.tls.is_some());
+        let edits = answer.own_lines(self.client.hsts_allowed());
         let date = |out: &mut Vec<u8>| self.local.wall.write_http_date(out);
         let body = write_h1(&mut out, &reply, date, head_request, close, &edits);
         record.bytes_out += body as u64;

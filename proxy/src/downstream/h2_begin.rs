@@ -56,7 +56,7 @@ pub fn answer(
     let policy = snapshot.listeners.get(client.listener).cloned();
     let own = Own {
         local: local.clone(),
-        tls: client.tls.is_some(),
+        hsts: client.hsts_allowed(),
         head_request: parts.method == Method::HEAD,
     };
     let begun = policy.as_deref().map(|policy| {
@@ -175,8 +175,8 @@ fn begin(
     let upload = Upload::new(local, first, plan.body, limit, now_ms);
     let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
     let source = source.filter(|_| !bodyless);
-    let tls = client.tls.is_some();
-    Begun::Forward(Box::new(Job { local: local.clone(), plan, record, upload, source, tls }))
+    let hsts = client.hsts_allowed();
+    Begun::Forward(Box::new(Job { local: local.clone(), plan, record, upload, source, hsts }))
 }
 
 /// Refuses what would be too much: at the process-wide cap of buffered bytes, and a little before
@@ -300,7 +300,7 @@ fn add_websocket_key(local: &Local, first: &mut Vec<u8>) {
 /// What an answer of our own depends on besides its cause.
 struct Own {
     local: Rc<Local>,
-    tls: bool,
+    hsts: bool,
     head_request: bool,
 }
 
@@ -312,7 +312,7 @@ impl Own {
             record.reject(rejection);
         }
         let mut response = to_http(&reply, &self.local.wall.http_date());
-        for (name, value) in answer.own_pairs(self.tls) {
+        for (name, value) in answer.own_pairs(self.hsts) {
             response.headers_mut().append(name, value);
         }
         let bodyless = self.head_request || reply.status == 204 || reply.status == 304;

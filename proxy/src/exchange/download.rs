@@ -73,7 +73,7 @@ pub struct Shape<'a> {
     /// The client keeps its connection, if the answer allows.
     pub keep_alive: bool,
     /// HSTS may be sent.
-    pub tls: bool,
+    pub hsts: bool,
     /// The whole request body was received and sent.
     pub upload_done: bool,
 }
@@ -279,7 +279,7 @@ impl Download {
             confirm_keep_alive: shape.plan.http10 && !close,
             websocket,
             edits: &route.response_edits,
-            hsts: route.hsts.as_ref().filter(|_| shape.tls).map(|hsts| &*hsts.line),
+            hsts: route.hsts.as_ref().filter(|_| shape.hsts).map(|hsts| &*hsts.line),
         };
         write_response(self.out.buffer(), head, &cx);
     }

@@ -41,7 +41,8 @@ pub struct Job<'a, S> {
     pub plan: &'a Plan,
     pub timeouts: &'a ListenerTimeouts,
     pub keep_alive: bool,
-    pub tls: bool,
+    /// HSTS may be sent.
+    pub hsts: bool,
 }
 
 /// How an exchange ended.
@@ -216,7 +217,7 @@ impl Exchange {
         let shape = Shape {
             plan: job.plan,
             keep_alive: job.keep_alive && !job.local.draining(),
-            tls: job.tls,
+            hsts: job.hsts,
             upload_done: upload.done(),
         };
         let io = &mut self.connection.io;

@@ -208,7 +208,9 @@ impl Relay {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let now_ms = self.watch.timer.now_ms();
         let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
-        poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)
+        poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
+        self.release_endpoint();
+        Ok(())
     }
 
     /// Whether the endpoint has something to read, and we may read it.

@@ -50,7 +50,8 @@ pub struct Job {
     pub upload: Upload,
     /// The request body, or the client's end of a tunnel (RFC 8441).
     pub source: Option<Source>,
-    pub tls: bool,
+    /// HSTS may be sent.
+    pub hsts: bool,
 }
 
 /// What comes after the head of an answer.
@@ -281,7 +282,7 @@ impl Waiting {
             let (len, status) = (head.len, head.status);
             match status {
                 101 if job.plan.websocket && job.source.is_some() => {
-                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.tls)?;
+                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
                 101 => return Err(protocol("unsolicited_101")),
@@ -293,7 +294,7 @@ impl Waiting {
                     self.head.drain(..len);
                 }
                 _ => {
-                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.tls)?;
+                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
                     return Ok(Some(Found::Final(compiled, self.head.split_off(len))));
                 }
             }

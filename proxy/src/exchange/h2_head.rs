@@ -24,7 +24,7 @@ pub fn compile(
     head: &ResponseHead<'_, '_>,
     bytes: &[u8],
     plan: &Plan,
-    tls: bool,
+    hsts: bool,
 ) -> Result<Head, Rejection> {
     let protocol = |detail| Rejection { cause: Cause::UpstreamProtocol, detail };
     let length = head.body(plan.head_request).map_err(|error| protocol(error.reason()))?;
@@ -32,7 +32,7 @@ pub fn compile(
     let mut fields = HeaderMap::with_capacity(head.fields.len() + 2);
     let copy = Bytes::copy_from_slice(bytes.get(..head.len).unwrap_or(bytes));
     let edits = &plan.route.response_edits;
-    let hsts = plan.route.hsts.as_ref().filter(|_| tls);
+    let hsts = plan.route.hsts.as_ref().filter(|_| hsts);
     for (id, name, value) in head.fields.iter() {
         let nominated = head.connection.nominates && head.fields.nominated(name);
         if !response_field_passes(id) || nominated || dropped(edits, name.as_bytes()) {

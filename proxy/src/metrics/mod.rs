@@ -48,6 +48,12 @@ pub struct Metrics {
 
     pub certificate_not_before: IntGaugeVec,
     pub certificate_not_after: IntGaugeVec,
+    pub certificate_renewal: IntGaugeVec,
+    pub certificate_ready: IntGaugeVec,
+    pub certificate_info: IntGaugeVec,
+    pub acme_orders: IntCounterVec,
+    pub acme_next_attempt: IntGaugeVec,
+    pub acme_challenges: IntCounterVec,
 
     pub config_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
@@ -91,6 +97,12 @@ impl Metrics {
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
+            certificate_renewal: c.gauges(CERTIFICATE_RENEWAL),
+            certificate_ready: c.gauges(CERTIFICATE_READY),
+            certificate_info: c.gauges(CERTIFICATE_INFO),
+            acme_orders: c.counters(ACME_ORDERS),
+            acme_next_attempt: c.gauges(ACME_NEXT_ATTEMPT),
+            acme_challenges: c.counters(ACME_CHALLENGES),
             config_reloads: c.counters(CONFIG_RELOADS),
             config_last_reload_successful: c.gauge(CONFIG_LAST_RELOAD_SUCCESSFUL),
             config_last_reload_success_timestamp_seconds: c.gauge(CONFIG_LAST_RELOAD_SUCCESS),
@@ -175,6 +187,10 @@ impl Metrics {
     pub fn forget_certificate(&self, name: &str) {
         forget(&self.certificate_not_before, "certificate", name);
         forget(&self.certificate_not_after, "certificate", name);
+        forget(&self.certificate_renewal, "certificate", name);
+        forget(&self.certificate_ready, "certificate", name);
+        forget(&self.certificate_info, "certificate", name);
+        forget(&self.acme_next_attempt, "certificate", name);
     }
 }
 
@@ -285,6 +301,30 @@ const CERTIFICATE_NOT_AFTER: Def = (
     "End of validity, Unix time.",
     &["certificate"],
 );
+const CERTIFICATE_RENEWAL: Def = (
+    "edge_certificate_renewal_timestamp_seconds",
+    "When the certificate is to be renewed, Unix time",
+    &["certificate"],
+);
+const CERTIFICATE_READY: Def = (
+    "edge_certificate_ready",
+    "1: a certificate that is valid now serves; 0: a placeholder, or an expired one",
+    &["certificate"],
+);
+const CERTIFICATE_INFO: Def = (
+    "edge_certificate_info",
+    "What serves, value 1",
+    &["certificate", "issuer", "key_type", "serial"],
+);
+const ACME_ORDERS: Def =
+    ("edge_acme_orders_total", "Orders that have ended, by result", &["issuer", "result"]);
+const ACME_NEXT_ATTEMPT: Def = (
+    "edge_acme_next_attempt_timestamp_seconds",
+    "When something is next tried or renewed, Unix time",
+    &["certificate"],
+);
+const ACME_CHALLENGES: Def =
+    ("edge_acme_challenges_total", "Answers given to a CA that validates a name.", &["type"]);
 
 const CONFIG_RELOADS: Def =
     ("edge_config_reloads_total", "Readings of the config file, the first included.", &["result"]);

@@ -36,6 +36,14 @@ impl Client {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
+    /// Whether HSTS may be sent (RFC 6797 §7.2: on TLS only). Not with a placeholder certificate:
+    /// who clicked its warning away would be held to https that nobody trusts yet.
+    pub fn hsts_allowed(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| tls.certificate.as_ref().is_none_or(|shown| !shown.placeholder))
+    }
+
     /// Whether the certificate shown is valid for the host; always so on plaintext.
     pub fn certificate_covers(&self, host: &str) -> bool {
         let Some(tls) = &self.tls else { return true };

@@ -1,26 +1,41 @@
 //! From an admitted head and the snapshot to a decision: pure, synchronous, one screen.
 //!
-//! The order of steps is fixed (design.md #16): frame and Host admitted (before this), find the
-//! route, limits, forward.
+//! The order of steps is fixed (design.md #16): frame and Host admitted (before this), the
+//! challenge of a validating CA, find the route, limits, forward.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use acme::challenge::Challenges;
+
 use super::cause::{Cause, Rejection};
+use super::challenge;
 use super::client::Client;
 use super::plan::{Answer, AnswerKind, Decision, Plan};
 use super::view::{FieldSource, HeadView, split_target};
+use crate::downstream::cert_table::CertTable;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Expect;
 use crate::route::table::{Action, Redirect, Route, Snapshot};
+
+/// What requests are decided by.
+#[derive(Clone, Copy)]
+pub struct Tables<'s> {
+    pub snapshot: &'s Snapshot,
+    pub challenges: &'s Challenges,
+    pub certs: &'s CertTable,
+}
 
 /// Decides; normalises `view.target` where the host has path rules (design.md #15).
 pub fn decide<F: FieldSource>(
     view: &mut HeadView<'_, F>,
     client: &Client,
-    snapshot: &Snapshot,
+    tables: &Tables<'_>,
 ) -> Decision {
-    match find(view, client, snapshot) {
+    if let Some(answer) = challenge::answer(view, client, tables.challenges) {
+        return Decision::Answer(answer);
+    }
+    match find(view, client, tables) {
         Ok(found) => act(view, found),
         Err((route, rejection)) => Decision::Answer(Answer::reject(route, rejection)),
     }
@@ -38,8 +53,9 @@ enum Found<'s> {
 fn find<'s, F: FieldSource>(
     view: &mut HeadView<'_, F>,
     client: &Client,
-    snapshot: &'s Snapshot,
+    tables: &Tables<'s>,
 ) -> Result<Found<'s>, Refused> {
+    let snapshot = tables.snapshot;
     let early = |cause: Cause| (None, Rejection::new(cause));
     if view.expect == Expect::Other {
         return Err(early(Cause::ExpectationFailed));
@@ -53,6 +69,8 @@ fn find<'s, F: FieldSource>(
     }
     if let Some(listener) = snapshot.listeners.get(client.listener)
         && let Some(port) = listener.redirect_https_port
+        // A browser would end at a warning; http serves until there is something to be trusted.
+        && !tables.certs.is_placeholder(&view.host)
     {
         return Ok(Found::ToHttps(port));
     }
@@ -134,4 +152,195 @@ fn normalise<F>(view: &mut HeadView<'_, F>) -> Result<(), Rejection> {
         Err(_) => return Err(Rejection::bad("ambiguous_path")),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use config::NoEnvironment;
+
+    use super::*;
+    use crate::downstream::cert_table::Certs;
+    use crate::downstream::cert_table::testing::entry;
+    use crate::http1::head::{FieldSlots, HeadLimits, parse_request};
+    use crate::request::admit::admit_h1;
+    use crate::request::client::TlsInfo;
+    use crate::route::compile::{Deps, compile, empty};
+    use crate::upstream::endpoint::EndpointRegistry;
+
+    const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+    const FILE: &str = "version: 1\n\
+        listeners:\n  http: { bind: ['127.0.0.1:0'], redirect_to: https }\n  \
+        https: { bind: ['127.0.0.1:0'], public_port: 443, tls: {} }\n  \
+        plain: { bind: ['127.0.0.1:0'] }\n\
+        upstreams: { u: { endpoints: ['127.0.0.1:2'] } }\n\
+        routes:\n  app: { hosts: [app.openclaw.example], upstream: u }\n  \
+        api: { hosts: [api.openclaw.example], upstream: u }\n  \
+        closed: { hosts: [api.openclaw.example], path: /.well-known, respond: { status: 403 } }\n";
+
+    struct Bench {
+        snapshot: Snapshot,
+        challenges: Challenges,
+        certs: CertTable,
+    }
+
+    /// Tokens of `app`, `api` and of a host without a route are under way.
+    fn bench() -> Bench {
+        let read = config::parse("edge.yaml", FILE, &NoEnvironment).unwrap();
+        let snapshot = compile(
+            &config::merge(None, read),
+            &empty(),
+            &mut Deps {
+                certs: Arc::default(),
+                challenges: Arc::default(),
+                ticketer: crate::downstream::tls::ticketer().unwrap(),
+                bound: &[],
+                nofile: 1024,
+                resolved: &|_| None,
+                endpoints: &mut EndpointRegistry::default(),
+            },
+        );
+        let challenges = Challenges::default();
+        for host in ["app", "api", "new"] {
+            challenges.offer(&format!("{host}.openclaw.example"), TOKEN, host).unwrap();
+        }
+        Bench { snapshot, challenges, certs: CertTable::new() }
+    }
+
+    impl Bench {
+        fn ask(&self, listener: &str, head: &str) -> String {
+            let shown = Some(Arc::new(entry("app.openclaw.example", false)));
+            let tls = (listener == "https").then(|| TlsInfo {
+                version: "TLSv1.3",
+                server_name: Some("app.openclaw.example".into()),
+                certificate: shown,
+            });
+            let at = |l: &Arc<crate::route::table::ListenerPolicy>| l.name.as_str() == listener;
+            let listener = self.snapshot.listeners.iter().position(at).unwrap();
+            let client = Client::new(listener, (IpAddr::from([192, 0, 2, 1]), 4000).into(), tls);
+            let limits = HeadLimits { head_bytes: 9999, fields: 99, target_bytes: 9999 };
+            let mut slots = FieldSlots::new();
+            let head = parse_request(head.as_bytes(), limits, &mut slots).unwrap().unwrap();
+            let mut view = admit_h1(&head).unwrap();
+            let (challenges, certs) = (&self.challenges, &self.certs);
+            match decide(
+                &mut view,
+                &client,
+                &Tables { snapshot: &self.snapshot, challenges, certs },
+            ) {
+                Decision::Forward(plan) => format!("route {}", plan.route.name),
+                Decision::Answer(Answer { route, kind }) => match kind {
+                    AnswerKind::Reject(rejection) => rejection.cause.code().to_owned(),
+                    AnswerKind::Redirect { location, .. } => {
+                        format!("to {}", String::from_utf8(location).unwrap())
+                    }
+                    AnswerKind::Respond => format!("fixed {}", route.unwrap().name),
+                    AnswerKind::Challenge(key) => format!("key {key}"),
+                },
+            }
+        }
+
+        /// The same for a method, host and target.
+        fn get(&self, listener: &str, method: &str, host: &str, target: &str) -> String {
+            let head =
+                format!("{method} {target} HTTP/1.1\r\nHost: {host}.openclaw.example\r\n\r\n");
+            self.ask(listener, &head)
+        }
+    }
+
+    fn path() -> String {
+        format!("/.well-known/acme-challenge/{TOKEN}")
+    }
+
+    #[test]
+    fn a_challenge_comes_before_every_other_step() {
+        let bench = bench();
+        for listener in ["http", "https", "plain"] {
+            for method in ["GET", "HEAD"] {
+                let get = |host| bench.get(listener, method, host, &path());
+                assert_eq!(get("app"), "key app");
+                // Another certificate was shown; a rule closes the path; a host without a route.
+                assert_eq!(get("api"), "key api");
+                assert_eq!(get("new"), "key new");
+            }
+        }
+        assert_eq!(bench.challenges.hits("app.openclaw.example").count, 6);
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(bench.challenges.hits("app.openclaw.example").peers, [peer]);
+    }
+
+    #[test]
+    fn whatever_is_no_challenge_goes_the_way_of_all_requests() {
+        let bench = bench();
+        let location = format!("to https://app.openclaw.example{}", path());
+        let other = path().replace("eva", "abc");
+        let other_location = format!("to https://app.openclaw.example{other}");
+        for (listener, method, host, target, outcome) in [
+            ("http", "POST", "app", path(), location.as_str()),
+            ("http", "DELETE", "app", path(), &location),
+            ("http", "GET", "app", other.clone(), &other_location),
+            ("plain", "POST", "app", path(), "route app"),
+            ("plain", "GET", "app", other.clone(), "route app"),
+            ("plain", "GET", "app", path() + "x", "route app"),
+            ("plain", "GET", "app", path() + "/", "route app"),
+            ("plain", "GET", "app", path().replace("/evaG", "//evaG"), "route app"),
+            ("plain", "GET", "app", path().replace("acme", "%61cme"), "route app"),
+            ("plain", "GET", "app", "/.well-known/acme-challenge/".to_owned(), "route app"),
+            ("plain", "POST", "api", path(), "fixed closed"),
+            ("plain", "GET", "api", path() + "x", "fixed closed"),
+            ("plain", "GET", "new", path() + "x", "unknown_host"),
+            ("https", "GET", "app", path() + "x", "route app"),
+            ("https", "GET", "api", path() + "x", "misdirected"),
+            ("https", "POST", "new", path(), "misdirected"),
+        ] {
+            let got = bench.get(listener, method, host, &target);
+            assert_eq!(got, outcome, "{listener} {method} {host} {target}");
+        }
+        assert_eq!(bench.challenges.hits("app.openclaw.example").count, 0);
+    }
+
+    #[test]
+    fn a_challenge_is_known_in_every_spelling_of_a_request() {
+        let bench = bench();
+        let path = path();
+        for (head, taken) in [
+            (format!("GET {path} HTTP/1.0\r\nHost: app.openclaw.example\r\n\r\n"), true),
+            (format!("GET {path} HTTP/1.1\r\nHost: APP.openclaw.Example.:80\r\n\r\n"), true),
+            (format!("GET {path}?a=b HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n"), true),
+            (format!("GET http://App.openclaw.example:80{path} HTTP/1.1\r\nHost: x\r\n\r\n"), true),
+            (format!("GET http://x{path} HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n"), false),
+            (
+                format!("GET {path} HTTP/1.1\r\nHost: app.openclaw.example\r\nExpect: x\r\n\r\n"),
+                true,
+            ),
+        ] {
+            assert_eq!(bench.ask("http", &head) == "key app", taken, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_a_placeholder_is_not_sent_to_https() {
+        let bench = bench();
+        assert_eq!(bench.get("http", "GET", "app", "/x"), "to https://app.openclaw.example/x");
+        let (app, api) = ("app.openclaw.example", "api.openclaw.example");
+        bench.certs.publish(Certs::new([entry(app, true), entry(api, false)].map(Arc::new)));
+        assert_eq!(bench.get("http", "GET", "app", "/x"), "route app");
+        assert_eq!(bench.get("http", "GET", "api", "/x"), "to https://api.openclaw.example/x");
+        assert_eq!(bench.get("http", "GET", "new", "/x"), "unknown_host");
+        bench.certs.publish(Certs::new([Arc::new(entry(app, false))]));
+        assert_eq!(bench.get("http", "GET", "app", "/x"), "to https://app.openclaw.example/x");
+    }
+
+    #[test]
+    fn a_placeholder_is_no_ground_for_hsts() {
+        let client = |certificate| {
+            let tls = TlsInfo { version: "TLSv1.3", server_name: None, certificate };
+            Client::new(0, (IpAddr::from([192, 0, 2, 1]), 4000).into(), Some(tls))
+        };
+        let shown = |placeholder| Some(Arc::new(entry("app.openclaw.example", placeholder)));
+        assert!(client(shown(false)).hsts_allowed());
+        assert!(!client(shown(true)).hsts_allowed());
+        assert!(!Client::new(0, (IpAddr::from([192, 0, 2, 1]), 4000).into(), None).hsts_allowed());
+    }
 }

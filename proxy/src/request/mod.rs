@@ -1,13 +1,15 @@
-//! One request: what it says ([`view`], [`admit`]), what is done with it ([`decide`], [`plan`]),
-//! what we answer ourselves ([`cause`], [`respond`]), what is written down ([`record`]).
+//! One request: what it says ([`view`], [`admit`]), what is done with it
+//! ([`challenge`], [`decide`], [`plan`]), what we answer ourselves ([`cause`], [`respond`]), what is written down ([`record`]).
 //!
 //! Everything here is pure and synchronous; the drivers of `downstream` and `exchange` do the I/O.
 
 pub mod admit;
 pub mod cause;
+pub mod challenge;
 pub mod client;
 pub mod decide;
 pub mod headers;
+pub mod log_text;
 pub mod plan;
 pub mod record;
 pub mod respond;

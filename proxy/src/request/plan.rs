@@ -51,6 +51,8 @@ pub enum AnswerKind {
     },
     /// The route's own fixed response.
     Respond,
+    /// The key authorization for a CA's HTTP-01 token.
+    Challenge(String),
 }
 
 impl Answer {
@@ -61,25 +63,25 @@ impl Answer {
 
 impl Answer {
     /// Response lines that the route adds to its own answers (fixed responses and redirects).
-    pub fn own_lines(&self, tls: bool) -> Vec<u8> {
+    pub fn own_lines(&self, hsts: bool) -> Vec<u8> {
         let Some(route) = &self.route else { return Vec::new() };
         if matches!(self.kind, AnswerKind::Reject(_)) {
             return Vec::new();
         }
-        let hsts = route.hsts.as_ref().filter(|_| tls);
+        let hsts = route.hsts.as_ref().filter(|_| hsts);
         [&*route.response_edits.lines, hsts.map_or(&[][..], |hsts| &*hsts.line)].concat()
     }
 }
 
 impl Answer {
     /// The same for HTTP/2.
-    pub fn own_pairs(&self, tls: bool) -> Vec<(http::HeaderName, http::HeaderValue)> {
+    pub fn own_pairs(&self, hsts: bool) -> Vec<(http::HeaderName, http::HeaderValue)> {
         let Some(route) = &self.route else { return Vec::new() };
         if matches!(self.kind, AnswerKind::Reject(_)) {
             return Vec::new();
         }
         let mut pairs = route.response_edits.pairs.clone();
-        if let Some(hsts) = route.hsts.as_ref().filter(|_| tls) {
+        if let Some(hsts) = route.hsts.as_ref().filter(|_| hsts) {
             pairs.push((http::header::STRICT_TRANSPORT_SECURITY, hsts.value.clone()));
         }
         pairs

@@ -11,13 +11,13 @@ use config::model::AccessLog;
 
 use super::cause::{Cause, Rejection};
 use super::client::Client;
+use super::log_text::{MAX_TEXT, escape, json_ms, json_number, json_text, milliseconds};
+use super::plan::{Answer, AnswerKind};
 use crate::clock;
 use crate::local::Local;
-use crate::meters::{self, Outcome, RouteMeters};
+use crate::meters::{self, Counted, Outcome, RouteMeters};
 use crate::route::table::{Action, Route};
 
-/// A log text field is cut at this many bytes.
-const MAX_TEXT: usize = 2048;
 /// A worker hands its lines over when it has this many bytes, or at its tick.
 const BATCH_BYTES: usize = 32 * 1024;
 
@@ -103,6 +103,8 @@ pub struct Record {
     pub status: u16,
     rejection: Option<Rejection>,
     route: Option<Arc<Route>>,
+    /// A validating CA was answered.
+    challenge: bool,
     endpoint: Option<SocketAddr>,
     meters: Option<Rc<RouteMeters>>,
     open: bool,
@@ -133,6 +135,7 @@ impl Record {
             status: 0,
             rejection: None,
             route: None,
+            challenge: false,
             endpoint: None,
             meters: None,
             open: true,
@@ -157,10 +160,22 @@ impl Record {
 
     /// The route was found: the request counts as in flight on it.
     pub fn routed(&mut self, route: &Arc<Route>) {
-        let meters = self.meters_of(Some(route));
+        self.route = Some(route.clone());
+        let meters = self.meters();
         meters.in_flight.inc();
         self.meters = Some(meters);
-        self.route = Some(route.clone());
+    }
+
+    /// The edge answers by itself.
+    pub fn answered(&mut self, answer: &Answer) {
+        if let Some(route) = &answer.route {
+            self.routed(route);
+        }
+        if matches!(answer.kind, AnswerKind::Challenge(_)) {
+            self.challenge = true;
+            let metrics = &self.local.shared.metrics;
+            metrics.acme_challenges.with_label_values(&["http-01"]).inc();
+        }
     }
 
     pub fn endpoint(&mut self, address: SocketAddr) {
@@ -204,11 +219,26 @@ impl Record {
         self.open
     }
 
-    fn meters_of(&self, route: Option<&Route>) -> Rc<RouteMeters> {
+    /// What the request counts on, and is logged with.
+    fn counted(&self) -> Counted<'_> {
+        match &self.route {
+            Some(route) => Counted::Route(route),
+            None if self.challenge => Counted::Challenge,
+            None => Counted::NoRoute,
+        }
+    }
+
+    /// The same as a log field: absent where no route matched.
+    fn route_text(&self) -> Option<&str> {
+        let counted = self.counted();
+        (!matches!(counted, Counted::NoRoute)).then(|| counted.label())
+    }
+
+    fn meters(&self) -> Rc<RouteMeters> {
         let local = &self.local;
         let snapshot = local.snapshot();
         let name = snapshot.listeners.get(self.listener).map_or("", |l| l.name.as_str());
-        local.meters.route(&local.shared.metrics, (self.listener, name), route)
+        local.meters.route(&local.shared.metrics, (self.listener, name), self.counted())
     }
 
     fn write(&mut self) {
@@ -225,11 +255,10 @@ impl Record {
                 meters.in_flight.dec();
                 meters.add(metrics, &self.outcome(duration_us));
             }
-            None => self.meters_of(None).add(metrics, &self.outcome(duration_us)),
+            None => self.meters().add(metrics, &self.outcome(duration_us)),
         }
         if let Some(rejection) = self.rejection {
-            let route = self.route.as_ref().map_or(meters::NO_ROUTE, |r| r.name.as_str());
-            let labels = [route, rejection.cause.code()];
+            let labels = [self.counted().label(), rejection.cause.code()];
             metrics.http_local_responses.with_label_values(&labels).inc();
         }
         self.log(duration_us);
@@ -263,7 +292,7 @@ impl Record {
     pub fn compact(&mut self) {
         if self.text.capacity() > 2 * self.text.len() {
             let exact = self.text.as_slice().to_vec();
-            self.local.buffers.give(std::mem::replace(&mut self.text, exact));
+            self.local.buffers.give_text(std::mem::replace(&mut self.text, exact));
         }
     }
 
@@ -298,8 +327,8 @@ impl Record {
                 json_text(out, "detail", rejection.detail.as_bytes());
             }
         }
-        if let Some(route) = &self.route {
-            json_text(out, "route", route.name.as_str().as_bytes());
+        if let Some(route) = self.route_text() {
+            json_text(out, "route", route.as_bytes());
         }
         if let Some(upstream) = self.upstream() {
             json_text(out, "upstream", upstream.as_bytes());
@@ -333,7 +362,7 @@ impl Record {
         let endpoint = self.endpoint.map(|address| address.to_string());
         for part in [
             or_dash(self.rejection.map(|r| r.cause.code())),
-            or_dash(self.route.as_ref().map(|r| r.name.as_str())),
+            or_dash(self.route_text()),
             or_dash(endpoint.as_deref()),
             self.bytes_in.to_string().into_bytes(),
             self.bytes_out.to_string().into_bytes(),
@@ -358,90 +387,5 @@ impl Drop for Record {
             self.reject(cause.into());
             self.write();
         }
-    }
-}
-
-fn json_text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":\"");
-    out.extend_from_slice(value);
-    out.push(b'"');
-}
-
-fn json_number(out: &mut Vec<u8>, key: &str, value: u64) {
-    json_key(out, key);
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn json_ms(out: &mut Vec<u8>, key: &str, us: u64) {
-    json_key(out, key);
-    milliseconds(out, us);
-}
-
-fn json_key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn milliseconds(out: &mut Vec<u8>, us: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(us / 1000).as_bytes());
-    let digit = |n: u64| b'0' + (n % 10) as u8;
-    out.extend_from_slice(&[b'.', digit(us / 100), digit(us / 10), digit(us)]);
-}
-
-/// Appends text so that it can neither end a JSON string nor a line nor move a terminal: quote,
-/// backslash, controls, DEL and C1 controls, bidi marks and invalid UTF-8 are written as escapes.
-pub fn escape(out: &mut Vec<u8>, text: &[u8]) {
-    let text = text.get(..MAX_TEXT).unwrap_or(text);
-    let plain = |b: &u8| (b' '..0x7f).contains(b) && *b != b'"' && *b != b'\\';
-    if text.iter().all(plain) {
-        out.extend_from_slice(text);
-        return;
-    }
-    for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            escape_char(out, c);
-        }
-        for byte in chunk.invalid() {
-            out.extend_from_slice(format!("\\\\x{byte:02x}").as_bytes());
-        }
-    }
-}
-
-fn escape_char(out: &mut Vec<u8>, c: char) {
-    let bidi =
-        matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    match c {
-        '"' => out.extend_from_slice(b"\\\""),
-        '\\' => out.extend_from_slice(b"\\\\"),
-        c if c.is_control() || bidi => {
-            out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
-        }
-        c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_can_forge_a_line() {
-        for (given, kept) in [
-            (&b"/plain?"[..], "/plain?"),
-            (b"a\"b\\c", "a\\\"b\\\\c"),
-            (b"a\r\nb\x1b[31m\x7f", "a\\u000d\\u000ab\\u001b[31m\\u007f"),
-            ("\u{9b}\u{202e}\u{e9}".as_bytes(), "\\u009b\\u202e\u{e9}"),
-            (b"\xff\xc3", "\\\\xff\\\\xc3"),
-        ] {
-            let mut out = Vec::new();
-            escape(&mut out, given);
-            assert_eq!(String::from_utf8(out).unwrap(), kept);
-        }
-        let mut out = Vec::new();
-        escape(&mut out, &[b'x'; 5000]);
-        assert_eq!(out.len(), MAX_TEXT);
     }
 }

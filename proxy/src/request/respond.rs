@@ -14,6 +14,8 @@ pub struct Reply {
     pub content_type: Option<String>,
     pub location: Option<Vec<u8>>,
     pub proxy_status: Option<String>,
+    /// An answer to a CA: exactly the bytes, for nobody to keep or to interpret.
+    pub challenge: bool,
     pub retry_after: bool,
     pub request_id: Vec<u8>,
     pub body: Bytes,
@@ -28,6 +30,7 @@ impl Reply {
                 location: Some(location.clone()),
                 ..Reply::plain(*status, request_id, Bytes::new())
             },
+            (AnswerKind::Challenge(key), _) => Reply::challenge(key, request_id),
             (AnswerKind::Respond, Some(Action::Respond(fixed))) => Reply::fixed(fixed, request_id),
             (AnswerKind::Respond, _) => Reply::reject(Cause::Internal.into(), request_id),
         }
@@ -68,12 +71,22 @@ impl Reply {
         }
     }
 
+    fn challenge(key_authorization: &str, request_id: &[u8]) -> Reply {
+        let body = Bytes::copy_from_slice(key_authorization.as_bytes());
+        Reply {
+            content_type: Some("application/octet-stream".to_owned()),
+            challenge: true,
+            ..Reply::plain(200, request_id, body)
+        }
+    }
+
     fn plain(status: u16, request_id: &[u8], body: Bytes) -> Reply {
         Reply {
             status,
             content_type: None,
             location: None,
             proxy_status: None,
+            challenge: false,
             retry_after: false,
             request_id: request_id.to_vec(),
             body,
@@ -95,6 +108,10 @@ impl Reply {
         }
         if let Some(proxy_status) = &self.proxy_status {
             each("proxy-status", proxy_status.as_bytes());
+            each("cache-control", b"no-store");
+        }
+        if self.challenge {
+            each("x-content-type-options", b"nosniff");
             each("cache-control", b"no-store");
         }
         if self.retry_after {
@@ -181,5 +198,27 @@ mod tests {
         for cause in Cause::ALL {
             assert!(!cause.text().is_empty() && cause.status() >= 400);
         }
+    }
+
+    #[test]
+    fn a_ca_gets_exactly_the_key_authorization() {
+        let answer = Answer { route: None, kind: AnswerKind::Challenge("token.thumb".to_owned()) };
+        let reply = Reply::of(&answer, b"id1");
+        let mut out = Vec::new();
+        let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, false, b"");
+        let text = "HTTP/1.1 200 OK\r\nDate: now\r\ncontent-type: application/octet-stream\r\n\
+            x-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: id1\r\n\
+            content-length: 11\r\n\r\ntoken.thumb";
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+        assert_eq!(n, 11);
+        let mut head = Vec::new();
+        assert_eq!(
+            write_h1(&mut head, &reply, |o| o.extend_from_slice(b"now"), true, false, b""),
+            0
+        );
+        assert_eq!(String::from_utf8(head).unwrap(), text.replace("token.thumb", ""));
+        let response = to_http(&reply, "now");
+        assert_eq!(response.headers()["content-length"], "11");
+        assert_eq!(response.headers()["cache-control"], "no-store");
     }
 }

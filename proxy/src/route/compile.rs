@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use acme::challenge::Challenges;
 use arc_swap::ArcSwap;
 use config::merge::{Accepted, Blocked};
 use config::model::{self, HeaderEdits, PathRule};
@@ -24,6 +25,7 @@ use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Upstream, Upstrea
 /// What compiling needs besides the configuration.
 pub struct Deps<'a> {
     pub certs: Arc<CertTable>,
+    pub challenges: Arc<Challenges>,
     /// One per process, so that tickets outlive reloads.
     pub ticketer: Arc<dyn ProducesTickets>,
     pub bound: &'a [BoundAddress],
@@ -152,7 +154,8 @@ fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<L
     let policy = |listener: &model::Listener| ListenerPolicy {
         name: listener.name.clone(),
         tls: listener.tls.as_ref().map(|policy| {
-            tls::server_config(policy, listener.http2.enabled, &deps.certs, &deps.ticketer)
+            let http2 = listener.http2.enabled;
+            tls::listener_tls(policy, http2, &deps.certs, &deps.challenges, &deps.ticketer)
         }),
         redirect_https_port: listener.redirect_to_https.then_some(https_port),
         public_port: public_port(listener, deps.bound),

@@ -4,15 +4,17 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use acme::challenge::Challenges;
 use config::model::{Expectation, TestCase};
 
 use super::table::Snapshot;
+use crate::downstream::cert_table::CertTable;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Expect;
 use crate::request::admit::host_of;
 use crate::request::client::{Client, TlsInfo};
-use crate::request::decide::decide;
+use crate::request::decide::{Tables, decide};
 use crate::request::plan::{AnswerKind, Decision};
 use crate::request::view::{FieldSource, HeadView};
 use crate::route::table::Action;
@@ -102,7 +104,10 @@ fn outcome(snapshot: &Snapshot, test: &TestCase) -> Result<Outcome, String> {
         certificate: None,
     });
     let client = Client::new(listener, peer, tls);
-    Ok(describe(decide(&mut view, &client, snapshot), test.https))
+    // Nothing is being validated, no certificate is a placeholder: tests are about the steady state.
+    let (challenges, certs) = (Challenges::default(), CertTable::new());
+    let tables = Tables { snapshot, challenges: &challenges, certs: &certs };
+    Ok(describe(decide(&mut view, &client, &tables), test.https))
 }
 
 fn describe(decision: Decision, https: bool) -> Outcome {
@@ -121,6 +126,7 @@ fn describe(decision: Decision, https: bool) -> Outcome {
             cause: Some(rejection.cause.code()),
             ..nothing
         },
+        AnswerKind::Challenge(_) => Outcome { status: Some(200), ..nothing },
         AnswerKind::Redirect { status, location } => {
             let location = String::from_utf8_lossy(&location).into_owned();
             let scheme = if https { "https:" } else { "http:" };

@@ -11,6 +11,7 @@ use config::model::{AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Pa
 use config::value::Name;
 use ipnet::IpNet;
 
+use crate::downstream::tls::ListenerTls;
 use crate::upstream::endpoint::Upstream;
 
 /// One generation of everything that a request is decided by.
@@ -44,7 +45,7 @@ pub struct Limits {
 pub struct ListenerPolicy {
     pub name: Name,
     /// `None`: plaintext.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<ListenerTls>,
     /// `Some`: known hosts are redirected to https on this public port.
     pub redirect_https_port: Option<u16>,
     /// The port that clients see: `public_port`, else the bound one.

@@ -88,7 +88,7 @@ async fn serve(options: &Options) -> Result<End, Refusal> {
     admin::start(&accepted.global.admin, shared.clone(), status.clone());
 
     let publisher = publisher(&shared, &reserved, nofile)?;
-    let control = control(booted, options, signals, publisher, shared, status).await;
+    let control = control(booted, options, signals, publisher, shared, status).await?;
     let ended = match open(control, reserved, &accepted) {
         Ok(control) => Ok(control.run().await),
         Err(refusal) => Err(refusal),
@@ -122,9 +122,12 @@ async fn control(
     mut publisher: Publisher,
     shared: Arc<Shared>,
     status: Arc<Status>,
-) -> Control {
+) -> Result<Control, Refusal> {
     let Boot { accepted, mut watch, outcome, hash, files } = booted;
-    let mut certs = CertKeeper::start(shared.certs.clone());
+    let state_dir = &accepted.global.state_dir;
+    let certs = CertKeeper::start(state_dir, shared.certs.clone(), shared.challenges.clone());
+    let mut certs = certs.map_err(|why| format!("the certificate threads: {why}"))?;
+    let _ = status.acme.set(certs.acme().clone());
     let wanted = certs::wanted(&accepted);
     let pairs = wanted.files.clone();
     watch.set_others(files, pairs.into_iter().flat_map(|pair| [pair.chain, pair.key]));
@@ -157,7 +160,7 @@ async fn control(
             control.status.set_certificates_loaded();
         }
     }
-    control
+    Ok(control)
 }
 
 /// Opens the listeners and starts the workers.

@@ -46,7 +46,7 @@ fn version_and_help() {
     let output = command(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
-    for word in ["run", "check", "demo", "version", "Usage"] {
+    for word in ["run", "check", "certs", "acme", "demo", "version", "Usage"] {
         assert!(text.contains(word), "{word} is missing in {text}");
     }
     for subcommand in ["run", "check", "demo"] {

@@ -274,5 +274,6 @@ fn config_and_acme_do_not_know_the_proxy() {
         let text = read(manifest);
         assert!(!text.contains("proxy"), "{manifest}");
     }
-    assert!(!read("acme/Cargo.toml").contains("config"));
+    let manifest = read("acme/Cargo.toml");
+    assert!(!manifest.lines().any(|line| line.starts_with("config") || line.contains("../config")));
 }

@@ -399,15 +399,16 @@ fn what_tls_holds_for_a_client_is_buffered() {
     let edge = Edge::start(&Conf::app(&[Backend::real()]));
     let join = |_| {
         let mut client = edge.tls_client("app.openclaw.example");
+        // Else the kernel may take it all: its buffers grow to 32 MiB.
+        let socket = socket2::SockRef::from(client.wire.stream.tcp());
+        socket.set_recv_buffer_size(4096).unwrap();
         client.send("GET /bytes/30000000 HTTP/1.1\r\nHost: app.openclaw.example\r\n\r\n");
         assert_eq!(client.wire.head().unwrap().status(), 200);
         client
     };
-    let mut stalled: Vec<Client> = (0..8).map(join).collect();
+    let stalled: Vec<Client> = (0..8).map(join).collect();
     let buffered = || edge.metric("edge_buffered_bytes");
     wait_until("32 KiB of each in TLS", || buffered() >= 8.0 * 32.0 * 1024.0);
-    for client in &mut stalled {
-        client.wire.skip(30_000_000).unwrap();
-    }
+    drop(stalled);
     wait_until("nothing to be buffered", || buffered() == 0.0);
 }

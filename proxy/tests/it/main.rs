@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access_log;
+mod acme_mock;
+mod acme_real;
 mod admin;
 mod bodies;
 mod bulk;
+mod certs_cli;
+mod challenge;
 mod cli;
 mod desync;
 mod docs;
 mod drain;
 mod exact;
 mod harness;
+mod harness_acme;
 mod headers;
 mod http2;
 mod http2_attacks;

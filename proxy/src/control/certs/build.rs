@@ -1,4 +1,5 @@
 //! The certificate thread: reads, checks and issues what is wanted, and publishes as it goes.
+//! Explicit entries win a name over the default issuer's certificates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use acme::keeper::Keeper;
 use acme::{Certificate, InternalCa};
 use config::value::HostPattern;
 use tokio::sync::mpsc;
@@ -15,18 +17,36 @@ use crate::clock;
 use crate::downstream::cert_table::{CertEntry, CertTable, Certs};
 
 /// Does one job after the other; of several that wait only the last.
-pub(super) fn work(queue: &Receiver<Job>, tell: &mpsc::UnboundedSender<Report>, table: &CertTable) {
+pub(super) fn work(
+    queue: &Receiver<Job>,
+    tell: &mpsc::UnboundedSender<Report>,
+    table: &CertTable,
+    keeper: &Keeper,
+) {
     let mut authority = None;
-    while let Ok(mut job) = queue.recv() {
-        while let Ok(newer) = queue.try_recv() {
-            job = newer;
+    let mut number = 0;
+    let mut wanted = None;
+    while let Ok(first) = queue.recv() {
+        let mut news = false;
+        for job in std::iter::once(first).chain(queue.try_iter()) {
+            match job {
+                Job::Want { number: newer, wanted: now } => {
+                    number = newer;
+                    wanted = Some(now);
+                    news = true;
+                }
+                Job::Changed => {}
+            }
         }
-        let mut build = Build::new(&job.wanted, table, &mut authority);
+        let Some(wanted) = &wanted else { continue };
+        let mut build = Build::new(wanted, table, &mut authority);
         build.entries();
+        // Before the internal issuer makes what may be many.
+        build.acme(keeper, news);
         build.hosts();
         let Build { mut problems, .. } = build;
         problems.sort();
-        if tell.send(Report { number: job.number, problems }).is_err() {
+        if tell.send(Report { number, problems }).is_err() {
             return;
         }
     }
@@ -36,16 +56,16 @@ pub(super) fn work(queue: &Receiver<Job>, tell: &mpsc::UnboundedSender<Report>, 
 type Authority = Option<(PathBuf, InternalCa)>;
 
 /// One job under way.
-struct Build<'a> {
-    wanted: &'a Wanted,
+pub(super) struct Build<'a> {
+    pub wanted: &'a Wanted,
     table: &'a CertTable,
     authority: &'a mut Authority,
-    former: Arc<Certs>,
+    pub former: Arc<Certs>,
     /// Of `certificates:` entries.
-    explicit: BTreeMap<String, Arc<CertEntry>>,
+    pub explicit: BTreeMap<String, Arc<CertEntry>>,
     /// Of the default issuer.
-    by_host: BTreeMap<String, Arc<CertEntry>>,
-    problems: Vec<Problem>,
+    pub by_host: BTreeMap<String, Arc<CertEntry>>,
+    pub problems: Vec<Problem>,
 }
 
 impl<'a> Build<'a> {
@@ -83,12 +103,9 @@ impl<'a> Build<'a> {
     /// One certificate per host that no entry covers: those at hand are published first, those that
     /// have to be loaded or made as they come.
     fn hosts(&mut self) {
-        let wanted = self.wanted;
-        let explicit = Certs::new(self.explicit.values().cloned());
-        // For `*.x` this looks for a wildcard of just that suffix.
-        let open = |host: &&HostPattern| explicit.find(&host.to_string()).is_none();
         let mut missing = Vec::new();
-        for host in wanted.hosts.iter().filter(open) {
+        let open = if self.wanted.orders_hosts() { Vec::new() } else { self.open_hosts() };
+        for host in open {
             let name = host.to_string();
             match self.fresh(&name, std::slice::from_ref(host)) {
                 Some(entry) => drop(self.by_host.insert(name, entry)),
@@ -106,6 +123,14 @@ impl<'a> Build<'a> {
             }
         }
         self.publish();
+    }
+
+    /// Hosts of routes that no entry covers.
+    pub fn open_hosts(&self) -> Vec<&'a HostPattern> {
+        let explicit = Certs::new(self.explicit.values().cloned());
+        // For `*.x` this looks for a wildcard of just that suffix.
+        let open = |host: &&HostPattern| explicit.find(&host.to_string()).is_none();
+        self.wanted.hosts.iter().filter(open).collect()
     }
 
     /// Hosts first: entries win a name over them.
@@ -136,7 +161,7 @@ impl<'a> Build<'a> {
         let same = names.len() == entry.names.len()
             && names.iter().all(|wanted| entry.names.contains(wanted));
         let life = entry.not_after - entry.not_before;
-        (same && now() < entry.not_after - life / 3).then(|| entry.clone())
+        (same && clock::unix_seconds() < entry.not_after - life / 3).then(|| entry.clone())
     }
 
     fn issue(&mut self, name: &str, names: &[HostPattern]) -> Result<Arc<CertEntry>, String> {
@@ -148,14 +173,14 @@ impl<'a> Build<'a> {
         }
         let (chain, key) = (issued.chain_pem.as_bytes(), issued.key_pem.as_bytes());
         let parsed = Certificate::from_pem(name, chain, key).map_err(|e| e.to_string())?;
-        entry(name, parsed).map(Arc::new)
+        entry(name, "internal", parsed).map(Arc::new)
     }
 
     /// What is odd about a loaded file certificate, and serves all the same.
     fn look_at(&mut self, entry: &CertEntry) {
-        let message = if entry.not_after <= now() {
+        let message = if entry.not_after <= clock::unix_seconds() {
             "it has expired and is served all the same"
-        } else if entry.not_before > now() {
+        } else if entry.not_before > clock::unix_seconds() {
             "it is not valid yet and is served all the same"
         } else if entry.names.is_empty() {
             "it names no host; it is only shown to clients without SNI"
@@ -179,11 +204,6 @@ fn open<'a>(authority: &'a mut Authority, dir: &Path) -> Result<&'a InternalCa, 
         Some((_, authority)) => Ok(authority),
         None => Err("internal issuer: not open".to_owned()),
     }
-}
-
-/// Unix seconds.
-fn now() -> i64 {
-    i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX)
 }
 
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);

@@ -1,37 +1,44 @@
-//! Configuration to certificates: files and the internal issuer into the
-//! [`CertTable`]. A thread of its own reads, checks and
-//! issues; it publishes what it has as it goes. A certificate that cannot be had now never takes
-//! away the former one.
+//! Configuration to certificates: files, the internal issuer and what the ACME keeper has, into
+//! the [`CertTable`]. A thread of its own reads, checks and issues; it publishes what it has as it
+//! goes, and is the only one that does. A certificate that cannot be had now never takes away the
+//! former one.
 
+mod acme_part;
 mod build;
+mod wanted;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use acme::Certificate;
-use config::merge::Accepted;
-use config::model::{CertificateSource, Issuer};
+use acme::challenge::Challenges;
+use acme::keeper::{self, Keeper, Settings};
 use config::value::HostPattern;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
 use tokio::sync::mpsc;
 
 use super::watch::read_file;
+use crate::clock;
 use crate::downstream::cert_table::{CertEntry, CertTable};
+
+pub use wanted::{Orders, Wanted, wanted};
 
 /// The control thread's end of the certificate thread.
 pub struct CertKeeper {
     jobs: Sender<Job>,
     reports: mpsc::UnboundedReceiver<Report>,
     last: u64,
+    acme: Arc<Keeper>,
 }
 
-struct Job {
-    number: u64,
-    wanted: Wanted,
+enum Job {
+    /// The configuration asks for this.
+    Want { number: u64, wanted: Box<Wanted> },
+    /// The ACME keeper has something new.
+    Changed,
 }
 
 /// What the table holds after a job, and what it lacks.
@@ -48,21 +55,6 @@ pub struct Problem {
     pub message: String,
 }
 
-/// The certificates that a configuration asks for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wanted {
-    pub files: Vec<FileCertificate>,
-    /// `certificates:` entries of an internal issuer.
-    issued: Vec<(String, Vec<HostPattern>)>,
-    /// Hosts of routes, when the default issuer is internal and any listener speaks TLS. Those
-    /// that an entry covers are left out later: what a file covers is known when it is read.
-    hosts: BTreeSet<HostPattern>,
-    /// Known beforehand.
-    problems: Vec<Problem>,
-    /// Where the internal authority is kept.
-    ca_dir: PathBuf,
-}
-
 /// A `certificates:` entry of two PEM files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileCertificate {
@@ -72,19 +64,46 @@ pub struct FileCertificate {
 }
 
 impl CertKeeper {
-    /// Starts the thread; it ends with this handle.
-    pub fn start(table: Arc<CertTable>) -> CertKeeper {
+    /// Starts this thread and the ACME keeper's; they end with this handle.
+    ///
+    /// # Errors
+    /// No thread could be had.
+    pub fn start(
+        state_dir: &Path,
+        table: Arc<CertTable>,
+        challenges: Arc<Challenges>,
+    ) -> std::io::Result<CertKeeper> {
         let (jobs, queue) = channel();
         let (tell, reports) = mpsc::unbounded_channel();
-        std::thread::spawn(move || build::work(&queue, &tell, &table));
-        CertKeeper { jobs, reports, last: 0 }
+        let news = jobs.clone();
+        let started = Instant::now();
+        let settings = Settings {
+            state_dir: state_dir.to_owned(),
+            challenges,
+            // Nobody listens any more on the way out.
+            changed: Box::new(move || drop(news.send(Job::Changed))),
+            clock: Box::new(clock::unix_seconds),
+            uptime: Arc::new(move || started.elapsed()),
+            poll: keeper::POLL,
+        };
+        let acme = Arc::new(Keeper::start(settings)?);
+        let keeper = acme.clone();
+        std::thread::Builder::new()
+            .name("certificates".into())
+            .spawn(move || build::work(&queue, &tell, &table, &keeper))?;
+        Ok(CertKeeper { jobs, reports, last: 0, acme })
+    }
+
+    /// Orders, renewals and their state, for the admin server.
+    pub fn acme(&self) -> &Arc<Keeper> {
+        &self.acme
     }
 
     /// Brings the table to what is wanted. Of several requests the last counts.
     pub fn submit(&mut self, wanted: Wanted) {
         self.last += 1;
         // The thread ends only with this sender.
-        let _ = self.jobs.send(Job { number: self.last, wanted });
+        let _ = self.jobs.send(Job::Want { number: self.last, wanted: Box::new(wanted) });
     }
 
     /// The next report.
@@ -113,41 +132,6 @@ pub fn ca_dir(state_dir: &Path) -> PathBuf {
     state_dir.join(acme::internal::FOLDER)
 }
 
-/// What this configuration asks for.
-pub fn wanted(accepted: &Accepted) -> Wanted {
-    let global = &accepted.global;
-    let mut wanted = Wanted { ca_dir: ca_dir(&global.state_dir), ..Wanted::default() };
-    for (name, entry) in &accepted.certificates {
-        let name = name.to_string();
-        match &entry.value.source {
-            CertificateSource::Files { chain, key } => {
-                let (chain, key) = (chain.clone(), key.clone());
-                wanted.files.push(FileCertificate { name, chain, key });
-            }
-            CertificateSource::Issued { names, issuer } => match global.issuers.get(issuer) {
-                Some(Issuer::Internal) => wanted.issued.push((name, names.clone())),
-                Some(Issuer::Acme { .. }) => wanted.problems.push(not_ordered(name, issuer)),
-                None => {}
-            },
-        }
-    }
-    let tls = global.listeners.values().any(|listener| listener.tls.is_some());
-    let Some(default) = global.default_issuer.as_ref().filter(|_| tls) else { return wanted };
-    match global.issuers.get(default) {
-        Some(Issuer::Internal) => {
-            let routed = accepted.routes.values().flat_map(|route| &route.value.hosts);
-            let blocked = accepted.blocked.iter().map(|blocked| &blocked.host);
-            wanted.hosts = routed.chain(blocked).cloned().collect();
-        }
-        Some(Issuer::Acme { .. }) => {
-            let hosts = "hosts without a certificates: entry".to_owned();
-            wanted.problems.push(not_ordered(hosts, default));
-        }
-        None => {}
-    }
-    wanted
-}
-
 /// Reads and checks a pair of files.
 ///
 /// # Errors
@@ -158,14 +142,20 @@ pub fn load_files(files: &FileCertificate) -> Result<CertEntry, String> {
     let key = read(&files.key)?;
     let what = files.chain.display().to_string();
     let parsed = Certificate::from_pem(&what, &chain, &key).map_err(|e| e.to_string())?;
-    entry(&files.name, parsed)
+    entry(&files.name, "file", parsed)
 }
 
-fn entry(name: &str, certificate: Certificate) -> Result<CertEntry, String> {
+pub(super) fn entry(
+    name: &str,
+    source: &'static str,
+    certificate: Certificate,
+) -> Result<CertEntry, String> {
     let Certificate { chain, key, names, not_before, not_after, .. } = certificate;
     let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|e| e.to_string())?;
-    let names = names.iter().map(|name| pattern(name)).collect();
-    Ok(CertEntry { name: name.to_owned(), names, key: Arc::new(key), not_before, not_after })
+    let names: Vec<HostPattern> = names.iter().map(|name| pattern(name)).collect();
+    let (name, key, hosts) = (name.to_owned(), Arc::new(key), names.clone());
+    let placeholder = false;
+    Ok(CertEntry { name, names, hosts, source, key, not_before, not_after, placeholder })
 }
 
 fn pattern(name: &str) -> HostPattern {
@@ -174,11 +164,6 @@ fn pattern(name: &str) -> HostPattern {
         Some(suffix) => HostPattern::Wildcard(suffix.into()),
         None => HostPattern::Exact(name.into()),
     }
-}
-
-fn not_ordered(certificate: String, issuer: &config::value::Name) -> Problem {
-    let message = format!("issuer {issuer} is an ACME directory; this version places no orders");
-    Problem { certificate, message }
 }
 
 /// Pairs of files for the tests of this module and the next.
@@ -212,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = write_pair(dir.path(), "own", &["own.openclaw.example"]);
         let table = Arc::new(CertTable::new());
-        let mut keeper = CertKeeper::start(table.clone());
+        let mut keeper = CertKeeper::start(dir.path(), table.clone(), Arc::default()).unwrap();
         keeper.submit(Wanted::default());
         keeper.submit(Wanted { files: vec![files], ..Wanted::default() });
         let report = keeper.settled(Duration::from_secs(10)).await.unwrap();

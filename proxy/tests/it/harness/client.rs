@@ -5,9 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
 
 use super::wire::{Body, End, Framing, Head, PATIENCE, Stream, Wire};
 
@@ -141,7 +146,7 @@ impl Tls {
         for root in roots {
             store.add(root).unwrap();
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
@@ -149,6 +154,20 @@ impl Tls {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Tls { addr, config: Arc::new(config) }
+    }
+
+    /// Believes any certificate.
+    pub fn blind(addr: SocketAddr) -> Tls {
+        let mut tls = Tls::trusting(addr, [], rustls::ALL_VERSIONS);
+        let verifier = Arc::new(AnyCertificate);
+        Arc::make_mut(&mut tls.config).dangerous().set_certificate_verifier(verifier);
+        tls
+    }
+
+    /// Every handshake is a full one and shows the certificate.
+    pub fn without_resumption(mut self) -> Tls {
+        Arc::make_mut(&mut self.config).resumption = rustls::client::Resumption::disabled();
+        self
     }
 
     pub fn alpn(mut self, protocols: &[&str]) -> Tls {
@@ -190,8 +209,52 @@ impl Client {
         }
     }
 
+    /// The certificate that was shown.
+    pub fn leaf(&self) -> CertificateDer<'static> {
+        self.tls().peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
     /// Whether anything comes within `wait`.
     pub fn is_silent_for(&mut self, wait: Duration) -> bool {
         self.wire.peek(wait).is_empty()
+    }
+}
+
+/// For those that look at the certificate themselves.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

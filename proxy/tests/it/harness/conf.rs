@@ -1,5 +1,6 @@
 //! The configuration of a scenario: a base that every test shares, and what the test adds.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 #[derive(Clone)]
@@ -9,9 +10,12 @@ pub struct Conf {
     http: String,
     https: String,
     tls: String,
+    issuers: String,
+    default_issuer: &'static str,
     global: String,
     entries: String,
     binds: [String; 2],
+    plaintext: bool,
 }
 
 impl Conf {
@@ -24,9 +28,12 @@ impl Conf {
             http: String::new(),
             https: String::new(),
             tls: String::new(),
+            issuers: String::new(),
+            default_issuer: "local",
             global: String::new(),
             entries: entries.into(),
             binds: ["127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()],
+            plaintext: true,
         }
     }
 
@@ -74,6 +81,12 @@ impl Conf {
         self
     }
 
+    /// No plaintext listener.
+    pub fn tls_only(mut self) -> Conf {
+        self.plaintext = false;
+        self
+    }
+
     /// Further keys of the plaintext listener.
     pub fn http(mut self, keys: &str) -> Conf {
         self.http.push_str(", ");
@@ -99,6 +112,20 @@ impl Conf {
         self
     }
 
+    /// A further issuer, with its keys (flow style).
+    pub fn issuer(mut self, name: &str, keys: &str) -> Conf {
+        let _ = writeln!(self.issuers, "  {name}: {{ {keys} }}");
+        self
+    }
+
+    /// A CA as the default issuer `acme`; `roots` are those of its API, for https.
+    pub fn acme(mut self, directory: &str, roots: Option<&Path>, keys: &str) -> Conf {
+        let roots = roots.map(|file| format!(", roots: {}", file.display())).unwrap_or_default();
+        let comma = if keys.is_empty() { "" } else { ", " };
+        self.default_issuer = "acme";
+        self.issuer("acme", &format!("directory: \"{directory}\"{roots}{comma}{keys}"))
+    }
+
     /// Top-level lines.
     pub fn global(mut self, lines: &str) -> Conf {
         self.global.push_str(lines);
@@ -108,18 +135,23 @@ impl Conf {
 
     pub fn render(&self, dir: &Path) -> String {
         let dir = dir.display();
-        let Conf { workers, admin, http, https, tls, global, entries, binds } = self;
+        let Conf { workers, admin, http, https, tls, global, entries, binds, .. } = self;
+        let Conf { issuers, default_issuer, .. } = self;
         let [bind_http, bind_https] = binds;
+        let http = match self.plaintext {
+            true => format!("  http: {{ bind: [\"{bind_http}\"]{http} }}\n"),
+            false => String::new(),
+        };
         format!(
             "version: 1\n\
              workers: {workers}\n\
              state_dir: {dir}/state\n\
              admin: {{ listen: \"{admin}\", socket: {dir}/admin.sock }}\n\
-             listeners:\n  \
-               http: {{ bind: [\"{bind_http}\"]{http} }}\n  \
+             listeners:\n\
+             {http}  \
                https: {{ bind: [\"{bind_https}\"], tls: {{ {tls} }}{https} }}\n\
-             issuers:\n  local: {{ internal: {{}} }}\n\
-             default_issuer: local\n\
+             issuers:\n  local: {{ internal: {{}} }}\n{issuers}\
+             default_issuer: {default_issuer}\n\
              {global}{entries}"
         )
     }

@@ -1,6 +1,7 @@
 //! What scenarios are written with: the real binary, backends that record, clients that can be
 //! impolite. Everything on free ports in a temporary directory; children die with their handle.
 
+pub mod acme;
 pub mod backend;
 pub mod client;
 pub mod conf;

@@ -167,6 +167,26 @@ fn crumbs_count_as_one_field() {
     assert_eq!(backend.only().field("cookie"), ["a=1"; 200].join("; "));
 }
 
+/// 32 KiB of fields (RFC 9113 §10.5.1: 32 bytes more for each) and target, 16 KiB of target.
+#[test]
+fn heads_at_their_limits_pass_and_one_byte_more_does_not() {
+    let backend = Backend::ok();
+    let edge = edge(&backend);
+    let mut raw = Raw::connect(&edge);
+    let most = 32 * 1024 - ("x-big".len() + 32 + "/".len());
+    for (bytes, status) in [(most, 200), (most + 1, 431)] {
+        let stream = raw.send_block(&block(&with(&[("x-big", &vec![b'v'; bytes])])), true);
+        assert_eq!(raw.answer(stream).status, status, "{bytes} bytes");
+    }
+    for (bytes, status) in [(16 * 1024, 200), (16 * 1024 + 1, 414)] {
+        let target = format!("/{}", "t".repeat(bytes - 1));
+        let stream = raw.send_block(&block(&request("GET", &target)), true);
+        assert_eq!(raw.answer(stream).status, status, "{bytes} bytes of target");
+    }
+    assert_eq!(backend.requests().len(), 2);
+    assert_alive(&mut raw);
+}
+
 /// Frames that end the connection, at once (RFC 9113 §5.4.1).
 #[test]
 fn frame_errors_end_the_connection() {

@@ -7,7 +7,7 @@ use super::raw::{
     DATA, HEADERS, INITIAL_WINDOW_SIZE, Outcome, Raw, WINDOW_UPDATE, request, window_update,
 };
 use super::{HOST, edge};
-use crate::harness::backend::{Request, hanging};
+use crate::harness::backend::{Request, hanging, ok};
 use crate::harness::h2c::{H2, post, push};
 use crate::harness::wire::Framing;
 use crate::harness::ws;
@@ -68,8 +68,9 @@ fn bodies_count_while_the_endpoint_takes_nothing() {
     });
     let conf = Conf::app(&[backend.addr]).global("limits: { buffered_bytes: 1MiB }");
     let edge = Edge::start(&conf);
-    let h2 = H2::connect(&edge.tls(), HOST);
-    for _ in 0..4 {
+    // The window of a connection is announced anew by halves: three of them hold 1 MiB at least.
+    let clients: Vec<H2> = (0..3).map(|_| H2::connect(&edge.tls(), HOST)).collect();
+    for h2 in clients.iter().flat_map(|h2| [h2; 4]) {
         let (response, mut stream) = h2.open(post(&format!("https://{HOST}/")), false);
         h2.block(async {
             tokio::spawn(async move {
@@ -79,11 +80,11 @@ fn bodies_count_while_the_endpoint_takes_nothing() {
         });
     }
     wait_until("the windows to count", || {
-        h2.run_for(Duration::from_millis(5));
+        clients.iter().for_each(|h2| h2.run_for(Duration::from_millis(5)));
         buffered(&edge) >= MIB
     });
     assert_refused(&edge);
-    drop(h2);
+    drop(clients);
     wait_until("nothing to wait", || buffered(&edge) == 0.0);
 }
 
@@ -134,5 +135,31 @@ fn an_upload_goes_on_while_the_answer_is_blocked() {
     let sent = &backend.wait_requests(1)[0].body;
     assert_eq!((sent.bytes.len(), sent.cut), (160_000, None));
     raw.send([window_update(0, 1 << 20), window_update(stream, 1 << 20)].concat());
+    assert_eq!(raw.answer_tail(stream), Outcome::Complete);
+}
+
+/// An answer that came before its upload had ended: with the upload the endpoint is done.
+#[test]
+fn the_end_of_an_upload_frees_the_endpoint_of_a_blocked_answer() {
+    let backend = Backend::script(|peer| {
+        let Some(head) = peer.head() else { return };
+        // In one piece, so that all of it is read with its head.
+        peer.send(ok(&"y".repeat(1000)));
+        let framing = Framing::of(&head, Framing::Length(0)).unwrap();
+        let body = peer.wire.body(framing);
+        peer.seen.requests.lock().unwrap().push(Request { head, body, framing });
+        while peer.request().is_some() {
+            peer.send(ok("again"));
+        }
+    });
+    let edge = Edge::start(&Conf::app(&[backend.addr]).workers(1));
+    let mut raw = Raw::connect_with(&edge, &[(INITIAL_WINDOW_SIZE, 10)]);
+    let stream = raw.send_request(&request("POST", "/"), false);
+    assert_eq!(raw.wait(DATA, stream).unwrap().payload.len(), 10);
+    raw.data(stream, b"all", true);
+    backend.wait_requests(1);
+    let pooled = || edge.metric("edge_upstream_connections{state=\"idle\"}");
+    wait_until("the endpoint to be free", || pooled() == 1.0);
+    raw.send(window_update(stream, 1 << 20));
     assert_eq!(raw.answer_tail(stream), Outcome::Complete);
 }

@@ -1,0 +1,428 @@
+//! Every key that a file may hold. One table per mapping: the decoder refuses the rest, and a test
+//! compares the tables with the reference in README.md.
+
+mod issuance;
+
+pub(crate) use issuance::{CERTIFICATE, EAB, INTERNAL, ISSUER, ORDER_LIMITS};
+
+/// The keys of one kind of mapping.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Where such a mapping stands; `NAME` is the name of an entry.
+    pub path: &'static str,
+    pub known: &'static [&'static str],
+    /// Keys of other programs, and what to write instead.
+    pub foreign: &'static [(&'static str, &'static str)],
+    /// Keys of this program's design that this version cannot do yet.
+    pub later: &'static [&'static str],
+}
+
+pub(crate) const TOP: Keys = Keys {
+    path: "",
+    known: &[
+        "version",
+        "workers",
+        "state_dir",
+        "admin",
+        "listeners",
+        "issuers",
+        "default_issuer",
+        "certificates",
+        "trusted_proxies",
+        "limits",
+        "log",
+        "drain",
+        "defaults",
+        "upstreams",
+        "routes",
+        "tests",
+    ],
+    foreign: &[
+        ("services", "write `upstreams`"),
+        ("backends", "write `upstreams`"),
+        ("clusters", "write `upstreams`"),
+        ("servers", "write `listeners` for addresses, `routes` for hosts"),
+        ("entrypoints", "write `listeners`"),
+        ("entryPoints", "write `listeners`"),
+        ("http", "write `listeners`, `routes` and `upstreams` at the top level"),
+        ("routers", "write `routes`"),
+        ("rules", "write `routes`"),
+        ("tls", "write `tls` in a listener, `certificates` for files, `issuers` for a CA"),
+        ("acme", "write `issuers`"),
+        ("timeouts", "write `timeouts` in a listener or an upstream"),
+        ("global", "its keys stand at the top level"),
+    ],
+    later: &["tenants"],
+};
+
+pub(crate) const ADMIN: Keys = Keys {
+    path: "admin",
+    known: &["listen", "socket", "allowed_hosts"],
+    foreign: &[
+        ("bind", "write `listen`"),
+        ("address", "write `listen`"),
+        ("port", "write `listen`"),
+    ],
+    later: &["tls", "basic_auth"],
+};
+
+pub(crate) const LISTENER: Keys = Keys {
+    path: "listeners.NAME",
+    known: &[
+        "bind",
+        "tls",
+        "redirect_to",
+        "public_port",
+        "limits",
+        "timeouts",
+        "http2",
+        "allow_underscores",
+    ],
+    foreign: &[
+        ("listen", "write `bind`"),
+        ("address", "write `bind`"),
+        ("addresses", "write `bind`"),
+        ("port", "write `bind: [\"[::]:PORT\"]`"),
+        ("ssl", "write `tls`"),
+        ("redirect", "write `redirect_to: https`"),
+        ("ssl_redirect", "write `redirect_to: https`"),
+        ("websocket", "WebSocket needs no switch: remove it"),
+    ],
+    later: &["proxy_protocol", "http3"],
+};
+
+pub(crate) const LISTENER_TLS: Keys = Keys {
+    path: "listeners.NAME.tls",
+    known: &["min_version", "default_certificate"],
+    foreign: &[
+        ("cert", "write `certificates: { NAME: { chain, key } }` at the top level"),
+        ("certificate", "write `certificates: { NAME: { chain, key } }` at the top level"),
+        ("key", "write `certificates: { NAME: { chain, key } }` at the top level"),
+        ("protocols", "write `min_version`"),
+        ("ciphers", "the cipher suites are fixed to safe ones: remove it"),
+    ],
+    later: &["client_auth", "max_version"],
+};
+
+pub(crate) const LISTENER_LIMITS: Keys = Keys {
+    path: "listeners.NAME.limits",
+    known: &[
+        "connections",
+        "connections_per_ip",
+        "head_bytes",
+        "head_fields",
+        "target_bytes",
+        "handshakes",
+    ],
+    foreign: &[
+        ("body_limit", "write `body_limit` in a route or under `defaults.route`"),
+        ("max_connections", "write `connections`"),
+        ("header_bytes", "write `head_bytes`"),
+    ],
+    later: &[],
+};
+
+pub(crate) const LISTENER_TIMEOUTS: Keys = Keys {
+    path: "listeners.NAME.timeouts",
+    known: &[
+        "handshake",
+        "head",
+        "keep_alive",
+        "body_progress",
+        "body_min_rate",
+        "write_progress",
+        "http2_idle",
+    ],
+    foreign: &[
+        ("idle", "write `keep_alive`"),
+        ("read", "write `body_progress`"),
+        ("write", "write `write_progress`"),
+        ("header", "write `head`"),
+    ],
+    later: &[],
+};
+
+pub(crate) const HTTP2: Keys = Keys {
+    path: "listeners.NAME.http2",
+    known: &["enabled", "max_streams"],
+    foreign: &[("max_concurrent_streams", "write `max_streams`")],
+    later: &[],
+};
+
+pub(crate) const LIMITS: Keys = Keys {
+    path: "limits",
+    known: &["buffered_bytes", "upstream_connections"],
+    foreign: &[
+        ("connections", "write it under `listeners.NAME.limits`"),
+        ("body_limit", "write `body_limit` in a route or under `defaults.route`"),
+    ],
+    later: &["limiter_keys"],
+};
+
+pub(crate) const LOG: Keys = Keys {
+    path: "log",
+    known: &["access", "queue_bytes"],
+    foreign: &[("level", "set OPENCLAW_EDGE_LOG in the environment")],
+    later: &["fields"],
+};
+
+pub(crate) const DRAIN: Keys = Keys {
+    path: "drain",
+    known: &["deadline", "removed_route_grace"],
+    foreign: &[("timeout", "write `deadline`")],
+    later: &[],
+};
+
+pub(crate) const DEFAULTS: Keys =
+    Keys { path: "defaults", known: &["upstream", "route"], foreign: &[], later: &["listener"] };
+
+pub(crate) const DEFAULTS_UPSTREAM: Keys = Keys {
+    path: "defaults.upstream",
+    known: &["timeouts"],
+    foreign: &[],
+    later: &["balance", "health", "retries"],
+};
+
+pub(crate) const DEFAULTS_ROUTE: Keys = Keys {
+    path: "defaults.route",
+    known: &["body_limit", "access_log"],
+    foreign: &[("timeouts", "write it under `defaults.upstream`")],
+    later: &["rate_limits", "access", "headers", "hsts"],
+};
+
+pub(crate) const UPSTREAM: Keys = Keys {
+    path: "upstreams.NAME",
+    known: &["endpoints", "timeouts", "balance"],
+    foreign: &[
+        ("backends", "write `endpoints`"),
+        ("servers", "write `endpoints`"),
+        ("targets", "write `endpoints`"),
+        ("hosts", "write `endpoints`"),
+        ("url", "write `endpoints: [\"host:port\"]`"),
+        ("address", "write `endpoints: [\"host:port\"]`"),
+        ("port", "write `endpoints: [\"host:port\"]`"),
+        ("websocket", "WebSocket needs no switch: remove it"),
+        ("timeout", "write `timeouts: { first_byte, idle }`"),
+        ("lb_policy", "write `balance`"),
+    ],
+    later: &[
+        "health",
+        "tls",
+        "protocol",
+        "retries",
+        "breaker",
+        "weights",
+        "limits",
+        "proxy_protocol",
+    ],
+};
+
+pub(crate) const UPSTREAM_TIMEOUTS: Keys = Keys {
+    path: "upstreams.NAME.timeouts",
+    known: &["connect", "first_byte", "idle", "stream_idle", "keep_alive"],
+    foreign: &[
+        ("read", "write `first_byte` and `idle`"),
+        ("response", "write `first_byte`"),
+        ("send", "the progress of a request is limited by the listener: remove it"),
+        ("total", "there is no total time: streams live as long as bytes flow; see `idle`"),
+        ("websocket", "write `stream_idle`"),
+    ],
+    later: &[],
+};
+
+pub(crate) const ROUTE: Keys = Keys {
+    path: "routes.NAME",
+    known: &[
+        "hosts",
+        "path",
+        "methods",
+        "upstream",
+        "redirect",
+        "respond",
+        "body_limit",
+        "headers",
+        "hsts",
+        "access_log",
+    ],
+    foreign: &[
+        ("backend", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
+        ("backends", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
+        ("service", "write `upstream`"),
+        ("proxy_pass", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
+        ("endpoints", "write `upstream` here; `endpoints` stands in `upstreams.NAME`"),
+        ("cluster", "write `upstream`"),
+        ("host", "write `hosts: [..]`"),
+        ("domains", "write `hosts`"),
+        ("server_name", "write `hosts`"),
+        ("rule", "write `hosts` and `path`"),
+        ("match", "write `hosts` and `path`"),
+        ("paths", "write `path`, and a route per path"),
+        ("prefix", "write `path`"),
+        ("method", "write `methods: [..]`"),
+        ("websocket", "WebSocket needs no switch: remove it"),
+        ("websockets", "WebSocket needs no switch: remove it"),
+        ("sse", "event streams need no switch: remove it"),
+        ("buffering", "nothing is buffered: remove it"),
+        ("max_body_size", "write `body_limit`"),
+        ("client_max_body_size", "write `body_limit`"),
+        ("timeouts", "write `timeouts` in the upstream"),
+        ("timeout", "write `timeouts` in the upstream"),
+        ("tls", "every host gets TLS by its certificate: remove it"),
+        ("return", "write `respond: { status: 404 }` or `redirect`"),
+        ("status", "write `respond: { status: 404 }`"),
+        ("priority", "the most specific route wins: remove it"),
+    ],
+    later: &[
+        "rate_limits",
+        "access",
+        "compression",
+        "cors",
+        "retries",
+        "rewrite",
+        "strip_prefix",
+        "mirror",
+        "concurrency",
+    ],
+};
+
+pub(crate) const PATH: Keys = Keys {
+    path: "routes.NAME.path",
+    known: &["exact", "prefix"],
+    foreign: &[("regex", "regular expressions are not supported: use `exact` or `prefix`")],
+    later: &[],
+};
+
+pub(crate) const REDIRECT: Keys = Keys {
+    path: "routes.NAME.redirect",
+    known: &["https", "host", "status", "permanent"],
+    foreign: &[
+        ("to", "write `https: true` or `host`; path and query are kept"),
+        ("url", "write `https: true` or `host`; path and query are kept"),
+        ("code", "write `status`"),
+        ("scheme", "write `https: true`"),
+    ],
+    later: &["path", "port"],
+};
+
+pub(crate) const RESPOND: Keys = Keys {
+    path: "routes.NAME.respond",
+    known: &["status", "content_type", "body"],
+    foreign: &[("code", "write `status`"), ("headers", "write `headers` in the route")],
+    later: &["file"],
+};
+
+pub(crate) const HEADERS: Keys = Keys {
+    path: "routes.NAME.headers",
+    known: &["request", "response"],
+    foreign: &[
+        ("set", "write it under `request` or `response`"),
+        ("add", "write it under `request` or `response`"),
+        ("remove", "write it under `request` or `response`"),
+    ],
+    later: &[],
+};
+
+pub(crate) const HEADER_EDITS: Keys = Keys {
+    path: "routes.NAME.headers.request",
+    known: &["remove", "set", "add"],
+    foreign: &[("delete", "write `remove`"), ("append", "write `add`"), ("replace", "write `set`")],
+    later: &[],
+};
+
+pub(crate) const HSTS: Keys = Keys {
+    path: "routes.NAME.hsts",
+    known: &["max_age", "include_subdomains", "preload"],
+    foreign: &[("includeSubDomains", "write `include_subdomains`"), ("max-age", "write `max_age`")],
+    later: &[],
+};
+
+pub(crate) const TEST: Keys = Keys {
+    path: "tests[]",
+    known: &["request", "route", "redirect", "status"],
+    foreign: &[
+        ("url", "write `request: \"GET https://..\"`"),
+        ("expect", "write `route`, `redirect` or `status`"),
+    ],
+    later: &["headers", "body"],
+};
+
+#[cfg(test)]
+pub(crate) const ALL: &[&Keys] = &[
+    &TOP,
+    &ADMIN,
+    &LISTENER,
+    &LISTENER_TLS,
+    &LISTENER_LIMITS,
+    &LISTENER_TIMEOUTS,
+    &HTTP2,
+    &ISSUER,
+    &INTERNAL,
+    &EAB,
+    &ORDER_LIMITS,
+    &CERTIFICATE,
+    &LIMITS,
+    &LOG,
+    &DRAIN,
+    &DEFAULTS,
+    &DEFAULTS_UPSTREAM,
+    &DEFAULTS_ROUTE,
+    &UPSTREAM,
+    &UPSTREAM_TIMEOUTS,
+    &ROUTE,
+    &PATH,
+    &REDIRECT,
+    &RESPOND,
+    &HEADERS,
+    &HEADER_EDITS,
+    &HSTS,
+    &TEST,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_either_known_or_not() {
+        for keys in ALL {
+            let mut all: Vec<&str> = keys.known.to_vec();
+            all.extend(keys.foreign.iter().map(|(key, _)| *key));
+            all.extend(keys.later);
+            let count = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), count, "{}", keys.path);
+        }
+    }
+
+    #[test]
+    fn the_reference_names_every_key() {
+        let readme = include_str!("../../../README.md");
+        for keys in ALL {
+            for key in keys.known {
+                let path = if keys.path.is_empty() {
+                    (*key).to_owned()
+                } else {
+                    format!("{}.{key}", keys.path)
+                };
+                assert!(
+                    readme.contains(&format!("| `{path}` |")),
+                    "config/README.md lacks `{path}`"
+                );
+            }
+            for key in keys.later {
+                assert!(readme.contains(&format!("`{key}`")), "config/README.md lacks `{key}`");
+            }
+        }
+    }
+
+    #[test]
+    fn an_example_shows_every_key() {
+        let example = include_str!("../../../examples/everything.yaml");
+        for keys in ALL {
+            for key in keys.known {
+                assert!(example.contains(&format!("{key}:")), "everything.yaml lacks `{key}`");
+            }
+        }
+    }
+}
