@@ -11,7 +11,7 @@ pub const MAX_PEERS: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hits {
     pub count: u64,
-    /// The addresses that asked, the newest last; [`MAX_PEERS`] at most for each kind of challenge.
+    /// The addresses that asked, the newest last; 16 at most for each kind of challenge.
     pub peers: Vec<IpAddr>,
 }
 

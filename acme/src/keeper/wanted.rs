@@ -51,7 +51,7 @@ pub enum KeyKind {
 }
 
 impl WantedCertificate {
-    /// As [`ordered_as`].
+    /// Kind of key and profile, as the file of a certificate says it.
     pub fn kind(&self) -> String {
         ordered_as(self.key, self.profile.as_deref())
     }
