@@ -20,6 +20,13 @@ fn event(at: i64, kind: Kind, names: &[String], renewal: bool) -> Event {
 }
 
 #[test]
+fn who_comes_first() {
+    let mut all = [Priority::Tenant, Priority::Route, Priority::Renewal];
+    all.sort();
+    assert_eq!(all, [Priority::Renewal, Priority::Route, Priority::Tenant]);
+}
+
+#[test]
 fn registered_domains() {
     for (name, domain) in [
         ("app.openclaw.example", "openclaw.example"),

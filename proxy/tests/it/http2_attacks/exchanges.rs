@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::raw::{
-    CANCEL, DATA, END_HEADERS, END_STREAM, Fields, GOAWAY, HEADERS, MAX_CONCURRENT_STREAMS,
-    NO_ERROR, Outcome, PROTOCOL_ERROR, REFUSED_STREAM, Raw, SETTINGS, block, frame, request, reset,
+    CANCEL, DATA, END_HEADERS, END_STREAM, Fields, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS, NO_ERROR, Outcome, PROTOCOL_ERROR, REFUSED_STREAM, Raw, SETTINGS,
+    block, frame, request, reset, window_update,
 };
 use super::{assert_alive, assert_others_served, edge};
 use crate::harness::backend::ok;
@@ -371,4 +372,20 @@ fn a_drain_waits_for_nobody_who_is_idle() {
     raw.wait_closed();
     assert!(edge.wait_exit().success());
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// Whatever windows and frames a client offers, the codec is fed in bounded pieces.
+#[test]
+fn a_large_answer_comes_in_bounded_frames() {
+    const MAX_FRAME_SIZE: u16 = 5;
+    let edge = Edge::start(&Conf::app(&[Backend::real()]));
+    let offers = [(INITIAL_WINDOW_SIZE, 0x7fff_ffff), (MAX_FRAME_SIZE, 0xff_ffff)];
+    let mut raw = Raw::connect_with(&edge, &offers);
+    raw.send(window_update(0, 1 << 30));
+    let stream = raw.get("/bytes/4000000");
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 4_000_000 {
+        sizes.push(raw.wait(DATA, stream).unwrap().payload.len());
+    }
+    assert!(sizes.iter().all(|size| *size <= 32 * 1024), "{:?}", sizes.iter().max());
 }

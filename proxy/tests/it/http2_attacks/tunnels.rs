@@ -174,6 +174,26 @@ fn a_quiet_tunnel_outlives_the_idle_time() {
     assert_eq!(raw.wait(GOAWAY, 0).unwrap().code(), 0);
 }
 
+/// Silence for `stream_idle` ends a tunnel, and traffic keeps it.
+#[test]
+fn silence_ends_a_tunnel_over_http2() {
+    let backend = Backend::script(serve_echo);
+    let timeouts = "timeouts: { stream_idle: 1s }";
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], timeouts, ""));
+    let mut raw = Raw::connect(&edge);
+    let stream = open(&mut raw);
+    let opened = Instant::now();
+    while opened.elapsed() < Duration::from_secs(2) {
+        echo(&mut raw, stream, "kept");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let silent = Instant::now();
+    let end = raw.answer_tail(stream);
+    assert!(matches!(end, Outcome::Complete | Outcome::Reset(_)), "{end:?}");
+    assert!(silent.elapsed() > Duration::from_millis(700), "{:?}", silent.elapsed());
+    backend.wait_end(0);
+}
+
 /// A client that takes nothing from its tunnel holds the backend back, and costs one window.
 #[test]
 fn a_tunnel_has_back_pressure() {
