@@ -63,16 +63,10 @@ fn stem(names: &[&str]) -> String {
     name::file_stem(&names)
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
-}
-
 fn key_and_bundle(host: &str) -> (String, String) {
     let made = self_signed(host, NOW).unwrap();
-    let key = pem("PRIVATE KEY", made.key.secret_der());
-    let chain = pem("CERTIFICATE", &made.chain[0]);
+    let key = made.key_pem().unwrap();
+    let chain = made.chain_pem();
     let by = directory("one");
     let ordered_as = ordered_as(KeyKind::P256, None);
     let issuance = Issuance { by: &by, at: NOW, ordered_as: &ordered_as };

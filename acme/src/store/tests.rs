@@ -16,18 +16,12 @@ fn set(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
-}
-
 fn made(name: &str, now: i64) -> String {
     let made = self_signed(name, now).unwrap();
     bundle(
         Some(&Issuance { by: DIRECTORY, at: now, ordered_as: "p256" }),
-        &pem("CERTIFICATE", &made.chain[0]),
-        &pem("PRIVATE KEY", made.key.secret_der()),
+        &made.chain_pem(),
+        &made.key_pem().unwrap(),
     )
 }
 
