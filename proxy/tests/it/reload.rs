@@ -384,7 +384,10 @@ fn a_boot_with_one_broken_entry_serves_its_former_version() {
 #[test]
 fn a_first_boot_with_a_broken_file_fails_with_the_reason() {
     let lab = Lab::new();
-    let path = lab.write("edge.yaml", "version: 1\nroutess: {}\n");
+    // Its own state: a machine that already ran an edge has a last good file in the default place.
+    let state = lab.path().join("state");
+    let text = format!("version: 1\nstate_dir: {}\nroutess: {{}}\n", state.display());
+    let path = lab.write("edge.yaml", text);
     let mut edge = Edge::spawn(&lab, &path, &[]);
     assert_eq!(edge.wait_exit().code(), Some(1));
     edge.wait_stderr("routess");
