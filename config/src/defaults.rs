@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Admin, Drain, Http2Policy, Listener, ListenerLimits, ListenerTimeouts, Log,
-    OrderLimits, ProcessLimits, TlsPolicy, TlsVersion, UpstreamTimeouts,
+    AccessLog, Admin, Balance, Drain, Ejection, EndpointSpec, HealthCheck, Http2Policy, Listener,
+    ListenerLimits, ListenerTimeouts, Log, OrderLimits, Probe, ProcessLimits, Queue, Retries,
+    TlsPolicy, TlsVersion, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTimeouts,
 };
 use crate::value::Name;
 
@@ -39,6 +40,7 @@ impl Listener {
             timeouts: ListenerTimeouts::default(),
             http2: Http2Policy::default(),
             allow_underscores: false,
+            proxy_protocol: Vec::new(),
         }
     }
 }
@@ -130,6 +132,78 @@ impl Default for UpstreamTimeouts {
             idle: Duration::from_secs(60),
             stream_idle: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(4),
+            total: None,
         }
+    }
+}
+
+impl Upstream {
+    /// An upstream with every default.
+    #[must_use]
+    pub fn new(name: Name, endpoints: Vec<EndpointSpec>) -> Self {
+        Upstream {
+            name,
+            endpoints,
+            timeouts: UpstreamTimeouts::default(),
+            balance: Balance::RoundRobin,
+            sticky: None,
+            slow_start: Duration::ZERO,
+            health: None,
+            ejection: Some(Ejection::default()),
+            retries: Retries::default(),
+            queue: Queue::default(),
+            limits: UpstreamLimits::default(),
+            protocol: UpstreamProtocol::Http1,
+            tls: None,
+            proxy_protocol: None,
+        }
+    }
+}
+
+impl Upstream {
+    /// Whether connections made for one can carry requests of the other.
+    #[must_use]
+    pub fn same_transport(&self, other: &Upstream) -> bool {
+        (self.protocol, &self.tls, self.proxy_protocol)
+            == (other.protocol, &other.tls, other.proxy_protocol)
+    }
+}
+
+impl HealthCheck {
+    /// A check with every default.
+    #[must_use]
+    pub fn new(probe: Probe) -> Self {
+        HealthCheck {
+            probe,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 1,
+            fall: 3,
+            start_period: Duration::ZERO,
+            port: None,
+        }
+    }
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Ejection {
+            failures: 5,
+            time: Duration::from_secs(10),
+            max_time: Duration::from_secs(300),
+            max_share: 50,
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Retries { attempts: 2, budget: 20 }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue { size: 128, timeout: Duration::from_secs(2) }
     }
 }

@@ -204,7 +204,8 @@ routes:
 fn entries_are_read() {
     let accepted = accepted(ENTRIES);
     let upstream = &accepted.upstreams["u"].value;
-    let endpoints: Vec<String> = upstream.endpoints.iter().map(ToString::to_string).collect();
+    let endpoints: Vec<String> =
+        upstream.endpoints.iter().map(|one| one.address.to_string()).collect();
     assert_eq!(endpoints, ["web.x:1", "192.0.2.1:2", "[2001:db8::1]:3"]);
     let timeouts = UpstreamTimeouts {
         connect: secs(1),
@@ -212,6 +213,7 @@ fn entries_are_read() {
         idle: secs(3),
         stream_idle: secs(5),
         keep_alive: secs(6),
+        total: None,
     };
     assert_eq!(upstream.timeouts, timeouts);
     let route = |name: &str| &accepted.routes[name].value;

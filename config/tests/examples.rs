@@ -82,7 +82,7 @@ fn the_platform_is_translated() {
         assert_eq!(route.hosts[0].to_string(), host);
         let Action::Upstream(upstream) = &route.action else { panic!("{host}") };
         let upstream = &accepted.upstreams[upstream].value;
-        assert_eq!(upstream.endpoints[0].to_string(), endpoint);
+        assert_eq!(upstream.endpoints[0].address.to_string(), endpoint);
         assert_eq!(upstream.timeouts.first_byte.as_secs(), 300);
         assert_eq!(upstream.timeouts.idle.as_secs(), 300);
     }

@@ -1,6 +1,5 @@
 //! From bytes to the decision and to what the endpoint gets: the two must agree on one request.
 
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use acme::challenge::Challenges;
@@ -16,7 +15,7 @@ use proxy::request::plan::{Answer, AnswerKind, Decision, Plan};
 use proxy::request::view::{FieldSource, HeadView};
 use proxy::route::compile;
 use proxy::route::table::Snapshot;
-use proxy::upstream::endpoint::EndpointRegistry;
+use proxy::upstream::endpoint::{EndpointRegistry, Resolved};
 
 use super::request_head::LIMITS;
 
@@ -128,7 +127,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         ticketer: ticketer.unwrap_or_else(|e| panic!("{e}")),
         bound: &[],
         nofile: 1024,
-        resolved: &|_| Some(vec![IpAddr::from([127, 0, 0, 1])]),
+        resolved: &|_| Some(vec![Resolved { address: ([127, 0, 0, 1], 80).into(), weight: 1 }]),
         endpoints: &mut EndpointRegistry::default(),
     };
     compile::compile(&accepted, &compile::empty(), &mut deps)

@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use crate::metrics::Metrics;
-use crate::route::table::{Action, Route};
+use crate::route::table::{Action, Route, RouteTarget, Targets};
 
 /// Label value where a request matched no route.
 pub const NO_ROUTE: &str = "none";
@@ -20,7 +20,8 @@ pub const CHALLENGE: &str = "acme-challenge";
 /// What a request counts on.
 #[derive(Clone, Copy)]
 pub enum Counted<'r> {
-    Route(&'r Route),
+    /// With the upstream that a split has chosen.
+    Route(&'r Route, Option<&'r RouteTarget>),
     /// No route matched.
     NoRoute,
     /// A CA asked for an HTTP-01 token.
@@ -31,7 +32,7 @@ impl<'r> Counted<'r> {
     /// The value of the label `route`.
     pub fn label(self) -> &'r str {
         match self {
-            Counted::Route(route) => route.name.as_str(),
+            Counted::Route(route, _) => route.name.as_str(),
             Counted::NoRoute => NO_ROUTE,
             Counted::Challenge => CHALLENGE,
         }
@@ -40,7 +41,8 @@ impl<'r> Counted<'r> {
     /// Unique within the process; ids of routes begin at 1.
     fn id(self) -> u64 {
         match self {
-            Counted::Route(route) => route.id,
+            Counted::Route(_, Some(target)) => target.id,
+            Counted::Route(route, None) => route.id,
             Counted::NoRoute => 0,
             Counted::Challenge => u64::MAX,
         }
@@ -48,8 +50,9 @@ impl<'r> Counted<'r> {
 
     fn upstream(self) -> &'r str {
         match self {
-            Counted::Route(Route { action: Action::Forward(upstream), .. }) => {
-                upstream.name.as_str()
+            Counted::Route(_, Some(target)) => target.upstream.name.as_str(),
+            Counted::Route(Route { action: Action::Forward(Targets::One(only)), .. }, None) => {
+                only.upstream.name.as_str()
             }
             _ => NO_ROUTE,
         }

@@ -242,16 +242,17 @@ fn is_lets_encrypt(directory: &str) -> bool {
 
 /// The host of `host` or `host:port`.
 fn host_of(authority: &str) -> Option<String> {
-    use crate::model::EndpointHost;
+    use crate::model::EndpointAddress;
     let port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
     let spec = match port {
         true => endpoint(authority),
         false => endpoint(&format!("{authority}:443")),
     };
-    Some(match spec.ok()?.host {
-        EndpointHost::Ip(ip) => ip.to_string(),
-        EndpointHost::Name(name) => name,
-    })
+    match spec.ok()? {
+        EndpointAddress::Ip(address) => Some(address.ip().to_string()),
+        EndpointAddress::Name { host, .. } => Some(host),
+        EndpointAddress::Srv(_) | EndpointAddress::Unix(_) => None,
+    }
 }
 
 fn is_loopback(host: &str) -> bool {

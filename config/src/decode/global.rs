@@ -238,7 +238,7 @@ impl Cx<'_> {
         let mut used = std::collections::BTreeSet::new();
         for route in candidate.routes.values() {
             match route {
-                Entry::Good(route) => used.extend(route.value.upstream()),
+                Entry::Good(route) => used.extend(route.value.upstreams()),
                 // Which one it means is not known.
                 Entry::Bad(_) => return,
             }

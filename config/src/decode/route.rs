@@ -9,16 +9,19 @@ use super::global::Defaults;
 use super::headers::check_header_value;
 use super::read::shown;
 use super::{At, Cx, Fields, keys};
-use crate::model::{Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route};
+use crate::model::{
+    Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route, RouteRetry, RouteTimeouts,
+};
 use crate::node::{Kind, Node};
 use crate::value::{ByteSize, HostPattern, MethodName, Name, NormPath, ValueError, quote};
 
 impl Route {
-    /// The upstream it forwards to, if it does.
-    pub fn upstream(&self) -> Option<&Name> {
+    /// The upstreams it forwards to, if it does.
+    pub fn upstreams(&self) -> Vec<&Name> {
         match &self.action {
-            Action::Upstream(name) => Some(name),
-            Action::Redirect(_) | Action::Respond(_) => None,
+            Action::Upstream(name) => vec![name],
+            Action::Split(parts) => parts.iter().map(|part| &part.upstream).collect(),
+            Action::Redirect(_) | Action::Respond(_) => Vec::new(),
         }
     }
 }
@@ -62,6 +65,8 @@ impl Cx<'_> {
             headers: headers.unwrap_or_default(),
             hsts,
             access_log: access_log.unwrap_or(defaults.access_log),
+            timeouts: RouteTimeouts::default(),
+            retry: RouteRetry::default(),
         });
         (route, claims)
     }

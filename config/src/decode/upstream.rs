@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::global::Defaults;
 use super::listener::TIMEOUT;
 use super::{At, Cx, Fields, keys};
-use crate::model::{Entry, Upstream, UpstreamTimeouts};
+use crate::model::{EndpointSpec, Entry, Upstream, UpstreamTimeouts};
 use crate::node::Node;
 use crate::value::{self, Name, ValueError, quote};
 
@@ -31,11 +31,11 @@ impl Cx<'_> {
         let mut seen = BTreeSet::new();
         let endpoints = self.required(&fields, "endpoints", |cx, node, at| {
             cx.list(node, at, 1..=256, |cx, node, at| {
-                let endpoint = cx.value(node, at, value::endpoint)?;
-                if !seen.insert(endpoint.clone()) {
+                let address = cx.value(node, at, value::endpoint)?;
+                if !seen.insert(address.clone()) {
                     cx.error(node.pos, at, "this endpoint is written twice", None);
                 }
-                Some(endpoint)
+                Some(EndpointSpec { address, weight: 1 })
             })
         });
         let timeouts = self.field(&fields, "timeouts", |cx, node, at| {
@@ -43,9 +43,8 @@ impl Cx<'_> {
         });
         self.field(&fields, "balance", Self::balance);
         Some(Upstream {
-            name: name.clone(),
-            endpoints: endpoints?,
             timeouts: timeouts.unwrap_or_else(|| defaults.timeouts.clone()),
+            ..Upstream::new(name.clone(), endpoints?)
         })
     }
 

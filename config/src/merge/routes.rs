@@ -50,10 +50,9 @@ pub(super) fn select(
 
 impl Accepted {
     fn check_upstream(&self, route: &Good<Route>) -> Result<(), Box<Diagnostic>> {
-        let Some(upstream) = route.value.upstream() else { return Ok(()) };
-        if self.upstreams.contains_key(upstream) {
-            return Ok(());
-        }
+        let upstreams = route.value.upstreams();
+        let missing = upstreams.into_iter().find(|name| !self.upstreams.contains_key(*name));
+        let Some(upstream) = missing else { return Ok(()) };
         let bad =
             |entry: &&super::Quarantined| entry.kind == Kind::Upstream && entry.name == *upstream;
         let written = shown(&route.text, upstream.as_str());
@@ -170,7 +169,7 @@ fn keep_former(out: &mut Accepted, bad: BTreeMap<Name, BadEntry>, previous: Opti
     for (name, entry) in bad {
         let former = previous.and_then(|previous| previous.routes.get(&name));
         let former = former.and_then(|former| taken.rest_of(former));
-        let former = former.filter(|former| out.has_upstream_of(former, previous, &name));
+        let former = former.filter(|former| out.has_upstreams_of(former, previous, &name));
         let claims = entry.claims.iter();
         blocked.extend(claims.map(|(host, path)| (name.clone(), host.clone(), path.clone())));
         out.quarantine(Kind::Route, &name, entry, former.is_some());
@@ -190,30 +189,34 @@ fn keep_former(out: &mut Accepted, bad: BTreeMap<Name, BadEntry>, previous: Opti
 }
 
 impl Accepted {
-    /// A kept route keeps its upstream, also where the new file has removed it.
-    fn has_upstream_of(
+    /// A kept route keeps its upstreams, also those that the new file has removed.
+    fn has_upstreams_of(
         &mut self,
         route: &Good<Route>,
         previous: Option<&Accepted>,
         name: &Name,
     ) -> bool {
-        let Some(upstream) = route.value.upstream() else { return true };
-        if self.upstreams.contains_key(upstream) {
-            return true;
+        let mut removed = Vec::new();
+        for upstream in route.value.upstreams() {
+            if self.upstreams.contains_key(upstream) {
+                continue;
+            }
+            let former = previous.and_then(|previous| previous.upstreams.get(upstream));
+            let Some(former) = former else { return false };
+            removed.push((upstream.clone(), former.clone()));
         }
-        let Some(former) = previous.and_then(|previous| previous.upstreams.get(upstream)) else {
-            return false;
-        };
-        self.upstreams.insert(upstream.clone(), former.clone());
-        self.warnings.push(Diagnostic {
-            at: format!("routes.{name}"),
-            line: 0,
-            column: 0,
-            message: format!(
-                "upstream `{upstream}` was removed, but the former version of `{name}` needs it"
-            ),
-            help: Some(format!("repair the route `{name}`")),
-        });
+        for (upstream, former) in removed {
+            self.warnings.push(Diagnostic {
+                at: format!("routes.{name}"),
+                line: 0,
+                column: 0,
+                message: format!(
+                    "upstream `{upstream}` was removed, but the former version of `{name}` needs it"
+                ),
+                help: Some(format!("repair the route `{name}`")),
+            });
+            self.upstreams.insert(upstream, former);
+        }
         true
     }
 }

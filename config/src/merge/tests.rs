@@ -344,7 +344,7 @@ proptest! {
                 for b in routes.iter().skip(n + 1) {
                     prop_assert!(!overlapping(a, b), "{} and {}", a.name, b.name);
                 }
-                if let Some(upstream) = a.upstream() {
+                for upstream in a.upstreams() {
                     prop_assert!(merged.upstreams.contains_key(upstream));
                 }
             }
@@ -363,8 +363,10 @@ proptest! {
                     let disputed = new.routes.iter().any(|(other, entry)| {
                         other != name && matches!(entry, Entry::Good(other) if overlapping(&other.value, &good.value))
                     });
-                    let upstream = good.value.upstream().unwrap();
-                    let usable = matches!(new.upstreams.get(upstream), Some(Entry::Good(_)));
+                    let upstreams = good.value.upstreams();
+                    let usable = upstreams
+                        .iter()
+                        .all(|name| matches!(new.upstreams.get(*name), Some(Entry::Good(_))));
                     prop_assert!(disputed || !usable || quarantined.is_none());
                 }
             }

@@ -4,9 +4,9 @@
 //! a whole; certificates, upstreams and routes are entries, and a bad entry is quarantined alone.
 
 pub(crate) mod issuance;
+mod upstream;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,6 +17,11 @@ use ipnet::IpNet;
 
 pub use self::issuance::{
     AcmeIssuer, Certificate, CertificateSource, Challenge, Eab, Issuer, KeyType, OrderLimits,
+};
+pub use self::upstream::{
+    Balance, ClientCertificate, Ejection, EndpointAddress, EndpointSpec, HashKey, HealthCheck,
+    Probe, ProxyProtocolVersion, Queue, Retries, RouteRetry, RouteTimeouts, SplitTarget,
+    StickyCookie, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
 };
 use crate::value::{HostPattern, MethodName, Name, NormPath, Secret};
 
@@ -70,6 +75,9 @@ pub struct Listener {
     pub http2: Http2Policy,
     /// Header names with `_` are dropped unless this is set.
     pub allow_underscores: bool,
+    /// Peers that begin every connection with a PROXY protocol header (v1 or v2), which is
+    /// believed; empty (default): nobody. Other peers of such a listener are refused.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -160,51 +168,6 @@ pub struct Drain {
 
 // === entries ===
 
-/// A named group of endpoints with one policy.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    pub name: Name,
-    pub endpoints: Vec<EndpointSpec>,
-    pub timeouts: UpstreamTimeouts,
-}
-
-/// `host:port` as written; the host is an IP address or a name that the control plane resolves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndpointSpec {
-    pub host: EndpointHost,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EndpointHost {
-    Ip(std::net::IpAddr),
-    Name(String),
-}
-
-impl fmt::Display for EndpointSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            EndpointHost::Ip(std::net::IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
-            EndpointHost::Ip(ip) => write!(f, "{ip}:{}", self.port),
-            EndpointHost::Name(name) => write!(f, "{name}:{}", self.port),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct UpstreamTimeouts {
-    /// Default 5 s.
-    pub connect: Duration,
-    /// Request sent to first byte of the response head. Default 60 s.
-    pub first_byte: Duration,
-    /// No progress of a response body while we wait for it. Default 60 s.
-    pub idle: Duration,
-    /// Event streams and tunnels (WebSocket): silence in both directions. Default 1 h.
-    pub stream_idle: Duration,
-    /// An idle pooled connection is closed after this time. Default 4 s.
-    pub keep_alive: Duration,
-}
-
 /// Which requests, and what happens to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -218,6 +181,8 @@ pub struct Route {
     pub body_limit: Option<u64>,
     pub headers: HeaderRules,
     pub hsts: Option<Hsts>,
+    pub timeouts: RouteTimeouts,
+    pub retry: RouteRetry,
     /// Default true.
     pub access_log: bool,
 }
@@ -235,6 +200,8 @@ pub enum PathRule {
 pub enum Action {
     /// Forward to this upstream.
     Upstream(Name),
+    /// Forward to one of several upstreams by weight (canary, blue/green).
+    Split(Vec<SplitTarget>),
     Redirect(Redirect),
     Respond(FixedResponse),
 }

@@ -1,10 +1,10 @@
 //! Host patterns of routes and certificates, and `host:port` of endpoints.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{HostPattern, ValueError, quote};
-use crate::model::{EndpointHost, EndpointSpec};
+use crate::model::EndpointAddress;
 
 impl HostPattern {
     /// Reads `app.example`, `*.example` or an IP address (IPv6 in brackets, as in a Host field).
@@ -81,7 +81,7 @@ impl HostPattern {
 ///
 /// # Errors
 /// A scheme, a path, a missing port.
-pub fn endpoint(text: &str) -> Result<EndpointSpec, ValueError> {
+pub fn endpoint(text: &str) -> Result<EndpointAddress, ValueError> {
     let error = |what: &str| ValueError::new(EXPECTED_ENDPOINT, format!("{} {what}", quote(text)));
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or_default();
@@ -108,14 +108,13 @@ pub fn endpoint(text: &str) -> Result<EndpointSpec, ValueError> {
         Ok(number) if number != 0 && super::size::is_decimal(port) => number,
         _ => return Err(error("has no valid port").help("a port is a number from 1 to 65535")),
     };
-    let host = endpoint_host(host).map_err(error)?;
-    Ok(EndpointSpec { host, port })
+    endpoint_at(host, port).map_err(error)
 }
 
-fn endpoint_host(host: &str) -> Result<EndpointHost, &'static str> {
+fn endpoint_at(host: &str, port: u16) -> Result<EndpointAddress, &'static str> {
     if let Some(ip) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let ip: Ipv6Addr = ip.parse().map_err(|_| "is no IPv6 address")?;
-        return Ok(EndpointHost::Ip(IpAddr::V6(ip)));
+        return Ok(EndpointAddress::Ip((ip, port).into()));
     }
     if host.contains(':') {
         return Err("is no `host:port`: an IPv6 address stands in brackets");
@@ -126,9 +125,9 @@ fn endpoint_host(host: &str) -> Result<EndpointHost, &'static str> {
     check_dns_name(name)?;
     if check_ipv4(name)? {
         let ip: Ipv4Addr = name.parse().map_err(|_| "is no IPv4 address")?;
-        return Ok(EndpointHost::Ip(IpAddr::V4(ip)));
+        return Ok(EndpointAddress::Ip((ip, port).into()));
     }
-    Ok(EndpointHost::Name(lower))
+    Ok(EndpointAddress::Name { host: lower, port })
 }
 
 fn check_dns_name(name: &str) -> Result<(), &'static str> {

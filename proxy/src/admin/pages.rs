@@ -166,10 +166,15 @@ fn describe(action: &model::Action, snapshot: &Snapshot, value: &mut Value) {
             if let Some(upstream) = snapshot.upstreams.iter().find(|up| up.name == *name) {
                 let set = upstream.state.endpoints.load();
                 let known: Vec<String> =
-                    set.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+                    set.members.iter().map(|member| member.endpoint.text.to_string()).collect();
                 value["endpoints"] = json!(known);
                 value["unresolved"] = json!(set.unresolved);
             }
+        }
+        model::Action::Split(parts) => {
+            value["action"] = json!("forward");
+            let parts = parts.iter().map(|part| (part.upstream.as_str(), part.weight));
+            value["split"] = json!(parts.collect::<std::collections::BTreeMap<_, _>>());
         }
         model::Action::Redirect(redirect) => {
             value["action"] = json!("redirect");

@@ -4,6 +4,7 @@
 
 mod certificate_metrics;
 pub mod certs;
+pub mod health;
 pub mod last_good;
 mod publish;
 pub mod reload;

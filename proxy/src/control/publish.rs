@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use acme::keeper::View;
 use config::merge::{Accepted, Kind};
-use config::model::EndpointHost;
 use rustls::server::ProducesTickets;
 
 use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
-use super::resolve::{Resolver, names};
+use super::resolve::{Resolver, names, names_of};
 use crate::clock;
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{BoundAddress, Snapshot};
 use crate::state::Shared;
-use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Upstream};
+use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Member, Upstream};
 
 /// The only writer of [`Shared::snapshot`].
 pub struct Publisher {
@@ -61,7 +60,7 @@ impl Publisher {
                 ticketer: self.ticketer.clone(),
                 bound: &self.bound,
                 nofile: self.nofile,
-                resolved: &|name| resolver.resolved(name),
+                resolved: &|address| resolver.resolved(address),
                 endpoints: &mut self.endpoints,
             },
         );
@@ -80,18 +79,17 @@ impl Publisher {
     pub fn update_endpoints(&mut self, resolver: &Resolver) {
         let snapshot = self.shared.snapshot.load_full();
         for upstream in &snapshot.upstreams {
-            let named =
-                |spec: &config::model::EndpointSpec| matches!(spec.host, EndpointHost::Name(_));
-            if !upstream.spec.iter().any(named) {
+            let spec = &upstream.spec.endpoints;
+            if names_of(spec).next().is_none() {
                 continue;
             }
-            let resolved = |name: &str| resolver.resolved(name);
-            let set = EndpointSet::resolve(&upstream.spec, &resolved, &mut self.endpoints);
+            let resolved = |address: &_| resolver.resolved(address);
+            let set = EndpointSet::resolve(&upstream.name, spec, &resolved, &mut self.endpoints);
             if !same(&upstream.state.endpoints.load(), &set) {
                 let shown: Vec<String> =
-                    set.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+                    set.members.iter().map(|member| member.endpoint.text.to_string()).collect();
                 tracing::info!("upstream {}: endpoints {}", upstream.name, shown.join(", "));
-                upstream.state.endpoints.store(Arc::new(set));
+                upstream.state.replace(set);
                 self.count_upstream(upstream);
             }
         }
@@ -189,7 +187,7 @@ impl Publisher {
 
     fn count_upstream(&self, upstream: &Upstream) {
         let set = upstream.state.endpoints.load();
-        let counts = [("resolved", set.endpoints.len()), ("unresolved", set.unresolved.len())];
+        let counts = [("resolved", set.members.len()), ("unresolved", set.unresolved.len())];
         for (state, count) in counts {
             let labels = [upstream.name.as_str(), state];
             let gauge = self.shared.metrics.upstream_endpoints.with_label_values(&labels);
@@ -199,10 +197,9 @@ impl Publisher {
 }
 
 fn same(old: &EndpointSet, new: &EndpointSet) -> bool {
-    let addresses = |set: &EndpointSet| -> Vec<_> {
-        set.endpoints.iter().map(|endpoint| endpoint.address).collect()
-    };
-    addresses(old) == addresses(new) && old.unresolved == new.unresolved
+    let shown = |member: &Member| (member.endpoint.id, member.weight);
+    old.members.iter().map(shown).eq(new.members.iter().map(shown))
+        && old.unresolved == new.unresolved
 }
 
 fn millis(duration: Duration) -> u64 {

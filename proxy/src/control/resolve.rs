@@ -7,12 +7,13 @@ use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::EndpointHost;
+use config::model::{EndpointAddress, EndpointSpec};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Interval;
 
 use super::ticks;
 use crate::route::table::Snapshot;
+use crate::upstream::endpoint::Resolved;
 
 /// What is known of every name.
 pub struct Resolver {
@@ -59,8 +60,16 @@ impl Resolver {
         Resolver { names: HashMap::new(), lookup, period, refresh: None, permits, answers, tell }
     }
 
+    /// Where a name or SRV record led to last.
+    pub fn resolved(&self, address: &EndpointAddress) -> Option<Vec<Resolved>> {
+        let EndpointAddress::Name { host, port } = address else { return None };
+        let found = self.addresses(host)?;
+        let at = |ip: IpAddr| Resolved { address: (ip, *port).into(), weight: 1 };
+        Some(found.into_iter().map(at).collect())
+    }
+
     /// The last good addresses of a name.
-    pub fn resolved(&self, name: &str) -> Option<Vec<IpAddr>> {
+    fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
         self.names.get(name)?.addresses.clone()
     }
 
@@ -178,13 +187,16 @@ fn ask_the_system(name: &str) -> io::Result<Vec<IpAddr>> {
 
 /// The names in a snapshot's upstreams.
 pub fn names(snapshot: &Snapshot) -> BTreeSet<String> {
-    let specs = snapshot.upstreams.iter().flat_map(|upstream| &upstream.spec);
-    specs
-        .filter_map(|spec| match &spec.host {
-            EndpointHost::Name(name) => Some(name.clone()),
-            EndpointHost::Ip(_) => None,
-        })
-        .collect()
+    let specs = snapshot.upstreams.iter().map(|upstream| &upstream.spec.endpoints);
+    specs.flat_map(|spec| names_of(spec).map(str::to_owned)).collect()
+}
+
+/// The names that an upstream's endpoints are resolved from.
+pub fn names_of(spec: &[EndpointSpec]) -> impl Iterator<Item = &str> {
+    spec.iter().filter_map(|one| match &one.address {
+        EndpointAddress::Name { host, .. } => Some(host.as_str()),
+        _ => None,
+    })
 }
 
 /// Addresses that serve credentials to whoever asks from this machine, and their like.
@@ -228,15 +240,15 @@ mod tests {
     fn the_last_good_answer_is_kept() {
         let mut resolver = known("api");
         assert!(!resolver.take(fails("api")));
-        assert_eq!(resolver.resolved("api"), None);
+        assert_eq!(resolver.addresses("api"), None);
         assert!(resolver.take(says("api", &["192.0.2.2", "192.0.2.1"])));
         let both = Some(vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()]);
-        assert_eq!(resolver.resolved("api"), both);
+        assert_eq!(resolver.addresses("api"), both);
         // The order of an answer means nothing.
         assert!(!resolver.take(says("api", &["192.0.2.1", "192.0.2.2", "192.0.2.1"])));
         assert!(!resolver.take(fails("api")));
         assert!(!resolver.take(says("api", &[])));
-        assert_eq!(resolver.resolved("api"), both);
+        assert_eq!(resolver.addresses("api"), both);
         assert!(resolver.take(says("api", &["192.0.2.3"])));
     }
 
@@ -245,9 +257,9 @@ mod tests {
         let mut resolver = known("evil");
         let forbidden = ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254"];
         assert!(!resolver.take(says("evil", &forbidden)));
-        assert_eq!(resolver.resolved("evil"), None);
+        assert_eq!(resolver.addresses("evil"), None);
         assert!(resolver.take(says("evil", &["169.254.1.1", "192.0.2.1"])));
-        assert_eq!(resolver.resolved("evil"), Some(vec!["192.0.2.1".parse().unwrap()]));
+        assert_eq!(resolver.addresses("evil"), Some(vec!["192.0.2.1".parse().unwrap()]));
     }
 
     #[test]
@@ -255,7 +267,7 @@ mod tests {
         let mut resolver = known("old");
         resolver.set_names(BTreeSet::new());
         assert!(!resolver.take(says("old", &["192.0.2.1"])));
-        assert_eq!(resolver.resolved("old"), None);
+        assert_eq!(resolver.addresses("old"), None);
     }
 
     #[tokio::test]
@@ -264,7 +276,7 @@ mod tests {
         resolver.set_names(BTreeSet::from(["localhost".to_owned()]));
         let answer = resolver.answer().await.unwrap();
         assert!(resolver.take(answer));
-        assert!(resolver.resolved("localhost").unwrap().iter().all(IpAddr::is_loopback));
+        assert!(resolver.addresses("localhost").unwrap().iter().all(IpAddr::is_loopback));
     }
 
     /// Asked again and again, also after a failure; an address that moves is followed.
@@ -285,7 +297,7 @@ mod tests {
         for _ in 0..5 {
             let answer = resolver.answer().await.unwrap();
             let changed = resolver.take(answer);
-            seen.push((changed, resolver.resolved("api").unwrap()[0].to_string()));
+            seen.push((changed, resolver.addresses("api").unwrap()[0].to_string()));
         }
         let seen: Vec<_> = seen.iter().map(|(changed, now)| (*changed, now.as_str())).collect();
         let (one, two) = ("192.0.2.1", "192.0.2.2");

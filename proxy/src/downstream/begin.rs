@@ -71,7 +71,7 @@ impl<'a> Arrival<'a> {
                 return Settled::Answer(answer, record);
             }
         };
-        record.routed(&plan.route);
+        record.routed(&plan.route, Some(&plan.target));
         if let Err(rejection) = room() {
             return Settled::Answer(Answer::reject(Some(plan.route), rejection), record);
         }

@@ -13,4 +13,5 @@ pub mod h2_gate;
 pub mod h2_io;
 pub mod h2_streams;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod tls;

@@ -4,8 +4,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::outbox::Outbox;
 use super::splice::Splice;
 use crate::buffers::REWRITE_BYTES;
@@ -19,6 +17,7 @@ use crate::request::cause::{Cause, Rejection};
 use crate::request::headers::{ResponseContext, ResponseFraming, write_interim, write_response};
 use crate::request::plan::Plan;
 use crate::request::record::Record;
+use crate::upstream::io::UpstreamIo;
 
 /// Largest response head (design.md §4).
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -113,7 +112,7 @@ impl Download {
     pub fn poll<S: Stream>(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut UpstreamIo,
         client: &mut S,
         shape: &Shape<'_>,
         record: &mut Record,
@@ -155,7 +154,7 @@ impl Download {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut UpstreamIo,
         shape: &Shape<'_>,
         record: &mut Record,
     ) -> Poll<Result<(), Rejection>> {
@@ -317,11 +316,12 @@ impl Download {
     fn poll_body<S: Stream>(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut UpstreamIo,
         client: &mut S,
         record: &mut Record,
     ) -> Poll<Result<(), Rejection>> {
-        if let (BodyDecoder::Sized(left), Some(socket)) = (&mut self.decoder, client.plain())
+        if let (BodyDecoder::Sized(left), Some(socket), Some(upstream)) =
+            (&mut self.decoder, client.plain(), upstream.plain())
             && self.splice.applies(&self.local.shared, &self.local.pipes, *left)
         {
             let before = *left;

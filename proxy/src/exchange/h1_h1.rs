@@ -60,9 +60,7 @@ pub enum End {
 
 /// Forwards one request.
 pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
-    let Some(upstream) = job.plan.upstream().cloned() else {
-        return refused(Cause::Internal.into(), &upload);
-    };
+    let upstream = job.plan.target.upstream.clone();
     let mut job = job;
     let mut want = Want::Any { sure: !job.plan.idempotent };
     job.timer.follow(Some(job.plan.route.life.clone()));
@@ -75,14 +73,14 @@ pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
                 return refused(rejection, &upload);
             }
         };
-        job.record.endpoint(connection.endpoint.address);
+        job.record.endpoint(&connection.endpoint.text);
         if let Err(end) = say_continue(&mut job, &upload).await {
             return end;
         }
         let now_ms = job.timer.now_ms();
         upload.progress_ms = now_ms;
         let mut exchange = Exchange { download: Download::new(job.local, now_ms), connection };
-        let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload, &upstream)).await;
+        let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload)).await;
         match outcome {
             Ok(Step::Done) => return exchange.finish(&mut job, &upload, &upstream),
             Ok(Step::Tunnel) => {
@@ -211,7 +209,6 @@ impl Exchange {
         cx: &mut Context<'_>,
         job: &mut Job<'_, S>,
         upload: &mut Upload,
-        upstream: &Upstream,
     ) -> Poll<Result<Step, Rejection>> {
         self.poll_upload(cx, job, upload)?;
         let shape = Shape {
@@ -238,7 +235,7 @@ impl Exchange {
         if gone {
             return Poll::Ready(Err(Cause::ClientGone.into()));
         }
-        self.poll_deadline(cx, job, upload, upstream)
+        self.poll_deadline(cx, job, upload)
     }
 
     /// Moves request bytes until the client or the endpoint has to be waited for.
@@ -304,9 +301,8 @@ impl Exchange {
         cx: &mut Context<'_>,
         job: &mut Job<'_, S>,
         upload: &Upload,
-        upstream: &Upstream,
     ) -> Poll<Result<Step, Rejection>> {
-        let waits = self.waits(job.timeouts, &upstream.timeouts, upload);
+        let waits = self.waits(job.timeouts, &job.plan.target.timeouts, upload);
         let at = |(since_ms, limit, _): &(u64, Duration, Rejection)| {
             since_ms.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
         };
@@ -370,7 +366,7 @@ impl Exchange {
         let keep_client = self.download.keep_client && upload.done();
         job.record.upstream_ok();
         if self.download.keep_upstream && upload.done() {
-            let keep_alive = upstream.timeouts.keep_alive;
+            let keep_alive = upstream.spec.timeouts.keep_alive;
             job.local.pools.give(self.connection, job.timer.now_ms(), keep_alive);
         }
         End::Done { keep_client }
@@ -383,7 +379,7 @@ impl Exchange {
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let early = std::mem::take(job.carry);
         let first = First { from_client: &early, from_upstream: &[] };
-        let idle = upstream.timeouts.stream_idle;
+        let idle = job.plan.target.timeouts.stream_idle;
         let io = &mut self.connection.io;
         match tunnel::run(job.local, job.io, io, first, idle, job.timer, job.record).await {
             Ok(()) => job.record.upstream_ok(),

@@ -349,7 +349,7 @@ impl Relay {
     fn release_endpoint(&mut self) {
         let done = self.decoder.is_done() && self.keep_upstream && self.upload.done();
         if let Some(connection) = self.connection.take_if(|_| done) {
-            let keep_alive = self.upstream.timeouts.keep_alive;
+            let keep_alive = self.upstream.spec.timeouts.keep_alive;
             self.local.pools.give(connection, self.watch.timer.now_ms(), keep_alive);
         }
     }

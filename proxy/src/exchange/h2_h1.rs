@@ -67,12 +67,10 @@ pub async fn run(
     watch: &Rc<Watch>,
     policy: &ListenerPolicy,
 ) -> Result<Step, Box<(Rejection, Record)>> {
-    let Some(upstream) = job.plan.upstream().cloned() else {
-        return Err(Box::new((Cause::Internal.into(), job.record)));
-    };
+    let upstream = job.plan.target.upstream.clone();
     watch.timer.follow(Some(job.plan.route.life.clone()));
     if !watch.begin()
-        && let Err(rejection) = turn(&mut job, &upstream, watch, respond).await
+        && let Err(rejection) = turn(&mut job, watch, respond).await
     {
         return Err(Box::new((rejection, job.record)));
     }
@@ -82,7 +80,7 @@ pub async fn run(
             Ok(connection) => connection,
             Err(rejection) => return Err(Box::new((rejection, job.record))),
         };
-        job.record.endpoint(connection.endpoint.address);
+        job.record.endpoint(&connection.endpoint.text);
         let now_ms = watch.timer.now_ms();
         job.upload.progress_ms = now_ms;
         let mut waiting = Waiting {
@@ -94,7 +92,7 @@ pub async fn run(
         };
         let found = poll_fn(|cx| match respond.poll_reset(cx) {
             Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
-            Poll::Pending => waiting.poll(cx, &mut job, watch, policy, &upstream),
+            Poll::Pending => waiting.poll(cx, &mut job, watch, policy),
         })
         .await;
         let rejection = match found {
@@ -125,12 +123,12 @@ fn failed(mut job: Job, upstream: &Upstream, rejection: Rejection) -> Box<(Rejec
 /// Waits for the connection's first answer, or for a place among those who began before it.
 async fn turn(
     job: &mut Job,
-    upstream: &Upstream,
     watch: &Watch,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<(), Rejection> {
     // As long as one that has begun may take to its answer.
-    let limit = upstream.timeouts.connect.saturating_add(upstream.timeouts.first_byte);
+    let timeouts = &job.plan.target.timeouts;
+    let limit = timeouts.connect.saturating_add(timeouts.first_byte);
     watch.timer.set_at(deadline(watch.timer.now_ms(), limit));
     poll_fn(|cx| {
         if respond.poll_reset(cx).is_ready() {
@@ -205,7 +203,6 @@ impl Waiting {
         job: &mut Job,
         watch: &Watch,
         policy: &ListenerPolicy,
-        upstream: &Upstream,
     ) -> Poll<Result<Found, Rejection>> {
         let now_ms = watch.timer.now_ms();
         poll_upload(
@@ -223,9 +220,9 @@ impl Waiting {
         }
         let (since, limit, cause) = if job.upload.refused || job.upload.done() {
             let since = self.progress_ms.max(job.upload.progress_ms);
-            (since, upstream.timeouts.first_byte, Cause::FirstByteTimeout)
+            (since, job.plan.target.timeouts.first_byte, Cause::FirstByteTimeout)
         } else if job.upload.blocked() {
-            (job.upload.progress_ms, upstream.timeouts.idle, Cause::FirstByteTimeout)
+            (job.upload.progress_ms, job.plan.target.timeouts.idle, Cause::FirstByteTimeout)
         } else {
             (job.upload.progress_ms, policy.timeouts.body_progress, Cause::BodyTimeout)
         };
@@ -332,7 +329,8 @@ fn next(
     upload.release(&local);
     let content_type = head.response.headers().get(http::header::CONTENT_TYPE);
     let event_stream = is_event_stream(content_type.map(http::HeaderValue::as_bytes));
-    let idle = if event_stream { upstream.timeouts.stream_idle } else { upstream.timeouts.idle };
+    let timeouts = &plan.target.timeouts;
+    let idle = if event_stream { timeouts.stream_idle } else { timeouts.idle };
     let mut relay = Box::new(Relay {
         local,
         plan,

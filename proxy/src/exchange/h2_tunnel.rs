@@ -67,7 +67,7 @@ impl Tunnel {
             read: Bytes::new(),
             ended: false,
         };
-        let (io, idle) = (&mut connection.io, upstream.timeouts.stream_idle);
+        let (io, idle) = (&mut connection.io, plan.target.timeouts.stream_idle);
         match tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await {
             Ok(()) => record.upstream_ok(),
             Err(rejection) => attempt::failed(&local, &upstream, rejection.cause),

@@ -4,14 +4,13 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-
 use super::outbox::Outbox;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::framing::BodyLength;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
+use crate::upstream::io::UpstreamIo;
 
 /// Least average rate is judged over this much waiting.
 const RATE_WINDOW_MS: u64 = 30_000;
@@ -88,7 +87,7 @@ impl Upload {
     pub fn take(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut TcpStream,
+        io: &mut UpstreamIo,
         input: &[u8],
     ) -> Result<usize, Rejection> {
         self.replayable = false;
@@ -144,7 +143,7 @@ impl Upload {
     }
 
     /// Writes what waits. `Ready(())`: more body is wanted, or everything is written.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut TcpStream) -> Poll<()> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut UpstreamIo) -> Poll<()> {
         if self.refused {
             return Poll::Ready(());
         }

@@ -16,7 +16,7 @@ use super::view::{FieldSource, HeadView, split_target};
 use crate::downstream::cert_table::CertTable;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Expect;
-use crate::route::table::{Action, Redirect, Route, Snapshot};
+use crate::route::table::{Action, Redirect, Route, RouteTarget, Snapshot};
 
 /// What requests are decided by.
 #[derive(Clone, Copy)]
@@ -93,7 +93,10 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
         }
     };
     match &route.action {
-        Action::Forward(_) => Decision::Forward(plan(route.clone(), view)),
+        Action::Forward(targets) => match targets.pick() {
+            Some(target) => Decision::Forward(plan(route.clone(), target.clone(), view)),
+            None => Decision::Answer(Answer::reject(Some(route.clone()), Cause::Internal)),
+        },
         Action::Redirect(to) => Decision::Answer(redirect(Some(route.clone()), to, view)),
         Action::Respond(_) => {
             Decision::Answer(Answer { route: Some(route.clone()), kind: AnswerKind::Respond })
@@ -104,9 +107,10 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
     }
 }
 
-fn plan<F>(route: Arc<Route>, view: &HeadView<'_, F>) -> Plan {
+fn plan<F>(route: Arc<Route>, target: Arc<RouteTarget>, view: &HeadView<'_, F>) -> Plan {
     Plan {
         route,
+        target,
         body: view.body,
         head_request: view.method == "HEAD",
         expect_continue: view.expect == Expect::Continue && !view.http10,

@@ -8,6 +8,7 @@ pub mod cause;
 pub mod challenge;
 pub mod client;
 pub mod decide;
+pub mod grpc;
 pub mod headers;
 pub mod log_text;
 pub mod plan;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::cause::Rejection;
 use crate::http1::framing::BodyLength;
-use crate::route::table::{Action, Route};
-use crate::upstream::endpoint::Upstream;
+use crate::route::table::{Route, RouteTarget};
 
 /// The outcome of `decide`.
 pub enum Decision {
@@ -16,6 +15,8 @@ pub enum Decision {
 /// A request to forward.
 pub struct Plan {
     pub route: Arc<Route>,
+    /// The upstream that it goes to.
+    pub target: Arc<RouteTarget>,
     pub body: BodyLength,
     pub head_request: bool,
     /// The client waits for `100 Continue` before it sends its body.
@@ -25,16 +26,6 @@ pub struct Plan {
     /// Sending it twice does no harm (RFC 9110 §9.2.2).
     pub idempotent: bool,
     pub http10: bool,
-}
-
-impl Plan {
-    /// The upstream; `decide` makes plans only for routes that forward.
-    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
-        match &self.route.action {
-            Action::Forward(upstream) => Some(upstream),
-            _ => None,
-        }
-    }
 }
 
 /// An answer that the edge gives by itself.

@@ -3,7 +3,6 @@
 //! metrics.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use super::plan::{Answer, AnswerKind};
 use crate::clock;
 use crate::local::Local;
 use crate::meters::{self, Counted, Outcome, RouteMeters};
-use crate::route::table::{Action, Route};
+use crate::route::table::{Action, Route, RouteTarget, Targets};
 
 /// A worker hands its lines over when it has this many bytes, or at its tick.
 const BATCH_BYTES: usize = 32 * 1024;
@@ -103,9 +102,11 @@ pub struct Record {
     pub status: u16,
     rejection: Option<Rejection>,
     route: Option<Arc<Route>>,
+    /// Where its requests go, once that is known.
+    target: Option<Arc<RouteTarget>>,
     /// A validating CA was answered.
     challenge: bool,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<Arc<str>>,
     meters: Option<Rc<RouteMeters>>,
     open: bool,
 }
@@ -135,6 +136,7 @@ impl Record {
             status: 0,
             rejection: None,
             route: None,
+            target: None,
             challenge: false,
             endpoint: None,
             meters: None,
@@ -159,8 +161,9 @@ impl Record {
     }
 
     /// The route was found: the request counts as in flight on it.
-    pub fn routed(&mut self, route: &Arc<Route>) {
+    pub fn routed(&mut self, route: &Arc<Route>, target: Option<&Arc<RouteTarget>>) {
         self.route = Some(route.clone());
+        self.target = target.cloned();
         let meters = self.meters();
         meters.in_flight.inc();
         self.meters = Some(meters);
@@ -169,7 +172,7 @@ impl Record {
     /// The edge answers by itself.
     pub fn answered(&mut self, answer: &Answer) {
         if let Some(route) = &answer.route {
-            self.routed(route);
+            self.routed(route, None);
         }
         if matches!(answer.kind, AnswerKind::Challenge(_)) {
             self.challenge = true;
@@ -178,8 +181,8 @@ impl Record {
         }
     }
 
-    pub fn endpoint(&mut self, address: SocketAddr) {
-        self.endpoint = Some(address);
+    pub fn endpoint(&mut self, text: &Arc<str>) {
+        self.endpoint = Some(text.clone());
     }
 
     /// The first byte of the endpoint's answer is here.
@@ -222,7 +225,7 @@ impl Record {
     /// What the request counts on, and is logged with.
     fn counted(&self) -> Counted<'_> {
         match &self.route {
-            Some(route) => Counted::Route(route),
+            Some(route) => Counted::Route(route, self.target.as_deref()),
             None if self.challenge => Counted::Challenge,
             None => Counted::NoRoute,
         }
@@ -302,10 +305,11 @@ impl Record {
     }
 
     fn upstream(&self) -> Option<&str> {
-        match self.route.as_ref().map(|route| &route.action) {
-            Some(Action::Forward(upstream)) => Some(upstream.name.as_str()),
-            _ => None,
-        }
+        let target = match (&self.target, self.route.as_ref().map(|route| &route.action)) {
+            (Some(target), _) | (None, Some(Action::Forward(Targets::One(target)))) => target,
+            _ => return None,
+        };
+        Some(target.upstream.name.as_str())
     }
 
     fn json(&self, out: &mut Vec<u8>, duration_us: u64) {
@@ -333,8 +337,8 @@ impl Record {
         if let Some(upstream) = self.upstream() {
             json_text(out, "upstream", upstream.as_bytes());
         }
-        if let Some(address) = self.endpoint {
-            json_text(out, "endpoint", self.local.pools.address_text(address).as_bytes());
+        if let Some(endpoint) = &self.endpoint {
+            json_text(out, "endpoint", endpoint.as_bytes());
         }
         json_number(out, "bytes_in", self.bytes_in);
         json_number(out, "bytes_out", self.bytes_out);
@@ -359,11 +363,10 @@ impl Record {
             out.extend_from_slice(part);
         }
         out.extend_from_slice(itoa::Buffer::new().format(self.status).as_bytes());
-        let endpoint = self.endpoint.map(|address| address.to_string());
         for part in [
             or_dash(self.rejection.map(|r| r.cause.code())),
             or_dash(self.route_text()),
-            or_dash(endpoint.as_deref()),
+            or_dash(self.endpoint.as_deref()),
             self.bytes_in.to_string().into_bytes(),
             self.bytes_out.to_string().into_bytes(),
         ] {

@@ -2,25 +2,24 @@
 //! workers' pools), an upstream's state, a route's life.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use acme::challenge::Challenges;
-use arc_swap::ArcSwap;
 use config::merge::{Accepted, Blocked};
-use config::model::{self, HeaderEdits, PathRule};
+use config::model::{self, EndpointAddress, HeaderEdits, PathRule, RouteTimeouts};
 use config::value::{HostPattern, Name};
 use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
 use super::table::{
     Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect,
-    Respond, Route, RouteLife, Rule, Snapshot,
+    Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets,
 };
 use crate::downstream::cert_table::CertTable;
 use crate::downstream::tls;
-use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Upstream, UpstreamState};
+use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
+use crate::upstream::transport::Transport;
 
 /// What compiling needs besides the configuration.
 pub struct Deps<'a> {
@@ -31,8 +30,8 @@ pub struct Deps<'a> {
     pub bound: &'a [BoundAddress],
     /// RLIMIT_NOFILE.
     pub nofile: u64,
-    /// Addresses last known for a name.
-    pub resolved: &'a dyn Fn(&str) -> Option<Vec<IpAddr>>,
+    /// Addresses last known for a name or SRV record.
+    pub resolved: &'a dyn Fn(&EndpointAddress) -> Option<Vec<Resolved>>,
     pub endpoints: &'a mut EndpointRegistry,
 }
 
@@ -116,24 +115,20 @@ fn client_connections(nofile: u64) -> usize {
 }
 
 fn upstream(
-    spec: &model::Upstream,
+    spec: &Arc<model::Upstream>,
     former: Option<&Arc<Upstream>>,
     deps: &mut Deps<'_>,
 ) -> Arc<Upstream> {
-    let state = match former {
-        Some(upstream) if upstream.spec == spec.endpoints => upstream.state.clone(),
-        _ => {
-            let set = EndpointSet::resolve(&spec.endpoints, deps.resolved, deps.endpoints);
-            Arc::new(UpstreamState {
-                endpoints: ArcSwap::from_pointee(set),
-                cursor: AtomicUsize::new(0),
-            })
-        }
-    };
+    if former.is_some_and(|former| !former.spec.same_transport(spec)) {
+        deps.endpoints.forget(&spec.name);
+    }
+    let set = EndpointSet::resolve(&spec.name, &spec.endpoints, deps.resolved, deps.endpoints);
+    let state = former.map(|former| former.state.clone()).unwrap_or_default();
+    state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
-        spec: spec.endpoints.clone(),
-        timeouts: spec.timeouts.clone(),
+        transport: Arc::new(Transport::compile(spec)),
+        spec: spec.clone(),
         state,
     })
 }
@@ -182,7 +177,15 @@ fn route(
     life.revive();
     let action = match &spec.action {
         // `merge` has quarantined routes of unknown upstreams.
-        model::Action::Upstream(name) => Action::Forward(upstreams.get(name)?.clone()),
+        model::Action::Upstream(name) => {
+            Action::Forward(Targets::One(target(upstreams.get(name)?, &spec.timeouts)))
+        }
+        model::Action::Split(parts) => {
+            let parts = parts.iter().map(|part| {
+                Some((target(upstreams.get(&part.upstream)?, &spec.timeouts), part.weight.into()))
+            });
+            Action::Forward(Targets::Split(Split::new(parts.collect::<Option<_>>()?)))
+        }
         model::Action::Redirect(to) => Action::Redirect(Redirect {
             https_port: to.https.then_some(https_port),
             host: to.host.as_deref().map(Into::into),
@@ -202,9 +205,16 @@ fn route(
         request_edits: edits(&spec.headers.request),
         response_edits: edits(&spec.headers.response),
         hsts: spec.hsts.as_ref().and_then(hsts),
+        retry: spec.retry.clone(),
         access_log: spec.access_log,
         life,
     })
+}
+
+fn target(upstream: &Arc<Upstream>, timeouts: &RouteTimeouts) -> Arc<RouteTarget> {
+    let timeouts = timeouts.over(&upstream.spec.timeouts);
+    let id = NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed);
+    Arc::new(RouteTarget { id, upstream: upstream.clone(), timeouts })
 }
 
 fn edits(spec: &HeaderEdits) -> Edits {
@@ -268,6 +278,7 @@ fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
         request_edits: Edits::default(),
         response_edits: Edits::default(),
         hsts: None,
+        retry: model::RouteRetry::default(),
         access_log: true,
         life: Arc::default(),
     };

@@ -90,6 +90,7 @@ mod tests {
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             hsts: None,
+            retry: config::model::RouteRetry::default(),
             access_log: true,
             life: Arc::default(),
         };

@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use config::model::{AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, PathRule};
+use config::model::{
+    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, PathRule, RouteRetry,
+    UpstreamTimeouts,
+};
 use config::value::Name;
 use ipnet::IpNet;
 
@@ -94,16 +97,78 @@ pub struct Route {
     pub response_edits: Edits,
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
+    pub retry: RouteRetry,
     pub access_log: bool,
     pub life: Arc<RouteLife>,
 }
 
 pub enum Action {
-    Forward(Arc<Upstream>),
+    Forward(Targets),
     Redirect(Redirect),
     Respond(Respond),
     /// The route is quarantined and no former version serves.
     Quarantined,
+}
+
+/// Where a route forwards to.
+pub enum Targets {
+    One(Arc<RouteTarget>),
+    Split(Split),
+}
+
+/// An upstream with the timeouts that hold for requests of one route.
+pub struct RouteTarget {
+    /// Unique among routes and targets for the life of the process.
+    pub id: u64,
+    pub upstream: Arc<Upstream>,
+    pub timeouts: UpstreamTimeouts,
+}
+
+/// Several upstreams by weight.
+pub struct Split {
+    /// Not empty; weights are not all 0.
+    pub parts: Box<[(Arc<RouteTarget>, u32)]>,
+    total: u32,
+    drawn: AtomicU32,
+}
+
+impl Split {
+    pub fn new(parts: Vec<(Arc<RouteTarget>, u32)>) -> Split {
+        let total = parts.iter().map(|(_, weight)| weight).sum();
+        Split { parts: parts.into(), total, drawn: AtomicU32::new(0) }
+    }
+
+    /// The part whose turn it is: each gets its share, evenly spread.
+    fn next(&self) -> Option<&Arc<RouteTarget>> {
+        // The golden ratio's multiples fill the circle evenly, however many are drawn.
+        let turn = self.drawn.fetch_add(0x9E37_79B9, Ordering::Relaxed);
+        let mut at = u32::try_from((u64::from(turn) * u64::from(self.total)) >> 32).unwrap_or(0);
+        for (part, weight) in &self.parts {
+            match at.checked_sub(*weight) {
+                Some(rest) => at = rest,
+                None => return Some(part),
+            }
+        }
+        self.parts.first().map(|(part, _)| part)
+    }
+}
+
+impl Targets {
+    /// Where this request goes.
+    pub fn pick(&self) -> Option<&Arc<RouteTarget>> {
+        match self {
+            Targets::One(target) => Some(target),
+            Targets::Split(split) => split.next(),
+        }
+    }
+
+    /// Every upstream that requests may go to.
+    pub fn all(&self) -> Vec<&Arc<RouteTarget>> {
+        match self {
+            Targets::One(target) => vec![target],
+            Targets::Split(split) => split.parts.iter().map(|(part, _)| part).collect(),
+        }
+    }
 }
 
 pub struct Redirect {

@@ -1,23 +1,17 @@
 //! A connection for a request: pooled or new, on the next endpoint in turn, on another one at once
 //! when a connect fails.
 
-use std::future::poll_fn;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
-
+use super::dial::dial;
 use super::endpoint::{Endpoint, EndpointSet, Upstream};
 use super::pool::{ConnectionGauges, Slot, UpstreamConnection};
 use crate::clock;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
-use crate::timer::{Fired, Timer};
+use crate::timer::Timer;
 
 /// Endpoints tried for one request at most.
 const MAX_TRIES: usize = 3;
@@ -52,7 +46,7 @@ pub fn pooled(
     let endpoint = nth(&set, turn.0)?;
     loop {
         let connection = local.pools.take(endpoint)?;
-        if !sure || connection.surely_quiet() {
+        if !sure || connection.io.surely_quiet() {
             return Some(connection);
         }
     }
@@ -67,13 +61,13 @@ pub async fn acquire(
     timer: &Timer,
 ) -> Result<UpstreamConnection, Rejection> {
     let set = upstream.state.endpoints.load_full();
-    if set.endpoints.is_empty() {
+    if set.members.is_empty() {
         let unresolved = !set.unresolved.is_empty();
         let cause = if unresolved { Cause::DnsFailed } else { Cause::NoEndpoint };
         return Err(cause.into());
     }
     let mut last = Rejection::new(Cause::NoEndpoint);
-    for attempt in 0..set.endpoints.len().min(MAX_TRIES) {
+    for attempt in 0..set.members.len().min(MAX_TRIES) {
         let Some(endpoint) = nth(&set, turn.0.wrapping_add(attempt)) else { break };
         if attempt > 0 {
             let labels = [upstream.name.as_str(), last.cause.code()];
@@ -81,7 +75,7 @@ pub async fn acquire(
         }
         if let Want::Any { sure } = want
             && let Some(connection) = local.pools.take(endpoint)
-            && (!sure || connection.surely_quiet())
+            && (!sure || connection.io.surely_quiet())
         {
             return Ok(connection);
         }
@@ -95,7 +89,7 @@ pub async fn acquire(
 }
 
 fn nth(set: &EndpointSet, at: usize) -> Option<&Arc<Endpoint>> {
-    set.endpoints.get(at.checked_rem(set.endpoints.len())?)
+    set.members.get(at.checked_rem(set.members.len())?).map(|member| &member.endpoint)
 }
 
 async fn connect(
@@ -112,8 +106,8 @@ async fn connect(
     let slot =
         slot.ok_or(Rejection { cause: Cause::OverCapacity, detail: "upstream_connections" })?;
     let started = clock::process_us();
-    timer.set(upstream.timeouts.connect);
-    let outcome = dial(endpoint.address, timer).await;
+    timer.set(upstream.spec.timeouts.connect);
+    let outcome = dial(endpoint, &upstream.transport, timer).await;
     timer.clear();
     match outcome {
         Ok(io) => {
@@ -135,46 +129,5 @@ async fn connect(
             local.shared.metrics.upstream_connection_errors.with_label_values(&labels).inc();
             Err(rejection)
         }
-    }
-}
-
-async fn dial(address: SocketAddr, timer: &Timer) -> Result<TcpStream, Rejection> {
-    let mut connecting = std::pin::pin!(TcpStream::connect(address));
-    poll_fn(|cx| {
-        if let Poll::Ready(outcome) = connecting.as_mut().poll(cx) {
-            let io = outcome.and_then(|io| {
-                io.set_nodelay(true)?;
-                crate::io::keep_alive(&SockRef::from(&io))?;
-                Ok(io)
-            });
-            return Poll::Ready(io.map_err(|error| connect_error(&error)));
-        }
-        match timer.check(cx) {
-            Some(Fired::Deadline) => Poll::Ready(Err(Cause::ConnectTimeout.into())),
-            Some(_) => Poll::Ready(Err(Cause::Draining.into())),
-            None => Poll::Pending,
-        }
-    })
-    .await
-}
-
-fn connect_error(error: &io::Error) -> Rejection {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    match error.kind() {
-        _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
-            Rejection { cause: Cause::OverCapacity, detail: "file_descriptors" }
-        }
-        ErrorKind::AddrNotAvailable => {
-            Rejection { cause: Cause::OverCapacity, detail: "local_ports" }
-        }
-        ErrorKind::TimedOut => Cause::ConnectTimeout.into(),
-        ErrorKind::ConnectionRefused => {
-            Rejection { cause: Cause::ConnectFailed, detail: "refused" }
-        }
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Rejection { cause: Cause::ConnectFailed, detail: "unreachable" }
-        }
-        _ => Cause::ConnectFailed.into(),
     }
 }

@@ -1,59 +1,116 @@
-//! Upstreams and their endpoints as workers see them. Written by the control thread
-//! (`control::resolve`), read by workers.
+//! Upstreams and their endpoints as workers see them. Written by the control thread, read by
+//! workers; what both write is atomics.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicUsize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
-use config::model::{EndpointHost, EndpointSpec, UpstreamTimeouts};
+use config::model::{self, EndpointAddress, EndpointSpec};
 use config::value::Name;
+
+use super::condition::Condition;
+use super::transport::Transport;
 
 /// A named group of endpoints with one policy.
 pub struct Upstream {
     pub name: Name,
-    pub spec: Vec<EndpointSpec>,
-    pub timeouts: UpstreamTimeouts,
-    /// Outlives reloads that leave `spec` as it is.
+    pub spec: Arc<model::Upstream>,
+    /// How endpoints are spoken to.
+    pub transport: Arc<Transport>,
+    /// Outlives reloads while there is an upstream of this name.
     pub state: Arc<UpstreamState>,
 }
 
 /// The part of an upstream that outlives a reload.
+#[derive(Default)]
 pub struct UpstreamState {
-    /// Only `control::resolve` stores into it.
+    /// Only the control thread stores into it.
     pub endpoints: ArcSwap<EndpointSet>,
     /// Round-robin position, shared by all workers.
     pub cursor: AtomicUsize,
 }
 
-/// The addresses of one upstream at one moment.
+/// The endpoints of one upstream at one moment.
 #[derive(Default)]
 pub struct EndpointSet {
-    pub endpoints: Box<[Arc<Endpoint>]>,
+    pub members: Box<[Member]>,
     /// Names of the spec that have never been resolved: with no endpoint at all this is
     /// `dns_failed`, not `no_endpoint`.
     pub unresolved: Box<[String]>,
 }
 
-/// One `ip:port`.
-pub struct Endpoint {
-    pub address: SocketAddr,
-    /// Equal for equal addresses over the life of the process; keys the workers' pools.
-    pub id: u32,
+/// An endpoint with its share.
+#[derive(Clone)]
+pub struct Member {
+    pub endpoint: Arc<Endpoint>,
+    /// At least 1.
+    pub weight: u32,
 }
 
-/// Hands out one [`Endpoint`] per address, so that ids are stable over reloads. Owned by the
-/// control thread.
+/// One address of one upstream.
+pub struct Endpoint {
+    pub target: Target,
+    /// `target` as text: access log, admin, metrics of the operator's tools.
+    pub text: Arc<str>,
+    /// The host as the configuration writes it: SNI and the Host of health checks.
+    pub host: Arc<str>,
+    /// Unique for the life of the process; keys the workers' pools.
+    pub id: u32,
+    pub condition: Condition,
+    pub load: Load,
+}
+
+/// Where connections go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Tcp(SocketAddr),
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => write!(f, "{address}"),
+            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What an endpoint has to do, over all workers.
+#[derive(Default)]
+pub struct Load {
+    /// Requests under way.
+    pub requests: AtomicUsize,
+    /// Open connections, idle ones too.
+    pub connections: AtomicUsize,
+    /// Recent time to first byte in microseconds, peak sensitive; 0: nothing known.
+    pub latency_us: AtomicU32,
+}
+
+/// One address that a name or an SRV record leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resolved {
+    pub address: SocketAddr,
+    /// The record's weight; 1 for A and AAAA.
+    pub weight: u16,
+}
+
+/// Hands out one [`Endpoint`] per upstream, host and address, so that ids and conditions are
+/// stable over reloads. Owned by the control thread.
 #[derive(Default)]
 pub struct EndpointRegistry {
-    known: HashMap<SocketAddr, Weak<Endpoint>>,
+    known: HashMap<(Name, Arc<str>, Target), Weak<Endpoint>>,
     next: u32,
 }
 
 impl EndpointRegistry {
-    pub fn intern(&mut self, address: SocketAddr) -> Arc<Endpoint> {
-        if let Some(endpoint) = self.known.get(&address).and_then(Weak::upgrade) {
+    fn intern(&mut self, upstream: &Name, host: &Arc<str>, target: Target) -> Arc<Endpoint> {
+        let key = (upstream.clone(), host.clone(), target);
+        if let Some(endpoint) = self.known.get(&key).and_then(Weak::upgrade) {
             return endpoint;
         }
         // Bounded by what is configured: forgotten endpoints are dropped before the map grows.
@@ -61,9 +118,21 @@ impl EndpointRegistry {
             self.known.retain(|_, endpoint| endpoint.strong_count() > 0);
         }
         self.next = self.next.wrapping_add(1);
-        let endpoint = Arc::new(Endpoint { address, id: self.next });
-        self.known.insert(address, Arc::downgrade(&endpoint));
+        let endpoint = Arc::new(Endpoint {
+            text: key.2.to_string().into(),
+            target: key.2.clone(),
+            host: host.clone(),
+            id: self.next,
+            condition: Condition::new(crate::clock::process_ms()),
+            load: Load::default(),
+        });
+        self.known.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// The upstream speaks another protocol now: its connections must not be used again.
+    pub fn forget(&mut self, upstream: &Name) {
+        self.known.retain(|(name, ..), _| name != upstream);
     }
 }
 
@@ -71,29 +140,68 @@ impl EndpointSet {
     /// The set for a spec, with what is known of its names. The order is that of the spec, and of
     /// addresses within a name, so that every process walks the endpoints alike.
     pub fn resolve(
+        upstream: &Name,
         spec: &[EndpointSpec],
-        resolved: &dyn Fn(&str) -> Option<Vec<IpAddr>>,
+        resolved: &dyn Fn(&EndpointAddress) -> Option<Vec<Resolved>>,
         registry: &mut EndpointRegistry,
     ) -> EndpointSet {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        let mut unresolved = Vec::new();
-        for endpoint in spec {
-            match &endpoint.host {
-                EndpointHost::Ip(ip) => addresses.push(SocketAddr::new(*ip, endpoint.port)),
-                EndpointHost::Name(name) => match resolved(name) {
-                    Some(mut ips) => {
-                        ips.sort();
-                        addresses.extend(ips.iter().map(|ip| SocketAddr::new(*ip, endpoint.port)));
-                    }
-                    None => unresolved.push(name.clone()),
-                },
+        let (mut members, mut unresolved) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for written in spec {
+            let Some(found) = targets(&written.address, resolved) else {
+                unresolved.push(written.address.to_string());
+                continue;
+            };
+            let host: Arc<str> = host(&written.address).into();
+            for (target, weight) in found {
+                if seen.insert(target.clone()) {
+                    let endpoint = registry.intern(upstream, &host, target);
+                    let weight = u32::from(written.weight.max(1)) * u32::from(weight.max(1));
+                    members.push(Member { endpoint, weight });
+                }
             }
         }
-        let mut seen = HashSet::new();
-        addresses.retain(|address| seen.insert(*address));
-        EndpointSet {
-            endpoints: addresses.into_iter().map(|address| registry.intern(address)).collect(),
-            unresolved: unresolved.into(),
+        EndpointSet { members: members.into(), unresolved: unresolved.into() }
+    }
+}
+
+fn targets(
+    address: &EndpointAddress,
+    resolved: &dyn Fn(&EndpointAddress) -> Option<Vec<Resolved>>,
+) -> Option<Vec<(Target, u16)>> {
+    match address {
+        EndpointAddress::Ip(address) => Some(vec![(Target::Tcp(*address), 1)]),
+        EndpointAddress::Unix(path) => Some(vec![(Target::Unix(path.as_path().into()), 1)]),
+        EndpointAddress::Name { .. } | EndpointAddress::Srv(_) => {
+            let mut found = resolved(address)?;
+            found.sort();
+            Some(found.into_iter().map(|one| (Target::Tcp(one.address), one.weight)).collect())
+        }
+    }
+}
+
+/// What the endpoint is called, apart from its port.
+fn host(address: &EndpointAddress) -> String {
+    match address {
+        EndpointAddress::Ip(address) => address.ip().to_string(),
+        EndpointAddress::Name { host, .. } => host.clone(),
+        EndpointAddress::Srv(name) => name.clone(),
+        EndpointAddress::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+impl UpstreamState {
+    /// Other endpoints from now on; those that left are not used again. Only for the control
+    /// thread.
+    pub fn replace(&self, set: EndpointSet) {
+        let now_ms = crate::clock::process_ms();
+        for member in &set.members {
+            member.endpoint.condition.set_gone(false, now_ms);
+        }
+        let kept: HashSet<u32> = set.members.iter().map(|member| member.endpoint.id).collect();
+        let former = self.endpoints.swap(Arc::new(set));
+        for member in former.members.iter().filter(|one| !kept.contains(&one.endpoint.id)) {
+            member.endpoint.condition.set_gone(true, now_ms);
         }
     }
 }

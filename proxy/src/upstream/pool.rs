@@ -2,16 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use tokio::net::TcpStream;
 
 use super::endpoint::Endpoint;
+use super::io::UpstreamIo;
 use crate::metrics::Metrics;
 use crate::state::Shared;
 
@@ -22,8 +20,6 @@ const MAX_IDLE: usize = 256;
 #[derive(Default)]
 pub struct Pools {
     idle: RefCell<HashMap<u32, Vec<Idle>>>,
-    /// Addresses as text, for the access log. As many as there are endpoints.
-    texts: RefCell<HashMap<SocketAddr, Box<str>>>,
 }
 
 struct Idle {
@@ -34,7 +30,7 @@ struct Idle {
 
 /// One connection to an endpoint, counted while it lives.
 pub struct UpstreamConnection {
-    pub io: TcpStream,
+    pub io: UpstreamIo,
     pub endpoint: Arc<Endpoint>,
     /// It has carried a request before: the endpoint may have closed it meanwhile.
     pub reused: bool,
@@ -79,7 +75,7 @@ impl Drop for Slot {
 
 impl UpstreamConnection {
     pub fn new(
-        io: TcpStream,
+        io: UpstreamIo,
         endpoint: Arc<Endpoint>,
         slot: Slot,
         gauges: ConnectionGauges,
@@ -99,22 +95,6 @@ impl UpstreamConnection {
             from.dec();
         }
     }
-
-    /// Whether the endpoint has neither closed nor sent anything. Costs no system call while no
-    /// event has come.
-    fn quiet(&self) -> bool {
-        matches!(self.io.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-    }
-
-    /// The same, asking the kernel: for requests that must not be sent in vain.
-    pub fn surely_quiet(&self) -> bool {
-        let peek = rustix::net::recv(
-            &self.io,
-            &mut [0u8; 1][..],
-            rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
-        );
-        matches!(peek, Err(rustix::io::Errno::AGAIN))
-    }
 }
 
 impl Drop for UpstreamConnection {
@@ -129,7 +109,7 @@ impl Pools {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&endpoint.id)?;
         while let Some(Idle { mut connection, .. }) = list.pop() {
-            if connection.quiet() {
+            if connection.io.quiet() {
                 connection.set_pooled(false);
                 return Some(connection);
             }
@@ -152,7 +132,7 @@ impl Pools {
     /// Closes what has been idle for too long or was closed by the endpoint.
     pub fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|_, list| {
-            list.retain(|idle| idle.until_ms > now_ms && idle.connection.quiet());
+            list.retain(|idle| idle.until_ms > now_ms && idle.connection.io.quiet());
             !list.is_empty()
         });
     }
@@ -169,14 +149,5 @@ impl Pools {
 
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
-    }
-
-    /// The endpoint as text.
-    pub fn address_text(&self, address: SocketAddr) -> Box<str> {
-        let mut texts = self.texts.borrow_mut();
-        if texts.len() > 100_000 {
-            texts.clear();
-        }
-        texts.entry(address).or_insert_with(|| address.to_string().into()).clone()
     }
 }

@@ -16,7 +16,7 @@ use proxy::metrics::Metrics;
 use proxy::route::compile::{Deps, compile, empty};
 use proxy::route::table::BoundAddress;
 use proxy::state::Shared;
-use proxy::upstream::endpoint::EndpointRegistry;
+use proxy::upstream::endpoint::{EndpointRegistry, Resolved};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
@@ -87,7 +87,9 @@ impl Edge {
                 ticketer: tls::ticketer().unwrap(),
                 bound: &[bound("http", http, false), bound("https", https, true)],
                 nofile: 1024,
-                resolved: &|_| Some(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
+                resolved: &|_| {
+                    Some(vec![Resolved { address: (Ipv4Addr::LOCALHOST, 80).into(), weight: 1 }])
+                },
                 endpoints: &mut EndpointRegistry::default(),
             },
         );

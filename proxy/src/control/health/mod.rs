@@ -1,0 +1,1 @@
+//! Questions to endpoints (active health checks), on the control plane.

@@ -1,0 +1,1 @@
+//! gRPC: deadlines, and answers of our own that gRPC clients understand.

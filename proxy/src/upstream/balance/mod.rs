@@ -1,0 +1,1 @@
+//! Which endpoint is next: pure, given the conditions of all.

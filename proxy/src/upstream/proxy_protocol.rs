@@ -1,0 +1,1 @@
+//! The PROXY protocol header towards endpoints (proxy-protocol.txt, 2020).
