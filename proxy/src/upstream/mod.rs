@@ -13,5 +13,7 @@ pub mod passive;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod transport;
