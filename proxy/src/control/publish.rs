@@ -79,12 +79,11 @@ impl Publisher {
     pub fn update_endpoints(&mut self, resolver: &Resolver) {
         let snapshot = self.shared.snapshot.load_full();
         for upstream in &snapshot.upstreams {
-            let spec = &upstream.spec.endpoints;
-            if names_of(spec).next().is_none() {
+            if names_of(&upstream.spec.endpoints).next().is_none() {
                 continue;
             }
             let resolved = |address: &_| resolver.resolved(address);
-            let set = EndpointSet::resolve(&upstream.name, spec, &resolved, &mut self.endpoints);
+            let set = EndpointSet::resolve(&upstream.spec, &resolved, &mut self.endpoints);
             if !same(&upstream.state.endpoints.load(), &set) {
                 let shown: Vec<String> =
                     set.members.iter().map(|member| member.endpoint.text.to_string()).collect();

@@ -29,7 +29,7 @@ pub fn spawn(
     peer: SocketAddr,
 ) {
     if policy.tls.is_none() {
-        let client = Client::new(admission.listener, peer, None);
+        let client = Client::new(admission.listener, peer, None).at(io.local_addr());
         let open = Open::count(&local, &policy, "h1");
         tokio::task::spawn_local(async move {
             let _held = (admission, open);
@@ -44,7 +44,8 @@ pub fn spawn(
                 return count_validation(&local, peer, &stream);
             }
             let tls = tls_info(&local, &policy, &stream);
-            let client = Client::new(listener, peer, Some(tls));
+            let local_address = stream.get_ref().0.local_addr();
+            let client = Client::new(listener, peer, Some(tls)).at(local_address);
             serve_tls(local, policy, admission, client, stream);
         }
     });

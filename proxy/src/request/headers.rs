@@ -151,6 +151,8 @@ pub struct ResponseContext<'a> {
     pub edits: &'a Edits,
     /// A finished `Strict-Transport-Security` line, where the route sets it.
     pub hsts: Option<&'a [u8]>,
+    /// `Set-Cookie` of the edge itself (sticky clients), value only.
+    pub cookie: Option<&'a str>,
 }
 
 /// Writes the head that the client gets.
@@ -178,6 +180,9 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &Respo
     if let Some(line) = cx.hsts {
         out.extend_from_slice(line);
     }
+    if let Some(cookie) = cx.cookie {
+        field(out, b"Set-Cookie", cookie.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -191,6 +196,7 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
         websocket: false,
         edits: &Edits::default(),
         hsts: None,
+        cookie: None,
     };
     write_response_fields(out, &head.fields, head.connection.nominates, &cx);
     out.extend_from_slice(b"\r\n");

@@ -97,7 +97,6 @@ pub struct Route {
     pub response_edits: Edits,
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
-    pub retry: RouteRetry,
     pub access_log: bool,
     pub life: Arc<RouteLife>,
 }
@@ -122,6 +121,7 @@ pub struct RouteTarget {
     pub id: u64,
     pub upstream: Arc<Upstream>,
     pub timeouts: UpstreamTimeouts,
+    pub retry: RouteRetry,
 }
 
 /// Several upstreams by weight.
