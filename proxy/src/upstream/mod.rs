@@ -11,4 +11,5 @@ pub mod io;
 pub mod passive;
 pub mod pool;
 pub mod proxy_protocol;
+pub mod tcp_info;
 pub mod transport;
