@@ -159,6 +159,7 @@ fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<L
         timeouts: listener.timeouts.clone(),
         http2: listener.http2.clone(),
         allow_underscores: listener.allow_underscores,
+        proxy_protocol: listener.proxy_protocol.as_slice().into(),
         default_certificate: listener
             .tls
             .as_ref()

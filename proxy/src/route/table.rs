@@ -59,6 +59,8 @@ pub struct ListenerPolicy {
     pub timeouts: ListenerTimeouts,
     pub http2: Http2Policy,
     pub allow_underscores: bool,
+    /// Peers that begin with a PROXY protocol header, and the only ones then; empty: nobody does.
+    pub proxy_protocol: Box<[IpNet]>,
     /// The `certificates:` entry for clients without SNI.
     pub default_certificate: Option<Box<str>>,
 }

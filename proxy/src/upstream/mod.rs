@@ -14,4 +14,5 @@ pub mod place;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod queue;
+pub mod tcp_info;
 pub mod transport;

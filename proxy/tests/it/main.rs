@@ -21,6 +21,7 @@ mod headers;
 mod http2;
 mod http2_attacks;
 mod limits;
+mod proxy_protocol;
 mod reload;
 mod routing;
 mod selftest;
