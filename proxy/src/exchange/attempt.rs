@@ -93,7 +93,7 @@ impl Attempts {
         state.budget.request(now_ms);
         let rules = Rules {
             idempotent: plan.idempotent,
-            repeatable: plan.idempotent || plan.route.retry.non_idempotent,
+            repeatable: plan.idempotent || target.retry.non_idempotent,
         };
         let deadline_ms = plan.deadline.map_or(u64::MAX, |limit| now_ms.saturating_add(millis(limit)));
         Attempts {
@@ -207,10 +207,10 @@ impl Attempts {
         self.local.pools.take(&place.endpoint, now_ms, !self.rules.idempotent)
     }
 
-    fn begin(&mut self, connection: UpstreamConnection, place: Place) -> Attempt {
+    fn begin(&mut self, mut connection: UpstreamConnection, place: Place) -> Attempt {
         self.queued = None;
         let proof = connection.reused && !self.rules.idempotent;
-        let acked = if proof { acked(&connection) } else { None };
+        let acked = if proof { acked(&mut connection) } else { None };
         let upstream = self.target.upstream.clone();
         Attempt { connection, upstream, place, started_us: clock::process_us(), acked }
     }
@@ -319,7 +319,7 @@ impl Attempts {
     /// any byte of an answer had come. If so everything is ready for [`Attempts::acquire`].
     pub fn again(
         &mut self,
-        attempt: &Attempt,
+        attempt: &mut Attempt,
         rejection: Rejection,
         touched: bool,
         upload: &mut Upload,
@@ -357,20 +357,19 @@ impl Attempts {
     /// Why it is safe, and allowed, to send the request once more.
     fn reason(
         &self,
-        attempt: &Attempt,
+        attempt: &mut Attempt,
         rejection: Rejection,
         touched: bool,
         upload: &Upload,
     ) -> Option<&'static str> {
-        let connection = &attempt.connection;
         if touched || !upload.replayable() {
             return None;
         }
         match rejection.cause {
-            Cause::UpstreamClosed if connection.io.unprocessed() => {
+            Cause::UpstreamClosed if attempt.connection.io.unprocessed() => {
                 (self.again < self.most()).then_some("refused_stream")
             }
-            Cause::UpstreamClosed if connection.reused && !self.fresh => {
+            Cause::UpstreamClosed if attempt.connection.reused && !self.fresh => {
                 let unseen = upload.untouched()
                     || self.rules.idempotent
                     || (rejection == CLOSED && attempt.never_arrived());
@@ -460,12 +459,12 @@ impl Attempt {
     /// close in order this proves that the endpoint had closed before the request came: what ends
     /// a connection in order acknowledges everything that had arrived. Alone it is no proof, a
     /// reset takes pending acknowledgements with it.
-    fn never_arrived(&self) -> bool {
-        self.acked.is_some() && acked(&self.connection) == self.acked
+    fn never_arrived(&mut self) -> bool {
+        self.acked.is_some() && acked(&mut self.connection) == self.acked
     }
 }
 
-fn acked(connection: &UpstreamConnection) -> Option<u64> {
+fn acked(connection: &mut UpstreamConnection) -> Option<u64> {
     let socket: BorrowedFd<'_> = connection.io.socket()?;
     bytes_acked(socket).ok()
 }

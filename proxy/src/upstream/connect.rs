@@ -25,7 +25,7 @@ pub async fn connect(
     let slot = slot(local, upstream, endpoint)?;
     let started = clock::process_us();
     timer.set(limit);
-    let outcome = dial(endpoint, &upstream.transport, source, timer).await;
+    let outcome = dial(&local.shared, endpoint, &upstream.transport, source, timer).await;
     timer.clear();
     let (metrics, name) = (&local.shared.metrics, upstream.name.as_str());
     match outcome {

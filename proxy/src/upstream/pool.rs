@@ -175,7 +175,8 @@ impl Pools {
 
     /// Keeps a connection whose response is complete.
     pub fn give(&self, mut connection: UpstreamConnection, now_ms: u64, keep_alive: Duration) {
-        if connection.books.is_none() || connection.endpoint.condition.gone() {
+        let lasting = connection.books.is_some() && connection.io.poolable();
+        if !lasting || connection.endpoint.condition.gone() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
