@@ -1,5 +1,6 @@
 //! The backend side: which endpoint, which connection.
 
+pub mod accept_any;
 pub mod balance;
 pub mod budget;
 pub mod condition;
@@ -14,5 +15,7 @@ pub mod place;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod queue;
+pub mod socket;
 pub mod tcp_info;
+pub mod tls;
 pub mod transport;
