@@ -107,7 +107,11 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
     }
 }
 
-fn plan<F>(route: Arc<Route>, target: Arc<RouteTarget>, view: &HeadView<'_, F>) -> Plan {
+fn plan<F: FieldSource>(
+    route: Arc<Route>,
+    target: Arc<RouteTarget>,
+    view: &HeadView<'_, F>,
+) -> Plan {
     Plan {
         route,
         target,
@@ -117,6 +121,7 @@ fn plan<F>(route: Arc<Route>, target: Arc<RouteTarget>, view: &HeadView<'_, F>) 
         websocket: view.websocket,
         idempotent: matches!(view.method, "GET" | "HEAD" | "OPTIONS"),
         http10: view.http10,
+        grpc: view.is_grpc(),
     }
 }
 
