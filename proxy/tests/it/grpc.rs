@@ -4,7 +4,7 @@ use http::Request;
 
 use crate::harness::backend::refusing;
 use crate::harness::h2c::{H2, H2Response, get};
-use crate::harness::{Client, Conf, Edge, Response};
+use crate::harness::{Backend, Client, Conf, Edge, Response};
 
 const HOST: &str = "app.openclaw.example";
 
@@ -107,4 +107,17 @@ fn over_http1() {
     let response = post(&mut client, "/", &"a".repeat(1025));
     assert_eq!(response.header("grpc-status"), Some("8"));
     client.assert_closed();
+}
+
+#[test]
+fn trailers_are_wanted_to_the_end() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let h2 = H2::connect(&edge.tls(), HOST);
+    for kind in ["application/grpc", "application/json"] {
+        assert_eq!(h2.exchange(call("/", kind), b"x").unwrap().status, 200);
+    }
+    let requests = backend.requests();
+    assert_eq!(requests[0].head.all("te"), ["trailers"]);
+    assert!(!requests[1].head.has("te"));
 }
