@@ -135,6 +135,7 @@ fn plan<F: FieldSource>(
         // RFC 9110 §9.2.2.
         idempotent: matches!(view.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
         http10: view.http10,
+        grpc: view.is_grpc(),
         deadline,
         affinity,
         source,

@@ -29,6 +29,8 @@ pub struct Plan {
     /// Sending it twice does no harm (RFC 9110 §9.2.2).
     pub idempotent: bool,
     pub http10: bool,
+    /// A gRPC call: answers of our own take its form.
+    pub grpc: bool,
     /// From now to the complete answer; `None`: no limit.
     pub deadline: Option<Duration>,
     pub affinity: Affinity,

@@ -15,6 +15,7 @@ mod desync;
 mod docs;
 mod drain;
 mod exact;
+mod grpc;
 mod harness;
 mod harness_acme;
 mod headers;

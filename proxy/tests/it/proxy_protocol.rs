@@ -249,3 +249,23 @@ fn elsewhere_it_is_a_bad_request() {
     assert_eq!(edge.metric("edge_tls_handshake_failures_total{reason=\"not_tls\"}"), 2.0);
     assert_eq!(backend.connections(), 0);
 }
+
+#[test]
+fn a_reload_holds_for_new_connections() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&Conf::app(&[backend.addr]));
+    let mut before = edge.client();
+    before.get(HOST, "/").assert_ok("ok");
+    edge.reload(&behind(&backend));
+    let mut behind_balancer = behind_header(&edge, LINE);
+    behind_balancer.get(HOST, "/").assert_ok("ok");
+    edge.reload(&Conf::app(&[backend.addr]));
+    for (client, address) in [
+        (&mut before, "127.0.0.1"),
+        (&mut behind_balancer, "192.0.2.7"),
+        (&mut edge.client(), "127.0.0.1"),
+    ] {
+        client.get(HOST, "/").assert_ok("ok");
+        assert_eq!(backend.requests().last().unwrap().field("x-forwarded-for"), address);
+    }
+}
