@@ -1,7 +1,16 @@
 //! Whether an endpoint can be used, and why not: what health checks say, what requests met, what
 //! the operator wants. Atomics, because the control thread and every worker write.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use config::model::Ejection;
+
+use super::endpoint::Member;
+use super::passive::{EjectionGate, Passive, PassiveState};
 
 /// The condition of one endpoint.
 pub struct Condition {
@@ -10,6 +19,9 @@ pub struct Condition {
     gone: AtomicBool,
     /// Process milliseconds since which it takes traffic (again): slow start runs from here.
     since_ms: AtomicU64,
+    passive: Passive,
+    /// Why the last health check failed.
+    error: ArcSwapOption<String>,
 }
 
 /// What health checks say.
@@ -24,6 +36,35 @@ pub enum Health {
     Unhealthy = 3,
 }
 
+/// What balancing makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usable {
+    Yes,
+    /// For one request, after an ejection.
+    Trial,
+    /// When there is nothing better.
+    Starting,
+    /// When there is nobody else at all.
+    No,
+    /// Drained or gone.
+    Never,
+}
+
+/// What people are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Healthy,
+    Unchecked,
+    Starting,
+    Unhealthy,
+    /// For this long from now.
+    Ejected(Duration),
+    /// The ejection is over, requests try it one by one.
+    Trial,
+    Drained,
+    Gone,
+}
+
 impl Condition {
     pub fn new(now_ms: u64) -> Condition {
         Condition {
@@ -31,7 +72,84 @@ impl Condition {
             drained: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             since_ms: AtomicU64::new(now_ms),
+            passive: Passive::default(),
+            error: ArcSwapOption::empty(),
         }
+    }
+
+    pub fn usable(&self, now_ms: u64) -> Usable {
+        if self.drained() || self.gone() {
+            return Usable::Never;
+        }
+        match (self.health(), self.passive.state(now_ms)) {
+            (Health::Unhealthy, _) | (_, PassiveState::Ejected { .. } | PassiveState::Trying) => {
+                Usable::No
+            }
+            (Health::Starting, _) => Usable::Starting,
+            (Health::Healthy | Health::Unchecked, PassiveState::Trial) => Usable::Trial,
+            (Health::Healthy | Health::Unchecked, PassiveState::Passing) => Usable::Yes,
+        }
+    }
+
+    /// The first of its reasons: the operator's, then the health check's, then the requests'.
+    pub fn why(&self, now_ms: u64) -> Why {
+        match (self.health(), self.passive.state(now_ms)) {
+            _ if self.gone() => Why::Gone,
+            _ if self.drained() => Why::Drained,
+            (Health::Unhealthy, _) => Why::Unhealthy,
+            (_, PassiveState::Ejected { until_ms }) => {
+                Why::Ejected(Duration::from_millis(until_ms.saturating_sub(now_ms)))
+            }
+            (_, PassiveState::Trial | PassiveState::Trying) => Why::Trial,
+            (Health::Starting, PassiveState::Passing) => Why::Starting,
+            (Health::Healthy, PassiveState::Passing) => Why::Healthy,
+            (Health::Unchecked, PassiveState::Passing) => Why::Unchecked,
+        }
+    }
+
+    /// A request got an answer that is no failure. True: this was the trial that ends an ejection;
+    /// the endpoint starts slowly.
+    pub fn success(&self, now_ms: u64) -> bool {
+        let back = self.passive.success(now_ms);
+        if back {
+            self.restart(now_ms);
+        }
+        back
+    }
+
+    /// A request failed (see [`Ejection::failures`]). `members`: the set in use now. Answers how
+    /// long the endpoint is out if this failure ejected it. At most `max_share` percent of the
+    /// members are out at once, rounded down, and somebody else can always be used.
+    pub fn failure(
+        &self,
+        policy: &Ejection,
+        now_ms: u64,
+        gate: &EjectionGate,
+        members: &[Member],
+    ) -> Option<Duration> {
+        let room = || {
+            let others = || members.iter().map(|member| &member.endpoint.condition);
+            let out = others().filter(|one| one.passive.out()).count();
+            let most = members.len().saturating_mul(usize::from(policy.max_share)) / 100;
+            let usable = |one: &Condition| one.usable(now_ms) == Usable::Yes;
+            out < most && others().any(|one| !std::ptr::eq(one, self) && usable(one))
+        };
+        self.passive.failure(policy, now_ms, gate, room)
+    }
+
+    /// Takes the trial of an endpoint whose ejection is over; false: another request has it.
+    pub fn claim_trial(&self, now_ms: u64) -> bool {
+        self.passive.claim_trial(now_ms)
+    }
+
+    /// The trial ended without verdict.
+    pub fn abandon(&self, now_ms: u64) {
+        self.passive.abandon(now_ms);
+    }
+
+    /// Whether requests have put it out, on trial included.
+    pub fn ejected(&self) -> bool {
+        self.passive.out()
     }
 
     pub fn health(&self) -> Health {
@@ -43,12 +161,25 @@ impl Condition {
         }
     }
 
-    /// The control thread's verdict; an endpoint that recovers starts slowly.
+    /// The control thread's verdict; an endpoint that recovers starts slowly, and what requests
+    /// met before does not count.
     pub fn set_health(&self, health: Health, now_ms: u64) {
         let former = self.health.swap(health as u8, Ordering::Relaxed);
         if health == Health::Healthy && former != Health::Healthy as u8 {
+            if former == Health::Unhealthy as u8 {
+                self.passive.reinstate(now_ms);
+            }
             self.restart(now_ms);
         }
+    }
+
+    /// Why the last health check failed, for people; `None`: it did not.
+    pub fn error(&self) -> Option<Arc<String>> {
+        self.error.load_full()
+    }
+
+    pub fn set_error(&self, error: Option<String>) {
+        self.error.store(error.map(Arc::new));
     }
 
     /// The operator takes it out, or back in.
@@ -80,5 +211,31 @@ impl Condition {
 
     pub fn since_ms(&self) -> u64 {
         self.since_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl Why {
+    /// For metrics and JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Why::Healthy => "healthy",
+            Why::Unchecked => "unchecked",
+            Why::Starting => "starting",
+            Why::Unhealthy => "unhealthy",
+            Why::Ejected(_) => "ejected",
+            Why::Trial => "trial",
+            Why::Drained => "drained",
+            Why::Gone => "gone",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Rounded up: "0 s" would look like the end of it.
+            Why::Ejected(left) => write!(f, "ejected for {} s", left.as_millis().div_ceil(1000)),
+            other => f.write_str(other.code()),
+        }
     }
 }

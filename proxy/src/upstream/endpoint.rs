@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use config::model::{self, EndpointAddress, EndpointSpec};
 use config::value::Name;
 
+use super::balance::Latency;
 use super::condition::Condition;
 use super::transport::Transport;
 
@@ -87,8 +88,8 @@ pub struct Load {
     pub requests: AtomicUsize,
     /// Open connections, idle ones too.
     pub connections: AtomicUsize,
-    /// Recent time to first byte in microseconds, peak sensitive; 0: nothing known.
-    pub latency_us: AtomicU32,
+    /// Recent time to first byte.
+    pub latency: Latency,
 }
 
 /// One address that a name or an SRV record leads to.

@@ -1,0 +1,1 @@
+//! What the policies promise, over random sets of endpoints.
