@@ -4,9 +4,11 @@
 
 mod certificate_metrics;
 pub mod certs;
+mod changes;
 pub mod health;
 pub mod last_good;
 mod publish;
+mod random;
 pub mod reload;
 pub mod resolve;
 mod signals;
@@ -28,7 +30,7 @@ use crate::state::Shared;
 use certs::{CertKeeper, Problem, Report};
 use last_good::LastGood;
 use reload::{Decision, Reading, ReloadOutcome};
-use resolve::Resolver;
+use resolve::{Answer, Question, Resolver};
 use status::Status;
 use watch::{Change, Digest, Watch};
 
@@ -82,11 +84,7 @@ impl Control {
                 },
                 change = self.watch.changed() => self.changed(change).await,
                 Some(report) = self.certs.report() => self.certified(report),
-                Some(answer) = self.resolver.answer() => {
-                    if self.resolver.take(answer) {
-                        self.publisher.update_endpoints(&self.resolver);
-                    }
-                }
+                answer = self.resolver.answer() => self.resolved(answer),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
@@ -106,6 +104,15 @@ impl Control {
         } else if change.others {
             self.reload("a certificate or a referenced file changed").await;
         }
+    }
+
+    /// Takes in every answer that is there; each upstream gets its endpoints once.
+    fn resolved(&mut self, answer: Answer) {
+        let mut changed: Vec<Question> = self.resolver.take(answer).into_iter().collect();
+        while let Some(answer) = self.resolver.ready() {
+            changed.extend(self.resolver.take(answer));
+        }
+        self.publisher.update_endpoints(&self.resolver, &changed);
     }
 
     /// Reads the file and applies what it says. What is refused is logged, counted and shown by

@@ -1,17 +1,19 @@
 //! Accepted configuration to the snapshot that workers read, and what goes with it: lives of
 //! removed routes, gauges, series of things that are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use acme::keeper::View;
 use config::merge::{Accepted, Kind};
+use config::value::Name;
 use rustls::server::ProducesTickets;
 
 use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
-use super::resolve::{Resolver, names, names_of};
+use super::changes::ChangeLog;
+use super::resolve::{Question, Resolver, questions, questions_of};
 use crate::clock;
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{BoundAddress, Snapshot};
@@ -25,6 +27,9 @@ pub struct Publisher {
     bound: Vec<BoundAddress>,
     nofile: u64,
     endpoints: EndpointRegistry,
+    /// The upstreams of the snapshot that an answer concerns.
+    concerned: HashMap<Question, Vec<Arc<Upstream>>>,
+    changes: ChangeLog,
     /// Series to remove once more, when streams of the removed have ended: process milliseconds.
     gone: Vec<(u64, Kind, String)>,
     certificates: CertificateMetrics,
@@ -43,6 +48,8 @@ impl Publisher {
             bound,
             nofile,
             endpoints: EndpointRegistry::default(),
+            concerned: HashMap::new(),
+            changes: ChangeLog::default(),
             gone: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
@@ -69,29 +76,38 @@ impl Publisher {
         self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
         self.shared.snapshot.store(snapshot.clone());
         self.retire(&previous, &snapshot);
-        resolver.set_names(names(&snapshot));
+        resolver.set_questions(questions(&snapshot));
+        self.concerned = concerned(&snapshot);
         self.count_endpoints(&snapshot);
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         generation
     }
 
-    /// Gives the upstreams the addresses that are known now.
-    pub fn update_endpoints(&mut self, resolver: &Resolver) {
-        let snapshot = self.shared.snapshot.load_full();
-        for upstream in &snapshot.upstreams {
-            if names_of(&upstream.spec.endpoints).next().is_none() {
-                continue;
-            }
+    /// Gives the upstreams that these answers concern the addresses that are known now; returns
+    /// those whose endpoints are other ones.
+    pub fn update_endpoints(
+        &mut self,
+        resolver: &Resolver,
+        answered: &[Question],
+    ) -> Vec<Arc<Upstream>> {
+        let concerned = answered.iter().filter_map(|question| self.concerned.get(question));
+        let by_name: BTreeMap<&Name, &Arc<Upstream>> =
+            concerned.flatten().map(|upstream| (&upstream.name, upstream)).collect();
+        let mut changed = Vec::new();
+        for upstream in by_name.into_values() {
             let resolved = |address: &_| resolver.resolved(address);
             let set = EndpointSet::resolve(&upstream.spec, &resolved, &mut self.endpoints);
-            if !same(&upstream.state.endpoints.load(), &set) {
-                let shown: Vec<String> =
-                    set.members.iter().map(|member| member.endpoint.text.to_string()).collect();
-                tracing::info!("upstream {}: endpoints {}", upstream.name, shown.join(", "));
+            let former = upstream.state.endpoints.load();
+            if !same(&former, &set) {
+                self.changes.changed(&upstream.name, &former, &set, clock::process_ms());
                 upstream.state.replace(set);
-                self.count_upstream(upstream);
+                changed.push(upstream.clone());
             }
         }
+        for upstream in &changed {
+            self.count_upstream(upstream);
+        }
+        changed
     }
 
     /// Series of certificates and orders, after something of them changed.
@@ -132,9 +148,11 @@ impl Publisher {
         }
     }
 
-    /// Removes series of routes and upstreams whose last streams must have ended.
+    /// Removes series of routes and upstreams whose last streams must have ended; says what was
+    /// held back of changed endpoints.
     pub fn sweep(&mut self) {
         let now = clock::process_ms();
+        self.changes.flush(now);
         let snapshot = self.shared.snapshot.load();
         let (due, later) =
             std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
@@ -193,6 +211,16 @@ impl Publisher {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
+}
+
+fn concerned(snapshot: &Snapshot) -> HashMap<Question, Vec<Arc<Upstream>>> {
+    let mut concerned: HashMap<Question, Vec<Arc<Upstream>>> = HashMap::new();
+    for upstream in &snapshot.upstreams {
+        for question in questions_of(&upstream.spec.endpoints) {
+            concerned.entry(question).or_default().push(upstream.clone());
+        }
+    }
+    concerned
 }
 
 fn same(old: &EndpointSet, new: &EndpointSet) -> bool {

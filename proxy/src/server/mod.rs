@@ -47,8 +47,6 @@ pub fn run(options: &Options) -> ExitCode {
     let code = match runtime() {
         Ok(runtime) => {
             let ended = runtime.block_on(serve(options));
-            // A name lookup that hangs is not waited for.
-            runtime.shutdown_background();
             match ended {
                 Ok(End::Drained) => ExitCode::SUCCESS,
                 Ok(End::WorkerLost) => ExitCode::FAILURE,
@@ -68,8 +66,7 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Blocking threads are for name lookups, of which four run at once.
-    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn serve(options: &Options) -> Result<End, Refusal> {
