@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::clock;
-use crate::local::Local;
 use crate::http1::field::FieldId;
 use crate::http1::head::ResponseHead;
+use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::plan::{Affinity, Plan};
 use crate::route::table::RouteTarget;
@@ -95,7 +95,8 @@ impl Attempts {
             idempotent: plan.idempotent,
             repeatable: plan.idempotent || target.retry.non_idempotent,
         };
-        let deadline_ms = plan.deadline.map_or(u64::MAX, |limit| now_ms.saturating_add(millis(limit)));
+        let deadline_ms =
+            plan.deadline.map_or(u64::MAX, |limit| now_ms.saturating_add(millis(limit)));
         Attempts {
             turn: state.cursor.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
             local: local.clone(),
@@ -254,7 +255,8 @@ impl Attempts {
     /// left, or waiting would not help.
     async fn wait(&mut self, why: Rejection, timer: &Timer) -> Result<(), Rejection> {
         let crowded = why.cause == Cause::OverCapacity;
-        let own_limit = !matches!(why.detail, "upstream_connections" | "file_descriptors" | "local_ports");
+        let own_limit =
+            !matches!(why.detail, "upstream_connections" | "file_descriptors" | "local_ports");
         let bridged = matches!(why.cause, Cause::ConnectFailed | Cause::NoEndpoint);
         if !bridged && !(crowded && own_limit) {
             return Err(why);
@@ -393,7 +395,10 @@ impl Attempts {
     fn may_send_again(&self) -> bool {
         let upstream = self.upstream();
         self.again < self.most()
-            && upstream.state.budget.try_retry(upstream.spec.retries.budget, self.local.timers.now_ms())
+            && upstream
+                .state
+                .budget
+                .try_retry(upstream.spec.retries.budget, self.local.timers.now_ms())
     }
 
     fn count_retry(&self, reason: &'static str) {

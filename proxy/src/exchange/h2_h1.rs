@@ -80,13 +80,8 @@ pub async fn run(
         job.record.endpoint(&attempt.connection.endpoint.text);
         let now_ms = watch.timer.now_ms();
         job.upload.progress_ms = now_ms;
-        let mut waiting = Waiting {
-            attempt,
-            head: Vec::new(),
-            interim: 0,
-            touched: false,
-            progress_ms: now_ms,
-        };
+        let mut waiting =
+            Waiting { attempt, head: Vec::new(), interim: 0, touched: false, progress_ms: now_ms };
         let found = poll_fn(|cx| match respond.poll_reset(cx) {
             Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
             Poll::Pending => waiting.poll(cx, &mut job, watch, policy, &attempts),
@@ -326,8 +321,7 @@ fn next(
                 return Err(Box::new((Cause::Internal.into(), record)));
             };
             let (head, attempt) = (head.response, waiting.attempt);
-            let tunnel =
-                Tunnel { local, plan, record, attempt, deadline_ms, head, early, client };
+            let tunnel = Tunnel { local, plan, record, attempt, deadline_ms, head, early, client };
             return Ok(Step::Tunnel(Box::new(tunnel)));
         }
     };

@@ -119,9 +119,8 @@ impl Upload {
             return Ok(n);
         }
         let waiting = self.rest.buffer().len();
-        let taken =
-            body::transfer(&mut self.decoder, self.encoder, input, self.rest.buffer())
-                .map_err(|error| Rejection::bad(error.reason()))?;
+        let taken = body::transfer(&mut self.decoder, self.encoder, input, self.rest.buffer())
+            .map_err(|error| Rejection::bad(error.reason()))?;
         self.keep_rest(waiting);
         self.count(taken.data)?;
         if self.refused {
@@ -294,10 +293,8 @@ fn keep(kept: &mut Option<Kept>, replayable: &mut bool, local: &Local, fresh: &[
         *kept = None;
         return;
     }
-    let kept = kept.get_or_insert_with(|| Kept {
-        bytes: Vec::new(),
-        charge: Charge::new(&local.shared),
-    });
+    let kept =
+        kept.get_or_insert_with(|| Kept { bytes: Vec::new(), charge: Charge::new(&local.shared) });
     kept.bytes.extend_from_slice(fresh);
     kept.charge.set(kept.bytes.capacity());
 }

@@ -18,9 +18,8 @@ pub fn affinity<F: FieldSource>(
     origin: IpAddr,
 ) -> Affinity {
     let sticky = upstream.sticky.as_ref().and_then(|sticky| {
-        let value = cookie(&view.fields, sticky.name.as_bytes(), |value| {
-            StickyId::try_from(value).ok()
-        });
+        let value =
+            cookie(&view.fields, sticky.name.as_bytes(), |value| StickyId::try_from(value).ok());
         value.flatten()
     });
     let key = match &upstream.balance {
@@ -37,11 +36,7 @@ pub fn affinity<F: FieldSource>(
 }
 
 /// The value of the first cookie of this name (RFC 6265 §5.4; names are case-sensitive).
-fn cookie<T>(
-    fields: &impl FieldSource,
-    name: &[u8],
-    read: impl Fn(&[u8]) -> T,
-) -> Option<T> {
+fn cookie<T>(fields: &impl FieldSource, name: &[u8], read: impl Fn(&[u8]) -> T) -> Option<T> {
     let mut found = None;
     fields.each(|id, _, list| {
         if id != FieldId::Cookie || found.is_some() {

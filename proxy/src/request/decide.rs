@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use acme::challenge::Challenges;
 
+use super::affinity::affinity;
 use super::cause::{Cause, Rejection};
 use super::challenge;
-use super::affinity::affinity;
 use super::client::Client;
 use super::grpc;
 use super::plan::{Answer, AnswerKind, Decision, Plan};
@@ -124,7 +124,8 @@ fn plan<F: FieldSource>(
     let upstream = &target.upstream;
     let affinity = affinity(&upstream.spec, view, origin);
     let deadline = grpc::deadline(view).into_iter().chain(target.timeouts.total).min();
-    let source = if upstream.transport.proxy_protocol.is_some() { client.proxy_source() } else { None };
+    let source =
+        if upstream.transport.proxy_protocol.is_some() { client.proxy_source() } else { None };
     Plan {
         route,
         target,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::Rejection;
-use crate::upstream::balance::sticky::StickyId;
-use crate::upstream::proxy_protocol::ProxySource;
 use crate::http1::framing::BodyLength;
 use crate::route::table::{Route, RouteTarget};
+use crate::upstream::balance::sticky::StickyId;
+use crate::upstream::proxy_protocol::ProxySource;
 
 /// The outcome of `decide`.
 pub enum Decision {

@@ -214,12 +214,7 @@ fn route(
 fn target(upstream: &Arc<Upstream>, route: &model::Route) -> Arc<RouteTarget> {
     let timeouts = route.timeouts.over(&upstream.spec.timeouts);
     let id = NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed);
-    Arc::new(RouteTarget {
-        id,
-        upstream: upstream.clone(),
-        timeouts,
-        retry: route.retry.clone(),
-    })
+    Arc::new(RouteTarget { id, upstream: upstream.clone(), timeouts, retry: route.retry.clone() })
 }
 
 fn edits(spec: &HeaderEdits) -> Edits {

@@ -1,8 +1,7 @@
 //! What requests met at an endpoint: failures in a row eject it for a growing, bounded time. Then
 //! one request at a time is its trial.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::model::Ejection;
@@ -17,7 +16,24 @@ pub struct Passive(AtomicU64);
 /// Ejections of one upstream are decided one after the other, so that never too many endpoints
 /// are out. Nobody waits: who finds it taken lets the next failure decide.
 #[derive(Default)]
-pub struct EjectionGate(Mutex<()>);
+pub struct EjectionGate(AtomicBool);
+
+/// Nobody else decides while this lives.
+struct Deciding<'a>(&'a AtomicBool);
+
+impl EjectionGate {
+    fn try_enter(&self) -> Option<Deciding<'_>> {
+        let entered =
+            self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        entered.then_some(Deciding(&self.0))
+    }
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassiveState {
@@ -106,11 +122,7 @@ impl Passive {
         if !due(self.word()) {
             return None;
         }
-        let _gate = match gate.0.try_lock() {
-            Ok(gate) => gate,
-            Err(TryLockError::Poisoned(gate)) => gate.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let _deciding = gate.try_enter()?;
         if !room() {
             // From the start, so that not every further failure looks at all endpoints.
             self.update(|word| due(word).then_some(Word { failures: 0, ..word }));
