@@ -17,6 +17,7 @@ use crate::route::table::Snapshot;
 use crate::state::Shared;
 use crate::timer::Timers;
 use crate::upstream::balance::Rng;
+use crate::upstream::h2::Links;
 use crate::upstream::pool::Pools;
 use crate::upstream::queue::Waiters;
 use crate::wall::Wall;
@@ -56,6 +57,8 @@ pub struct Local {
     pub timers: Rc<Timers>,
     pub buffers: Buffers,
     pub pools: Pools,
+    /// HTTP/2 connections to endpoints.
+    pub h2: Links,
     pub pipes: Pipes,
     pub meters: Meters,
     pub log: LogBuffer,
@@ -79,6 +82,7 @@ impl Local {
             timers: Rc::default(),
             buffers: Buffers::default(),
             pools: Pools::default(),
+            h2: Links::default(),
             pipes: Pipes::default(),
             meters: Meters::default(),
             log: LogBuffer::default(),

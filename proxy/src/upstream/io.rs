@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::h2::stream::H2Stream;
 use super::socket::{Look, Socket, silent};
 use super::tls::TlsEnd;
 use crate::io::Stream;
@@ -22,6 +23,7 @@ enum Carrier {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsEnd>),
+    H2(Box<H2Stream>),
 }
 
 impl UpstreamIo {
@@ -38,12 +40,18 @@ impl UpstreamIo {
         UpstreamIo { carrier: Carrier::Tls(Box::new(end)), proxied }
     }
 
+    /// One stream of a shared connection.
+    pub fn h2(stream: H2Stream, proxied: bool) -> UpstreamIo {
+        UpstreamIo { carrier: Carrier::H2(Box::new(stream)), proxied }
+    }
+
     /// Ready when a read would not wait: bytes, the end or an error are at hand.
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.carrier {
             Carrier::Tcp(io) => io.poll_read_ready(cx),
             Carrier::Unix(io) => io.poll_read_ready(cx),
             Carrier::Tls(io) => io.poll_read_ready(cx),
+            Carrier::H2(io) => io.poll_read_ready(cx),
         }
     }
 
@@ -55,6 +63,7 @@ impl UpstreamIo {
             Carrier::Tcp(io) => waits(io.try_read(&mut [0])),
             Carrier::Unix(io) => waits(io.try_read(&mut [0])),
             Carrier::Tls(io) => io.quiet(Look::Events),
+            Carrier::H2(io) => io.usable(),
         }
     }
 
@@ -64,18 +73,19 @@ impl UpstreamIo {
             Carrier::Tcp(io) => silent(io.as_fd()),
             Carrier::Unix(io) => silent(io.as_fd()),
             Carrier::Tls(io) => io.quiet(Look::Kernel),
+            Carrier::H2(io) => io.usable(),
         }
     }
 
     /// Whether another request, of any client, may be sent on it after this one.
     pub fn poolable(&self) -> bool {
-        !self.proxied
+        !self.proxied && !matches!(self.carrier, Carrier::H2(_))
     }
 
     /// Whether the endpoint has said that it did not process the request: it may be sent to
     /// another one, whatever its method. HTTP/1.1 has no such word.
     pub fn unprocessed(&self) -> bool {
-        false
+        matches!(&self.carrier, Carrier::H2(io) if io.unprocessed())
     }
 
     /// The TCP socket below, for TCP_INFO. Not for reading or writing.
@@ -83,7 +93,7 @@ impl UpstreamIo {
         match &mut self.carrier {
             Carrier::Tcp(io) => Some(TcpStream::as_fd(io)),
             Carrier::Tls(io) => io.socket(),
-            Carrier::Unix(_) => None,
+            Carrier::Unix(_) | Carrier::H2(_) => None,
         }
     }
 }
@@ -94,6 +104,7 @@ impl Stream for UpstreamIo {
             Carrier::Tcp(io) => Stream::poll_read(io, cx, buf),
             Carrier::Unix(io) => crate::io::read_some(io, cx, buf),
             Carrier::Tls(io) => io.poll_read(cx, buf),
+            Carrier::H2(io) => io.poll_read(cx, buf),
         }
     }
 
@@ -102,6 +113,7 @@ impl Stream for UpstreamIo {
             Carrier::Tcp(io) => Stream::poll_write(io, cx, buf),
             Carrier::Unix(io) => AsyncWrite::poll_write(std::pin::Pin::new(io), cx, buf),
             Carrier::Tls(io) => io.poll_write(cx, buf),
+            Carrier::H2(io) => io.poll_write(cx, buf),
         }
     }
 
@@ -116,12 +128,17 @@ impl Stream for UpstreamIo {
                 AsyncWrite::poll_write_vectored(std::pin::Pin::new(io), cx, pieces)
             }
             Carrier::Tls(io) => io.poll_write_vectored(cx, pieces),
+            Carrier::H2(io) => {
+                let first = pieces.iter().find(|piece| !piece.is_empty());
+                io.poll_write(cx, first.map_or(&[], |piece| piece))
+            }
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.carrier {
-            Carrier::Tcp(_) | Carrier::Unix(_) => Poll::Ready(Ok(())),
+            // HTTP/2 connections have a task that writes.
+            Carrier::Tcp(_) | Carrier::Unix(_) | Carrier::H2(_) => Poll::Ready(Ok(())),
             Carrier::Tls(io) => io.poll_flush(cx),
         }
     }
@@ -131,6 +148,7 @@ impl Stream for UpstreamIo {
             Carrier::Tcp(io) => Stream::poll_shutdown(io, cx),
             Carrier::Unix(io) => AsyncWrite::poll_shutdown(std::pin::Pin::new(io), cx),
             Carrier::Tls(io) => io.poll_shutdown(cx),
+            Carrier::H2(io) => io.poll_shutdown(),
         }
     }
 
@@ -138,7 +156,7 @@ impl Stream for UpstreamIo {
     fn plain(&self) -> Option<&TcpStream> {
         match &self.carrier {
             Carrier::Tcp(io) => Some(io),
-            Carrier::Unix(_) | Carrier::Tls(_) => None,
+            Carrier::Unix(_) | Carrier::Tls(_) | Carrier::H2(_) => None,
         }
     }
 
@@ -147,13 +165,15 @@ impl Stream for UpstreamIo {
             Carrier::Tcp(io) => io.read_closed(),
             Carrier::Unix(io) => crate::io::saw_end_unix(io),
             Carrier::Tls(io) => io.read_closed(),
+            Carrier::H2(_) => false,
         }
     }
 
     fn abort_on_close(&self) {
         match &self.carrier {
             Carrier::Tcp(io) => io.abort_on_close(),
-            Carrier::Unix(_) => {}
+            // A stream that is dropped unfinished is reset anyway.
+            Carrier::Unix(_) | Carrier::H2(_) => {}
             Carrier::Tls(io) => io.abort_on_close(),
         }
     }
