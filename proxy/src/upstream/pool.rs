@@ -141,12 +141,13 @@ impl Drop for Books {
 }
 
 impl UpstreamConnection {
-    pub fn new(
-        io: UpstreamIo,
-        endpoint: Arc<Endpoint>,
-        books: Option<Books>,
-    ) -> UpstreamConnection {
-        UpstreamConnection { io, endpoint, reused: false, books }
+    pub fn new(io: UpstreamIo, endpoint: Arc<Endpoint>, books: Books) -> UpstreamConnection {
+        UpstreamConnection { io, endpoint, reused: false, books: Some(books) }
+    }
+
+    /// One stream of a connection that is counted elsewhere.
+    pub fn shared(io: UpstreamIo, endpoint: Arc<Endpoint>, reused: bool) -> UpstreamConnection {
+        UpstreamConnection { io, endpoint, reused, books: None }
     }
 
     fn set_pooled(&mut self, pooled: bool) {

@@ -20,7 +20,7 @@ use crate::request::plan::{Affinity, Plan};
 use crate::route::table::RouteTarget;
 use crate::timer::Timer;
 use crate::upstream::balance::{Pick, Picked};
-use crate::upstream::connect::connect;
+use crate::upstream::connect::Wanted;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::place::Place;
 use crate::upstream::pool::UpstreamConnection;
@@ -41,6 +41,7 @@ pub struct Attempts {
     rules: Rules,
     affinity: Affinity,
     source: Option<ProxySource>,
+    websocket: bool,
     /// Whose turn it is: drawn once per request.
     turn: usize,
     /// Ids of endpoints that have failed this request.
@@ -84,6 +85,7 @@ impl Attempts {
             rules,
             affinity: plan.affinity,
             source: plan.source,
+            websocket: plan.websocket,
             target,
             tried: Vec::new(),
             fresh: false,
@@ -107,7 +109,7 @@ impl Attempts {
     /// A pooled connection to the endpoint whose turn it is, without waiting.
     pub fn ready(&mut self) -> Option<Attempt> {
         let place = self.place().ok()?;
-        match self.pooled(&place) {
+        match self.open(&place) {
             Some(connection) => Some(self.begin(connection, place)),
             None => {
                 self.reserved = Some(place);
@@ -127,7 +129,7 @@ impl Attempts {
                     continue;
                 }
             };
-            if let Some(connection) = self.pooled(&place) {
+            if let Some(connection) = self.open(&place) {
                 return Ok(self.begin(connection, place));
             }
             match self.connect(&place, timer).await {
@@ -181,12 +183,18 @@ impl Attempts {
         }
     }
 
-    fn pooled(&self, place: &Place) -> Option<UpstreamConnection> {
-        if self.fresh {
-            return None;
+    fn open(&self, place: &Place) -> Option<UpstreamConnection> {
+        self.wanted(place).open(!self.rules.idempotent, self.fresh)
+    }
+
+    fn wanted<'a>(&'a self, place: &'a Place) -> Wanted<'a> {
+        Wanted {
+            local: &self.local,
+            upstream: &self.target.upstream,
+            endpoint: &place.endpoint,
+            source: self.source.as_ref(),
+            websocket: self.websocket,
         }
-        let now_ms = self.local.timers.now_ms();
-        self.local.pools.take(&place.endpoint, now_ms, !self.rules.idempotent)
     }
 
     fn begin(&mut self, mut connection: UpstreamConnection, place: Place) -> Attempt {
@@ -200,9 +208,7 @@ impl Attempts {
     async fn connect(&self, place: &Place, timer: &Timer) -> Result<UpstreamConnection, Rejection> {
         let left = Duration::from_millis(self.deadline_ms.saturating_sub(timer.now_ms()));
         let limit = self.target.timeouts.connect.min(left);
-        let (upstream, source) = (&self.target.upstream, self.source.as_ref());
-        let outcome = connect(&self.local, upstream, &place.endpoint, source, limit, timer).await;
-        outcome.map_err(|why| match why.cause {
+        self.wanted(place).connect(limit, timer).await.map_err(|why| match why.cause {
             Cause::ConnectTimeout if timer.now_ms() >= self.deadline_ms => {
                 Cause::DeadlineExceeded.into()
             }

@@ -14,6 +14,7 @@ use config::model::{Balance, Ejection, HashKey};
 use super::{Pick, Picked, Rng, Table};
 use crate::upstream::condition::{Condition, Health};
 use crate::upstream::endpoint::{Endpoint, Load, Member, Target};
+use crate::upstream::keep_alive::KeepAlive;
 use crate::upstream::passive::EjectionGate;
 
 /// Process milliseconds at which the tests ask. Endpoints are as old.
@@ -34,6 +35,7 @@ fn member(id: u32, weight: u32) -> Member {
         id,
         condition: Condition::new(0),
         load: Load::default(),
+        keep_alive: KeepAlive::default(),
     };
     Member { endpoint: Arc::new(endpoint), weight }
 }
