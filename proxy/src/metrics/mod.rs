@@ -45,6 +45,8 @@ pub struct Metrics {
     pub upstream_retries: IntCounterVec,
     pub upstream_cancelled: IntCounterVec,
     pub upstream_endpoints: IntGaugeVec,
+    pub upstream_panic: IntGaugeVec,
+    pub upstream_health_checks: IntCounterVec,
 
     pub certificate_not_before: IntGaugeVec,
     pub certificate_not_after: IntGaugeVec,
@@ -95,6 +97,8 @@ impl Metrics {
             upstream_retries: c.counters(UPSTREAM_RETRIES),
             upstream_cancelled: c.counters(UPSTREAM_CANCELLED),
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
+            upstream_panic: c.gauges(UPSTREAM_PANIC),
+            upstream_health_checks: c.counters(UPSTREAM_HEALTH_CHECKS),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
             certificate_renewal: c.gauges(CERTIFICATE_RENEWAL),
@@ -173,6 +177,7 @@ impl Metrics {
             &self.upstream_connection_errors,
             &self.upstream_retries,
             &self.upstream_cancelled,
+            &self.upstream_health_checks,
         ] {
             forget(family, label, name);
         }
@@ -181,6 +186,7 @@ impl Metrics {
         forget(&self.upstream_connect_duration, label, name);
         forget(&self.upstream_connections, label, name);
         forget(&self.upstream_endpoints, label, name);
+        forget(&self.upstream_panic, label, name);
     }
 
     /// Removes every series of a certificate that is gone.
@@ -289,6 +295,13 @@ const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",
     &["upstream", "state"],
+);
+const UPSTREAM_PANIC: Def =
+    ("edge_upstream_panic", "1: none of the endpoints can be used.", &["upstream"]);
+const UPSTREAM_HEALTH_CHECKS: Def = (
+    "edge_upstream_health_checks_total",
+    "Answers to health checks, by result.",
+    &["upstream", "result"],
 );
 
 const CERTIFICATE_NOT_BEFORE: Def = (

@@ -13,7 +13,7 @@ use config::model::{self, EndpointAddress, EndpointSpec};
 use config::value::Name;
 
 use super::balance::Latency;
-use super::condition::Condition;
+use super::condition::{Condition, Health};
 use super::transport::Transport;
 
 /// A named group of endpoints with one policy.
@@ -163,6 +163,17 @@ impl EndpointSet {
             }
         }
         EndpointSet { members: members.into(), unresolved: unresolved.into() }
+    }
+
+    /// With a health check, members that were never checked wait for their first verdict. To be
+    /// called before workers see the set: they would take them for unchecked ones.
+    pub fn await_checks(&self, spec: &model::Upstream) {
+        let now_ms = crate::clock::process_ms();
+        for condition in self.members.iter().map(|member| &member.endpoint.condition) {
+            if spec.health.is_some() && condition.health() == Health::Unchecked {
+                condition.set_health(Health::Starting, now_ms);
+            }
+        }
     }
 }
 
