@@ -16,6 +16,7 @@ use crate::request::record::LogBuffer;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
 use crate::timer::Timers;
+use crate::upstream::h2::Links;
 use crate::upstream::pool::Pools;
 use crate::wall::Wall;
 
@@ -54,6 +55,8 @@ pub struct Local {
     pub timers: Rc<Timers>,
     pub buffers: Buffers,
     pub pools: Pools,
+    /// HTTP/2 connections to endpoints.
+    pub h2: Links,
     pub pipes: Pipes,
     pub meters: Meters,
     pub log: LogBuffer,
@@ -73,6 +76,7 @@ impl Local {
             timers: Rc::default(),
             buffers: Buffers::default(),
             pools: Pools::default(),
+            h2: Links::default(),
             pipes: Pipes::default(),
             meters: Meters::default(),
             log: LogBuffer::default(),

@@ -65,6 +65,8 @@ causes! {
     ConnectTimeout "connect_timeout" 504 "connection_timeout"
         "No endpoint accepted a connection in time.",
     DnsFailed "dns_failed" 503 "dns_error" "The endpoint's name could not be resolved.",
+    UpstreamTlsFailed "upstream_tls_failed" 502 "tls_protocol_error"
+        "No TLS connection to the endpoint could be made.",
     UpstreamClosed "upstream_closed" 502 "connection_terminated"
         "The endpoint closed the connection before it answered.",
     UpstreamProtocol "upstream_protocol" 502 "http_protocol_error"

@@ -128,7 +128,7 @@ fn upstream(
     state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
-        transport: Arc::new(Transport::compile(spec)),
+        transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
         state,
     })

@@ -107,7 +107,7 @@ async fn connect(
         slot.ok_or(Rejection { cause: Cause::OverCapacity, detail: "upstream_connections" })?;
     let started = clock::process_us();
     timer.set(upstream.spec.timeouts.connect);
-    let outcome = dial(endpoint, &upstream.transport, timer).await;
+    let outcome = dial(&local.shared, endpoint, &upstream.transport, None, timer).await;
     timer.clear();
     match outcome {
         Ok(io) => {

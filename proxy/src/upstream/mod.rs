@@ -1,5 +1,6 @@
 //! The backend side: which endpoint, which connection.
 
+pub mod accept_any;
 pub mod balance;
 pub mod budget;
 pub mod condition;
@@ -11,4 +12,6 @@ pub mod io;
 pub mod passive;
 pub mod pool;
 pub mod proxy_protocol;
+pub mod socket;
+pub mod tls;
 pub mod transport;
