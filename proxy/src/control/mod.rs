@@ -5,6 +5,7 @@
 mod certificate_metrics;
 pub mod certs;
 mod changes;
+mod endpoint_states;
 pub mod health;
 pub mod last_good;
 mod publish;
@@ -28,6 +29,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::clock;
 use crate::state::Shared;
 use certs::{CertKeeper, Problem, Report};
+use health::Checker;
 use last_good::LastGood;
 use reload::{Decision, Reading, ReloadOutcome};
 use resolve::{Answer, Question, Resolver};
@@ -47,6 +49,7 @@ pub struct Control {
     pub publisher: Publisher,
     pub certs: CertKeeper,
     pub resolver: Resolver,
+    pub checker: Checker,
     pub last_good: LastGood,
     pub signals: Signals,
     pub workers: Vec<JoinHandle<()>>,
@@ -85,9 +88,12 @@ impl Control {
                 change = self.watch.changed() => self.changed(change).await,
                 Some(report) = self.certs.report() => self.certified(report),
                 answer = self.resolver.answer() => self.resolved(answer),
+                () = self.checker.run() => {}
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
+                    self.publisher.count_endpoints();
+                    self.checker.tick();
                     self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
@@ -112,7 +118,9 @@ impl Control {
         while let Some(answer) = self.resolver.ready() {
             changed.extend(self.resolver.take(answer));
         }
-        self.publisher.update_endpoints(&self.resolver, &changed);
+        for upstream in self.publisher.update_endpoints(&self.resolver, &changed) {
+            self.checker.set_endpoints(&upstream);
+        }
     }
 
     /// Reads the file and applies what it says. What is refused is logged, counted and shown by
@@ -142,7 +150,8 @@ impl Control {
                 self.watch_files(files);
                 // A new host has its certificate before it has its route.
                 self.certify().await;
-                let generation = self.publisher.publish(&self.accepted, &mut self.resolver);
+                let generation =
+                    self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
                 self.last_good.keep(&self.accepted);
                 let changed = reload::summary(&changes);
                 tracing::info!(
@@ -203,6 +212,9 @@ impl Control {
                 signal = self.signals.next() => if signal == Signal::End {
                     self.cut(&mut leaving, "a second signal came");
                 },
+                // Requests of open connections still need to know where endpoints are.
+                answer = self.resolver.answer() => self.resolved(answer),
+                () = self.checker.run() => {}
                 _ = tick.tick() => {}
             }
             let now = clock::process_ms();

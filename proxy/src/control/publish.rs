@@ -13,6 +13,8 @@ use rustls::server::ProducesTickets;
 use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
 use super::changes::ChangeLog;
+use super::endpoint_states::EndpointStates;
+use super::health::Checker;
 use super::resolve::{Question, Resolver, questions, questions_of};
 use crate::clock;
 use crate::route::compile::{Deps, compile};
@@ -30,6 +32,7 @@ pub struct Publisher {
     /// The upstreams of the snapshot that an answer concerns.
     concerned: HashMap<Question, Vec<Arc<Upstream>>>,
     changes: ChangeLog,
+    states: EndpointStates,
     /// Series to remove once more, when streams of the removed have ended: process milliseconds.
     gone: Vec<(u64, Kind, String)>,
     certificates: CertificateMetrics,
@@ -50,13 +53,19 @@ impl Publisher {
             endpoints: EndpointRegistry::default(),
             concerned: HashMap::new(),
             changes: ChangeLog::default(),
+            states: EndpointStates::default(),
             gone: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
     }
 
     /// Makes this serve; workers see it with their next request. Returns its generation.
-    pub fn publish(&mut self, accepted: &Accepted, resolver: &mut Resolver) -> u64 {
+    pub fn publish(
+        &mut self,
+        accepted: &Accepted,
+        resolver: &mut Resolver,
+        checker: &mut Checker,
+    ) -> u64 {
         let previous = self.shared.snapshot.load_full();
         let snapshot = compile(
             accepted,
@@ -77,8 +86,9 @@ impl Publisher {
         self.shared.snapshot.store(snapshot.clone());
         self.retire(&previous, &snapshot);
         resolver.set_questions(questions(&snapshot));
+        checker.set_upstreams(&snapshot);
         self.concerned = concerned(&snapshot);
-        self.count_endpoints(&snapshot);
+        self.count_endpoints();
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         generation
     }
@@ -100,12 +110,10 @@ impl Publisher {
             let former = upstream.state.endpoints.load();
             if !same(&former, &set) {
                 self.changes.changed(&upstream.name, &former, &set, clock::process_ms());
+                set.await_checks(&upstream.spec);
                 upstream.state.replace(set);
                 changed.push(upstream.clone());
             }
-        }
-        for upstream in &changed {
-            self.count_upstream(upstream);
         }
         changed
     }
@@ -196,20 +204,9 @@ impl Publisher {
         }
     }
 
-    fn count_endpoints(&self, snapshot: &Snapshot) {
-        for upstream in &snapshot.upstreams {
-            self.count_upstream(upstream);
-        }
-    }
-
-    fn count_upstream(&self, upstream: &Upstream) {
-        let set = upstream.state.endpoints.load();
-        let counts = [("resolved", set.members.len()), ("unresolved", set.unresolved.len())];
-        for (state, count) in counts {
-            let labels = [upstream.name.as_str(), state];
-            let gauge = self.shared.metrics.upstream_endpoints.with_label_values(&labels);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
+    /// Endpoints by state.
+    pub fn count_endpoints(&mut self) {
+        self.states.refresh(&self.shared.metrics, &self.shared.snapshot.load());
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub upstream_ejections: IntCounterVec,
     pub upstream_queue_length: IntGaugeVec,
     pub upstream_endpoints: IntGaugeVec,
+    pub upstream_panic: IntGaugeVec,
+    pub upstream_health_checks: IntCounterVec,
 
     pub certificate_not_before: IntGaugeVec,
     pub certificate_not_after: IntGaugeVec,
@@ -99,6 +101,8 @@ impl Metrics {
             upstream_ejections: c.counters(UPSTREAM_EJECTIONS),
             upstream_queue_length: c.gauges(UPSTREAM_QUEUE_LENGTH),
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
+            upstream_panic: c.gauges(UPSTREAM_PANIC),
+            upstream_health_checks: c.counters(UPSTREAM_HEALTH_CHECKS),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
             certificate_renewal: c.gauges(CERTIFICATE_RENEWAL),
@@ -182,6 +186,7 @@ impl Metrics {
             &self.upstream_retries,
             &self.upstream_cancelled,
             &self.upstream_ejections,
+            &self.upstream_health_checks,
         ] {
             forget(family, label, name);
         }
@@ -191,6 +196,7 @@ impl Metrics {
         forget(&self.upstream_connections, label, name);
         forget(&self.upstream_endpoints, label, name);
         forget(&self.upstream_queue_length, label, name);
+        forget(&self.upstream_panic, label, name);
     }
 
     /// Removes every series of a certificate that is gone.
@@ -306,6 +312,13 @@ const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",
     &["upstream", "state"],
+);
+const UPSTREAM_PANIC: Def =
+    ("edge_upstream_panic", "1: none of the endpoints can be used.", &["upstream"]);
+const UPSTREAM_HEALTH_CHECKS: Def = (
+    "edge_upstream_health_checks_total",
+    "Answers to health checks, by result.",
+    &["upstream", "result"],
 );
 
 const CERTIFICATE_NOT_BEFORE: Def = (

@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
+use crate::control::health::Checker;
 use crate::control::last_good::LastGood;
 use crate::control::resolve::Resolver;
 use crate::control::status::Status;
@@ -131,7 +132,8 @@ async fn control(
     certs.submit(wanted);
     let report = certs.settled(FIRST_CERTIFICATES).await;
     let mut resolver = Resolver::new();
-    publisher.publish(&accepted, &mut resolver);
+    let mut checker = Checker::new(shared.clone());
+    publisher.publish(&accepted, &mut resolver, &mut checker);
     note(&shared, &status, &outcome, hash, Some(&accepted));
     let last_good = LastGood::start(&accepted.global.state_dir);
     last_good.keep(&accepted);
@@ -145,6 +147,7 @@ async fn control(
         publisher,
         certs,
         resolver,
+        checker,
         last_good,
         signals,
         workers: Vec::new(),

@@ -14,7 +14,7 @@ use config::value::Name;
 
 use super::balance::{Latency, Table};
 use super::budget::RetryBudget;
-use super::condition::Condition;
+use super::condition::{Condition, Health};
 use super::keep_alive::KeepAlive;
 use super::passive::EjectionGate;
 use super::queue::Queue;
@@ -179,6 +179,17 @@ impl EndpointSet {
         let sticky = upstream.sticky.as_ref().map(|_| upstream.name.as_str());
         let table = Table::new(&upstream.balance, sticky, &members);
         EndpointSet { members: members.into(), table, unresolved: unresolved.into() }
+    }
+
+    /// With a health check, members that were never checked wait for their first verdict. To be
+    /// called before workers see the set: they would take them for unchecked ones.
+    pub fn await_checks(&self, spec: &model::Upstream) {
+        let now_ms = crate::clock::process_ms();
+        for condition in self.members.iter().map(|member| &member.endpoint.condition) {
+            if spec.health.is_some() && condition.health() == Health::Unchecked {
+                condition.set_health(Health::Starting, now_ms);
+            }
+        }
     }
 }
 
