@@ -122,7 +122,7 @@ mod tests {
         let set = EndpointSet::resolve(&name, &spec.endpoints, &|_| None, &mut registry);
         let state = Arc::new(UpstreamState::default());
         state.replace(set);
-        let transport = Arc::new(Transport::compile(&spec));
+        let transport = Transport::compile(&spec, None);
         let upstream = Upstream { name, transport, spec: Arc::new(spec), state };
         Snapshot { upstreams: vec![Arc::new(upstream)], ..empty() }
     }
