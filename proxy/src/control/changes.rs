@@ -95,7 +95,8 @@ mod tests {
                 weight: 1,
             })
             .collect();
-        EndpointSet::resolve(&Name::new("web").unwrap(), &spec, &|_| None, registry)
+        let upstream = config::model::Upstream::new(Name::new("web").unwrap(), spec);
+        EndpointSet::resolve(&upstream, &|_| None, registry)
     }
 
     #[test]

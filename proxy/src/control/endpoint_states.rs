@@ -119,7 +119,7 @@ mod tests {
         let spec = spec.map(|address| EndpointSpec { address, weight: 1 }).collect();
         let spec = config::model::Upstream::new(name.clone(), spec);
         let mut registry = EndpointRegistry::default();
-        let set = EndpointSet::resolve(&name, &spec.endpoints, &|_| None, &mut registry);
+        let set = EndpointSet::resolve(&spec, &|_| None, &mut registry);
         let state = Arc::new(UpstreamState::default());
         state.replace(set);
         let transport = Transport::compile(&spec, None);

@@ -106,11 +106,10 @@ impl Publisher {
         let mut changed = Vec::new();
         for upstream in by_name.into_values() {
             let resolved = |address: &_| resolver.resolved(address);
-            let (name, spec) = (&upstream.name, &upstream.spec.endpoints);
-            let set = EndpointSet::resolve(name, spec, &resolved, &mut self.endpoints);
+            let set = EndpointSet::resolve(&upstream.spec, &resolved, &mut self.endpoints);
             let former = upstream.state.endpoints.load();
             if !same(&former, &set) {
-                self.changes.changed(name, &former, &set, clock::process_ms());
+                self.changes.changed(&upstream.name, &former, &set, clock::process_ms());
                 set.await_checks(&upstream.spec);
                 upstream.state.replace(set);
                 changed.push(upstream.clone());

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub upstream_connection_errors: IntCounterVec,
     pub upstream_retries: IntCounterVec,
     pub upstream_cancelled: IntCounterVec,
+    pub upstream_ejections: IntCounterVec,
+    pub upstream_queue_length: IntGaugeVec,
     pub upstream_endpoints: IntGaugeVec,
     pub upstream_panic: IntGaugeVec,
     pub upstream_health_checks: IntCounterVec,
@@ -96,6 +98,8 @@ impl Metrics {
             upstream_connection_errors: c.counters(UPSTREAM_CONNECTION_ERRORS),
             upstream_retries: c.counters(UPSTREAM_RETRIES),
             upstream_cancelled: c.counters(UPSTREAM_CANCELLED),
+            upstream_ejections: c.counters(UPSTREAM_EJECTIONS),
+            upstream_queue_length: c.gauges(UPSTREAM_QUEUE_LENGTH),
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
             upstream_panic: c.gauges(UPSTREAM_PANIC),
             upstream_health_checks: c.counters(UPSTREAM_HEALTH_CHECKS),
@@ -143,6 +147,10 @@ impl Metrics {
         self.buffered_bytes.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         let dropped = shared.access_log.dropped();
         self.log_dropped.inc_by(dropped.saturating_sub(self.log_dropped.get()));
+        for upstream in &shared.snapshot.load().upstreams {
+            let gauge = self.upstream_queue_length.with_label_values(&[upstream.name.as_str()]);
+            gauge.set(i64::try_from(upstream.state.queue.len()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Every family but `process_*`, in the order of this file.
@@ -177,6 +185,7 @@ impl Metrics {
             &self.upstream_connection_errors,
             &self.upstream_retries,
             &self.upstream_cancelled,
+            &self.upstream_ejections,
             &self.upstream_health_checks,
         ] {
             forget(family, label, name);
@@ -186,6 +195,7 @@ impl Metrics {
         forget(&self.upstream_connect_duration, label, name);
         forget(&self.upstream_connections, label, name);
         forget(&self.upstream_endpoints, label, name);
+        forget(&self.upstream_queue_length, label, name);
         forget(&self.upstream_panic, label, name);
     }
 
@@ -291,6 +301,13 @@ const UPSTREAM_RETRIES: Def = (
 );
 const UPSTREAM_CANCELLED: Def =
     ("edge_upstream_cancelled_total", "Attempts ended because the client was gone.", &["upstream"]);
+const UPSTREAM_EJECTIONS: Def = (
+    "edge_upstream_ejections_total",
+    "Times that an endpoint was left alone after failures in a row.",
+    &["upstream"],
+);
+const UPSTREAM_QUEUE_LENGTH: Def =
+    ("edge_upstream_queue_length", "Requests that wait for an endpoint.", &["upstream"]);
 const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",

@@ -50,8 +50,7 @@ fn at(address: SocketAddr) -> Vec<EndpointAddress> {
 impl Bed {
     /// The spec as it is now serves.
     fn apply(&mut self) {
-        let (name, spec) = (&self.spec.name, &self.spec.endpoints);
-        let set = EndpointSet::resolve(name, spec, &|_| None, &mut self.registry);
+        let set = EndpointSet::resolve(&self.spec, &|_| None, &mut self.registry);
         set.await_checks(&self.spec);
         self.state.replace(set);
         self.checker.set_endpoints(&Upstream {

@@ -90,20 +90,15 @@ pub fn open(wanted: &Wanted<'_>) -> Option<Acquired> {
     })
 }
 
-/// A stream of an existing connection or a new one. The wait ends with the timer, which the caller
-/// has set. `books` is called when a connection is made, and lives as long as that.
-pub async fn acquire(
-    wanted: &Wanted<'_>,
-    timer: &Timer,
-    books: impl FnOnce() -> Result<Box<dyn Any>, Rejection>,
-) -> Result<Acquired, Rejection> {
-    let local = wanted.local;
-    let shared = wanted.transport.proxy_protocol.is_none();
-    while shared {
+/// A stream of an existing connection, or of one that is being made and has room.
+async fn join(wanted: &Wanted<'_>, timer: &Timer) -> Result<Option<Acquired>, Rejection> {
+    loop {
         if let Some(found) = open(wanted) {
-            return Ok(found);
+            return Ok(Some(found));
         }
-        let Some(dialling) = local.h2.dialling_with_room(wanted.endpoint.id) else { break };
+        let Some(dialling) = wanted.local.h2.dialling_with_room(wanted.endpoint.id) else {
+            return Ok(None);
+        };
         let _waiting = Waiting::count(&dialling);
         within(timer, async {
             dialling.done.notified().await;
@@ -113,6 +108,20 @@ pub async fn acquire(
         if let Some(rejection) = dialling.failed.get() {
             return Err(rejection);
         }
+    }
+}
+
+/// A stream of an existing connection or a new one. The wait ends with the timer, which the caller
+/// has set. `books` is called when a connection is made, and lives as long as that.
+pub async fn acquire(
+    wanted: &Wanted<'_>,
+    timer: &Timer,
+    books: impl FnOnce() -> Result<Box<dyn Any>, Rejection>,
+) -> Result<Acquired, Rejection> {
+    let local = wanted.local;
+    let shared = wanted.transport.proxy_protocol.is_none();
+    if shared && let Some(found) = join(wanted, timer).await? {
+        return Ok(found);
     }
     let dialling = shared.then(|| local.h2.begin(wanted.endpoint.id));
     let mut guard = dialling.map(|dialling| Guard { wanted: *wanted, dialling });
