@@ -28,6 +28,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::clock;
 use crate::state::Shared;
+use crate::upstream::transport::Transport;
 use certs::{CertKeeper, Problem, Report};
 use health::Checker;
 use last_good::LastGood;
@@ -141,7 +142,12 @@ impl Control {
                 self.accepted = Arc::new(accepted);
                 self.watch_files(files);
                 self.certify().await;
-                tracing::info!("{why}: what the file says serves already");
+                if self.publisher.transports_changed(&self.accepted) {
+                    self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
+                    tracing::info!("{why}: endpoints are spoken to by the new TLS files");
+                } else {
+                    tracing::info!("{why}: what the file says serves already");
+                }
                 ReloadOutcome::Unchanged
             }
             Decision::Apply(accepted, changes) => {
@@ -189,7 +195,10 @@ impl Control {
     /// Watches the config file, what it refers to, and the files of certificates that serve.
     fn watch_files(&mut self, read: BTreeMap<PathBuf, Option<Digest>>) {
         let files = certs::wanted(&self.accepted).files;
-        self.watch.set_others(read, files.into_iter().flat_map(|pair| [pair.chain, pair.key]));
+        let own = files.into_iter().flat_map(|pair| [pair.chain, pair.key]);
+        let upstreams = self.accepted.upstreams.values();
+        let endpoints = upstreams.flat_map(|entry| Transport::files(&entry.value));
+        self.watch.set_others(read, own.chain(endpoints));
     }
 
     fn note(&self, outcome: &ReloadOutcome, hash: String) {

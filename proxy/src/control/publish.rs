@@ -21,6 +21,7 @@ use crate::route::compile::{Deps, compile};
 use crate::route::table::{BoundAddress, Snapshot};
 use crate::state::Shared;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Member, Upstream};
+use crate::upstream::transport::Transport;
 
 /// The only writer of [`Shared::snapshot`].
 pub struct Publisher {
@@ -116,6 +117,16 @@ impl Publisher {
             }
         }
         changed
+    }
+
+    /// Whether files that TLS to endpoints is made of have other contents now.
+    pub fn transports_changed(&self, accepted: &Accepted) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.upstreams.iter().any(|upstream| {
+            let now = Transport::compile(&upstream.spec, Some(&upstream.transport));
+            accepted.upstreams.contains_key(&upstream.name)
+                && !Arc::ptr_eq(&now, &upstream.transport)
+        })
     }
 
     /// Series of certificates and orders, after something of them changed.

@@ -106,7 +106,7 @@ impl Download {
 
     /// The head of the final answer has been written towards the client.
     pub fn begun(&self) -> bool {
-        self.state != State::Head
+        !matches!(self.state, State::Head | State::Replaced)
     }
 
     /// Whether the client is what the answer waits for.

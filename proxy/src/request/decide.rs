@@ -139,6 +139,7 @@ fn plan<F: FieldSource>(
         grpc: view.is_grpc(),
         deadline,
         affinity,
+        secure: client.tls.is_some(),
         source,
     }
 }

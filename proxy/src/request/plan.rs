@@ -34,6 +34,8 @@ pub struct Plan {
     /// From now to the complete answer; `None`: no limit.
     pub deadline: Option<Duration>,
     pub affinity: Affinity,
+    /// The client is on TLS.
+    pub secure: bool,
     /// What endpoints are told in a PROXY header, where they get one.
     pub source: Option<ProxySource>,
 }

@@ -36,6 +36,7 @@ impl Attempts {
     pub fn replace(&mut self, attempt: &Attempt, upload: &mut Upload) -> bool {
         let possible = upload.rewind();
         if possible {
+            attempt.replaced(&self.local);
             self.next(attempt, "status");
         }
         possible

@@ -54,6 +54,9 @@ impl Attempt {
         if let Some(age) = sticky.max_age {
             cookie.push_str(&format!("; Max-Age={}", age.as_secs()));
         }
+        if plan.secure {
+            cookie.push_str("; Secure");
+        }
         Some(cookie)
     }
 
@@ -68,6 +71,12 @@ impl Attempt {
         if own_fault && !begun {
             self.place.failed();
         }
+    }
+
+    /// The answer is dropped in favour of another endpoint's.
+    pub(super) fn replaced(&self, local: &Local) {
+        let labels = [self.upstream.name.as_str(), "replaced"];
+        local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
     }
 
     /// The answer is complete and the connection may carry another request.
