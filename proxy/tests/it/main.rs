@@ -19,6 +19,7 @@ mod grpc;
 mod harness;
 mod harness_acme;
 mod headers;
+mod health;
 mod http2;
 mod http2_attacks;
 mod limits;
