@@ -12,6 +12,7 @@ mod certs_cli;
 mod challenge;
 mod cli;
 mod desync;
+mod dns;
 mod docs;
 mod drain;
 mod exact;
