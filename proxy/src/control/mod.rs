@@ -95,6 +95,7 @@ impl Control {
                     self.publisher.sweep();
                     self.publisher.count_endpoints();
                     self.checker.tick();
+                    self.status.names.store(Arc::new(self.resolver.state()));
                     self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
