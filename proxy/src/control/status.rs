@@ -10,6 +10,7 @@ use config::error::Diagnostic;
 use config::merge::Accepted;
 
 use super::certs::Problem;
+use super::resolve::NameState;
 use crate::route::table::BoundAddress;
 
 /// The state of the process as far as it is no metric.
@@ -17,6 +18,8 @@ use crate::route::table::BoundAddress;
 pub struct Status {
     pub config: ArcSwap<ConfigStatus>,
     pub listeners: OnceLock<Vec<BoundAddress>>,
+    /// What is known of the names of endpoints, at most a second ago.
+    pub names: ArcSwap<Vec<NameState>>,
     admin: Mutex<AdminAddresses>,
     /// Orders and renewals; set once the process has started.
     pub acme: OnceLock<Arc<acme::keeper::Keeper>>,

@@ -74,6 +74,8 @@ causes! {
     FirstByteTimeout "first_byte_timeout" 504 "http_response_timeout"
         "The endpoint did not answer in time.",
     StreamIdle "stream_idle" 504 "connection_timeout" "The stream was silent for too long.",
+    DeadlineExceeded "deadline_exceeded" 504 "http_response_timeout"
+        "The request took longer than it may in all.",
     ClientGone "client_gone" 499 "http_request_error" "The client has left.",
     Draining "draining" 503 "destination_unavailable" "This server is shutting down.",
     Internal "internal" 500 "proxy_internal_error" "The edge failed.",

@@ -9,10 +9,14 @@ pub mod dial;
 pub mod endpoint;
 pub mod h2;
 pub mod io;
+pub mod keep_alive;
 pub mod passive;
+pub mod place;
 pub mod pool;
 pub mod proxy_protocol;
+pub mod queue;
 pub mod socket;
+pub mod tcp_info;
 #[cfg(test)]
 mod tests;
 pub mod tls;
