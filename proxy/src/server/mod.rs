@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
+use crate::control::gather::Gather;
 use crate::control::health::Checker;
 use crate::control::last_good::LastGood;
 use crate::control::resolve::Resolver;
@@ -148,6 +149,7 @@ async fn control(
         certs,
         resolver,
         checker,
+        gather: Gather::default(),
         last_good,
         signals,
         workers: Vec::new(),
