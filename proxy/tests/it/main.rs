@@ -33,4 +33,5 @@ mod smuggling;
 mod sse;
 mod timeouts;
 mod tls;
+mod upstreams;
 mod websocket;
