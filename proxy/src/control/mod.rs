@@ -4,11 +4,14 @@
 
 mod certificate_metrics;
 pub mod certs;
+pub mod command;
 pub mod health;
 pub mod last_good;
+mod operate;
 mod publish;
 pub mod reload;
 pub mod resolve;
+pub mod shifts;
 mod signals;
 pub mod status;
 pub mod watch;
@@ -47,6 +50,7 @@ pub struct Control {
     pub resolver: Resolver,
     pub last_good: LastGood,
     pub signals: Signals,
+    pub commands: command::Inbox,
     pub workers: Vec<JoinHandle<()>>,
     pub problems: Vec<Problem>,
 }
@@ -87,9 +91,11 @@ impl Control {
                         self.publisher.update_endpoints(&self.resolver);
                     }
                 }
+                event = self.commands.next(self.publisher.shifts.next_end()) => self.obey(event),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
+                    self.publisher.sweep_drains();
                     self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
@@ -178,6 +184,7 @@ impl Control {
 
     fn note(&self, outcome: &ReloadOutcome, hash: String) {
         note(&self.shared, &self.status, outcome, hash, Some(&self.accepted));
+        self.show_shifts();
         self.publisher.count_objects(&self.accepted, &self.problems);
     }
 

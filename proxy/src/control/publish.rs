@@ -12,19 +12,22 @@ use rustls::server::ProducesTickets;
 use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
 use super::resolve::{Resolver, names, names_of};
+use super::shifts::Shifts;
 use crate::clock;
 use crate::route::compile::{Deps, compile};
-use crate::route::table::{BoundAddress, Snapshot};
+use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Member, Upstream};
 
 /// The only writer of [`Shared::snapshot`].
 pub struct Publisher {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     ticketer: Arc<dyn ProducesTickets>,
     bound: Vec<BoundAddress>,
     nofile: u64,
-    endpoints: EndpointRegistry,
+    pub(super) endpoints: EndpointRegistry,
+    /// Splits with other weights than the configured ones.
+    pub(super) shifts: Shifts,
     /// Series to remove once more, when streams of the removed have ended: process milliseconds.
     gone: Vec<(u64, Kind, String)>,
     certificates: CertificateMetrics,
@@ -43,6 +46,7 @@ impl Publisher {
             bound,
             nofile,
             endpoints: EndpointRegistry::default(),
+            shifts: Shifts::default(),
             gone: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
@@ -51,6 +55,9 @@ impl Publisher {
     /// Makes this serve; workers see it with their next request. Returns its generation.
     pub fn publish(&mut self, accepted: &Accepted, resolver: &mut Resolver) -> u64 {
         let previous = self.shared.snapshot.load_full();
+        for (route, why) in self.shifts.follow(accepted) {
+            tracing::warn!("route {route}: its shift ends ({why}); the configured weights hold");
+        }
         let snapshot = compile(
             accepted,
             &previous,
@@ -61,6 +68,7 @@ impl Publisher {
                 bound: &self.bound,
                 nofile: self.nofile,
                 resolved: &|address| resolver.resolved(address),
+                shifted: &|route| self.shifts.weights(route),
                 endpoints: &mut self.endpoints,
             },
         );
@@ -71,6 +79,7 @@ impl Publisher {
         self.retire(&previous, &snapshot);
         resolver.set_names(names(&snapshot));
         self.count_endpoints(&snapshot);
+        self.count_splits(&snapshot);
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         generation
     }
@@ -182,6 +191,19 @@ impl Publisher {
     fn count_endpoints(&self, snapshot: &Snapshot) {
         for upstream in &snapshot.upstreams {
             self.count_upstream(upstream);
+        }
+    }
+
+    /// Series of upstreams that have left a split go.
+    fn count_splits(&self, snapshot: &Snapshot) {
+        let family = &self.shared.metrics.upstream_split_weight;
+        family.reset();
+        for route in &snapshot.routes {
+            let Action::Forward(Targets::Split(split)) = &route.action else { continue };
+            for (part, share) in split.shares() {
+                let labels = [route.name.as_str(), part.upstream.name.as_str()];
+                family.with_label_values(&labels).set(share);
+            }
         }
     }
 

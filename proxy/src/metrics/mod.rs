@@ -6,7 +6,7 @@
 mod family;
 
 use prometheus::{
-    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::state::Shared;
@@ -45,6 +45,7 @@ pub struct Metrics {
     pub upstream_retries: IntCounterVec,
     pub upstream_cancelled: IntCounterVec,
     pub upstream_endpoints: IntGaugeVec,
+    pub upstream_split_weight: GaugeVec,
 
     pub certificate_not_before: IntGaugeVec,
     pub certificate_not_after: IntGaugeVec,
@@ -95,6 +96,7 @@ impl Metrics {
             upstream_retries: c.counters(UPSTREAM_RETRIES),
             upstream_cancelled: c.counters(UPSTREAM_CANCELLED),
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
+            upstream_split_weight: c.fractions(UPSTREAM_SPLIT_WEIGHT),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
             certificate_renewal: c.gauges(CERTIFICATE_RENEWAL),
@@ -289,6 +291,11 @@ const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",
     &["upstream", "state"],
+);
+const UPSTREAM_SPLIT_WEIGHT: Def = (
+    "edge_upstream_split_weight",
+    "Share of a route's requests that an upstream of its split gets now, 0 to 1.",
+    &["route", "upstream"],
 );
 
 const CERTIFICATE_NOT_BEFORE: Def = (

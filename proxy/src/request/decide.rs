@@ -202,6 +202,7 @@ mod tests {
                 bound: &[],
                 nofile: 1024,
                 resolved: &|_| None,
+                shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
             },
         );

@@ -14,6 +14,7 @@ use config::value::Name;
 
 use super::balance::Latency;
 use super::condition::Condition;
+use super::drains::Drains;
 use super::transport::Transport;
 
 /// A named group of endpoints with one policy.
@@ -72,6 +73,16 @@ pub enum Target {
     Unix(Arc<Path>),
 }
 
+impl Target {
+    /// `192.0.2.1:80`, `[2001:db8::1]:80` or `unix:/path`.
+    pub fn parse(text: &str) -> Option<Target> {
+        match text.strip_prefix("unix:") {
+            Some(path) => path.starts_with('/').then(|| Target::Unix(Path::new(path).into())),
+            None => text.parse().ok().map(Target::Tcp),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,6 +116,8 @@ pub struct Resolved {
 #[derive(Default)]
 pub struct EndpointRegistry {
     known: HashMap<(Name, Arc<str>, Target), Weak<Endpoint>>,
+    /// What the operator has taken out.
+    pub drains: Drains,
     next: u32,
 }
 
@@ -127,6 +140,8 @@ impl EndpointRegistry {
             condition: Condition::new(crate::clock::process_ms()),
             load: Load::default(),
         });
+        let drained = self.drains.contains(upstream, &endpoint.target);
+        endpoint.condition.set_drained(drained, crate::clock::process_ms());
         self.known.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
