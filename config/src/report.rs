@@ -65,7 +65,7 @@ impl<'s> Lines<'s> {
     fn new(source: &'s str) -> Self {
         let secrets = node::read(source).ok().map(|tree| {
             let mut spans = Vec::new();
-            find_secrets(&tree, false, &mut spans);
+            find_secrets(&tree, "", false, &mut spans);
             by_line(source, &spans)
         });
         Lines { lines: source.split('\n').collect(), secrets }
@@ -125,14 +125,16 @@ impl<'s> Lines<'s> {
 
 /// Scalars that hold a value no report shows: header values, and values of keys that sound
 /// secret. A value that is only a reference is no secret itself.
-fn find_secrets(node: &Node, secret: bool, spans: &mut Vec<Range<usize>>) {
+fn find_secrets(node: &Node, parent: &str, secret: bool, spans: &mut Vec<Range<usize>>) {
     match &node.kind {
         Kind::Scalar(scalar)
             if has_user_info(&scalar.text) || (secret && !is_reference(&scalar.text)) =>
         {
             spans.push(scalar.span.clone());
         }
-        Kind::List(items) => items.iter().for_each(|item| find_secrets(item, secret, spans)),
+        Kind::List(items) => {
+            items.iter().for_each(|item| find_secrets(item, parent, secret, spans))
+        }
         Kind::Map(pairs) => {
             for (key, value) in pairs {
                 let header_values =
@@ -140,7 +142,10 @@ fn find_secrets(node: &Node, secret: bool, spans: &mut Vec<Range<usize>>) {
                 let lower = key.text.to_ascii_lowercase();
                 let sounds_secret =
                     lower == "token" || SECRET_WORDS.iter().any(|word| lower.contains(word));
-                find_secrets(value, secret || header_values || sounds_secret, spans);
+                // The name of a cookie, not its value.
+                let is_name = (parent, &*key.text) == ("sticky", "cookie");
+                let secret = secret || header_values || (sounds_secret && !is_name);
+                find_secrets(value, &key.text, secret, spans);
             }
         }
         _ => {}
@@ -283,6 +288,8 @@ mod tests {
             "admin: { password: hunter2 }",
             "basic_auth: 'hunter2'",
             "token: hunter2",
+            "cookie: hunter2",
+            "set: { sticky: { cookie: hunter2 } }",
             // No YAML: only a guess.
             "{\nset:\n  # why\n  x-a: hunter2",
             "[set: { x-a: hunter2 }",
@@ -293,6 +300,8 @@ mod tests {
                 assert!(!text.contains("hunter2"), "{source}: {text}");
             }
         }
+        let name = "sticky: { cookie: sid }";
+        assert_eq!(excerpt(name, 1, 1).0, name);
         let reference = "set: { x-a: \"${env:TOKEN}\" }";
         assert_eq!(excerpt(reference, 1, 1).0, reference);
     }

@@ -25,7 +25,7 @@ pub fn check(bytes: &[u8]) {
     let Ok(mut view) = admit_h1(&head) else { return };
     let client = Client::new(0, ([192, 0, 2, 1], 40000).into(), None);
     let tables = Tables { snapshot: &SNAPSHOT, challenges: &CHALLENGES, certs: &CERTS };
-    match decide(&mut view, &client, &tables) {
+    match decide(&mut view, &client, client.peer, &tables) {
         Decision::Forward(plan) => {
             routed_by_its_normal_path(&view, &plan);
             forwarded_as_decided(&view, &plan, &client);

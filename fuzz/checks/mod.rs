@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod config_file;
 pub mod decide;
 pub mod import;
+pub mod proxy_protocol;
 pub mod request_head;
 pub mod response_head;
 
@@ -16,13 +17,14 @@ pub mod response_head;
 pub type Check = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Check); 8] = [
+pub const ALL: [(&str, Check); 9] = [
     ("ca_answer", ca_answer::check),
     ("certificate", certificate::check),
     ("chunked", chunked::check),
     ("config_file", config_file::check),
     ("decide", decide::check),
     ("import", import::check),
+    ("proxy_protocol", proxy_protocol::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
 ];

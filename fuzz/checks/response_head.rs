@@ -28,6 +28,7 @@ pub fn check(bytes: &[u8]) {
             websocket: false,
             edits: &edits,
             hsts: None,
+            cookie: None,
         };
         let mut out = Vec::new();
         write_response(&mut out, &head, &cx);

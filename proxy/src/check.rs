@@ -17,6 +17,7 @@ use crate::route::compile::{Deps, compile, empty};
 use crate::route::explain::{Failure, run_tests};
 use crate::route::table::Snapshot;
 use crate::upstream::endpoint::EndpointRegistry;
+use crate::upstream::transport::Transport;
 
 /// Checks and tells: the verdict on stdout, findings on stderr. 0: nothing is wrong, 1 else.
 pub fn run(file: &Path) -> ExitCode {
@@ -53,7 +54,10 @@ fn check(accepted: &Accepted) -> Report {
     // Tests of a file with broken entries would only repeat the same errors.
     if report.errors.is_empty() {
         match compiled(accepted) {
-            Ok(snapshot) => report.errors.extend(failed_tests(accepted, &snapshot)),
+            Ok(snapshot) => {
+                check_transports(accepted, &snapshot, &mut report);
+                report.errors.extend(failed_tests(accepted, &snapshot));
+            }
             Err(why) => report.errors.push(why),
         }
     }
@@ -91,6 +95,24 @@ fn check_certificates(accepted: &Accepted, report: &mut Report) {
             (None, Err(why)) => report.errors.push(finding(why)),
             (None, Ok(_)) => {}
         }
+    }
+}
+
+/// The same for the files that TLS to endpoints is made of.
+fn check_transports(accepted: &Accepted, snapshot: &Snapshot, report: &mut Report) {
+    for upstream in &snapshot.upstreams {
+        let Some(problem) = upstream.transport.problem() else { continue };
+        let files = Transport::files(&upstream.spec);
+        let absent = files.iter().any(|path| matches!(path.try_exists(), Ok(false)));
+        let entry = accepted.upstreams.get(&upstream.name);
+        let finding = Diagnostic {
+            at: format!("upstreams.{}.tls", upstream.name),
+            line: entry.map_or(0, |entry| entry.line),
+            column: 0,
+            message: problem.to_owned(),
+            help: None,
+        };
+        if absent { report.warnings.push(finding) } else { report.errors.push(finding) }
     }
 }
 

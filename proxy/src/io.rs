@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::buffers::Charge;
@@ -38,7 +38,7 @@ pub trait Stream: Unpin {
     fn abort_on_close(&self);
 }
 
-fn read_some<S: AsyncRead + Unpin>(
+pub fn read_some<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     buf: &mut [u8],
@@ -58,8 +58,17 @@ pub fn keep_alive(socket: &socket2::Socket) -> io::Result<()> {
 }
 
 /// RDHUP as far as the event loop has seen it.
-fn saw_end(socket: &TcpStream) -> bool {
-    let ready = std::pin::pin!(socket.ready(Interest::READABLE));
+pub fn saw_end(socket: &TcpStream) -> bool {
+    read_ended(socket.ready(Interest::READABLE))
+}
+
+/// The same of a unix socket.
+pub fn saw_end_unix(socket: &UnixStream) -> bool {
+    read_ended(socket.ready(Interest::READABLE))
+}
+
+fn read_ended(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    let ready = std::pin::pin!(ready);
     match ready.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(ready)) => ready.is_read_closed(),
         Poll::Ready(Err(_)) => true,
@@ -67,7 +76,8 @@ fn saw_end(socket: &TcpStream) -> bool {
     }
 }
 
-fn reset_on_close(socket: &TcpStream) {
+/// The next close sends RST.
+pub fn reset_on_close(socket: &TcpStream) {
     // Nothing is lost where it fails: the close is then an ordinary one.
     let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

@@ -16,7 +16,10 @@ use crate::request::record::LogBuffer;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
 use crate::timer::Timers;
+use crate::upstream::balance::Rng;
+use crate::upstream::h2::Links;
 use crate::upstream::pool::Pools;
+use crate::upstream::queue::Waiters;
 use crate::wall::Wall;
 
 type SnapshotCache = Cache<SharedSnapshot, Arc<Snapshot>>;
@@ -54,11 +57,17 @@ pub struct Local {
     pub timers: Rc<Timers>,
     pub buffers: Buffers,
     pub pools: Pools,
+    /// HTTP/2 connections to endpoints.
+    pub h2: Links,
     pub pipes: Pipes,
     pub meters: Meters,
     pub log: LogBuffer,
     pub wall: Wall,
     pub ids: RequestIds,
+    /// Draws endpoints.
+    pub rng: Rng,
+    /// Requests of this worker that wait for an endpoint.
+    pub waiters: Waiters,
     /// Client connections of this worker.
     pub connections: Cell<usize>,
     /// TLS handshakes under way on this worker.
@@ -73,11 +82,14 @@ impl Local {
             timers: Rc::default(),
             buffers: Buffers::default(),
             pools: Pools::default(),
+            h2: Links::default(),
             pipes: Pipes::default(),
             meters: Meters::default(),
             log: LogBuffer::default(),
             wall: Wall::default(),
             ids: RequestIds::default(),
+            rng: Rng::new(seed()),
+            waiters: Waiters::default(),
             connections: Cell::new(0),
             handshakes: Cell::new(0),
             shared,
@@ -116,6 +128,13 @@ impl Local {
         let buffered = self.shared.gauges.buffered.load(Ordering::Relaxed);
         buffered > 0 && buffered >= self.snapshot().limits.buffered_bytes
     }
+}
+
+/// Workers draw differently; without entropy they draw alike, which is no harm.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
 }
 
 /// Random request ids: 128 bits, drawn in batches.

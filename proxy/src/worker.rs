@@ -78,6 +78,7 @@ async fn tick_until_drained(local: &Local, accepting: &mut JoinSet<()>) {
 
 fn tick(local: &Local, all: bool) {
     local.wall.tick();
+    local.waiters.clear();
     local.timers.tick(all, local.shared.drain.forced());
     local.pools.sweep(local.timers.now_ms());
     // Near the process-wide limit idle connections are given up, so that another worker may dial.

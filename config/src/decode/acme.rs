@@ -10,7 +10,7 @@ use crate::defaults::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
 use crate::model::issuance::decode_mac_key;
 use crate::model::{AcmeIssuer, Challenge, Eab, Issuer, KeyType, OrderLimits};
 use crate::node::{Node, Pos};
-use crate::value::{Name, Secret, ValueError, endpoint, quote};
+use crate::value::{Name, Secret, ValueError, host_port, quote};
 
 /// Where an issuer names its fallback: checked when all issuers are known.
 pub(super) struct FallbackPlace {
@@ -245,8 +245,8 @@ fn host_of(authority: &str) -> Option<String> {
     use crate::model::EndpointAddress;
     let port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
     let spec = match port {
-        true => endpoint(authority),
-        false => endpoint(&format!("{authority}:443")),
+        true => host_port(authority),
+        false => host_port(&format!("{authority}:443")),
     };
     match spec.ok()? {
         EndpointAddress::Ip(address) => Some(address.ip().to_string()),

@@ -12,7 +12,7 @@ use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::defaults;
 use crate::model::{
-    AccessLog, Admin, Candidate, Drain, Entry, Global, Log, ProcessLimits, UpstreamTimeouts,
+    AccessLog, Admin, Candidate, Drain, Entry, Global, Log, ProcessLimits, Upstream,
 };
 use crate::node::{self, Node};
 use crate::value::{HostPattern, Name, ValueError, quote};
@@ -20,7 +20,8 @@ use crate::value::{HostPattern, Name, ValueError, quote};
 /// What entries start from: the built-in defaults with `defaults:` applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Defaults {
-    pub timeouts: UpstreamTimeouts,
+    /// Its name and endpoints mean nothing.
+    pub upstream: Upstream,
     /// `None`: unlimited.
     pub body_limit: Option<u64>,
     pub access_log: bool,
@@ -105,7 +106,7 @@ impl Cx<'_> {
         })
     }
 
-    fn network(&mut self, node: &Node, at: &At<'_>) -> Option<IpNet> {
+    pub(crate) fn network(&mut self, node: &Node, at: &At<'_>) -> Option<IpNet> {
         let net = self.value(node, at, |text| {
             let net = text.parse::<IpNet>().ok();
             let net = net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
@@ -181,7 +182,7 @@ impl Cx<'_> {
 
     fn defaults(&mut self, top: &Fields<'_, '_>) -> Defaults {
         let mut defaults = Defaults {
-            timeouts: UpstreamTimeouts::default(),
+            upstream: Upstream::new(Name::resembling("defaults"), Vec::new()),
             body_limit: Some(defaults::BODY_LIMIT),
             access_log: true,
         };
@@ -189,10 +190,7 @@ impl Cx<'_> {
             let fields = cx.fields(node, at, &keys::DEFAULTS)?;
             cx.field(&fields, "upstream", |cx, node, at| {
                 let fields = cx.fields(node, at, &keys::DEFAULTS_UPSTREAM)?;
-                let timeouts = cx.field(&fields, "timeouts", |cx, node, at| {
-                    cx.upstream_timeouts(node, at, &UpstreamTimeouts::default())
-                })?;
-                defaults.timeouts = timeouts;
+                cx.upstream_policy(&fields, &mut defaults.upstream);
                 Some(())
             });
             cx.field(&fields, "route", |cx, node, at| {

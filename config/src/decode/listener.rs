@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::global::socket_address;
 use super::read::shown;
 use super::{At, Cx, Fields, keys};
@@ -12,7 +14,7 @@ use crate::defaults;
 use crate::model::{
     Http2Policy, Listener, ListenerLimits, ListenerTimeouts, TlsPolicy, TlsVersion,
 };
-use crate::node::{Node, Pos};
+use crate::node::{Kind, Node, Pos};
 use crate::value::Name;
 
 impl Cx<'_> {
@@ -77,11 +79,25 @@ impl Cx<'_> {
         if let Some(allow) = self.field(&fields, "allow_underscores", Self::boolean) {
             listener.allow_underscores = allow;
         }
+        listener.proxy_protocol =
+            self.field(&fields, "proxy_protocol", Self::proxies).unwrap_or_default();
         if !fields.has("tls") && listener.bind.iter().any(|address| address.port() == 443) {
             let message = format!("listener `{name}` has port 443 and speaks plaintext");
             self.warn(fields.pos, at, message, Some("write `tls: {}`".into()));
         }
         Some(listener)
+    }
+
+    /// Who begins connections with a PROXY protocol header. An empty list would be read as nobody by
+    /// some and as everybody by others.
+    fn proxies(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<IpNet>> {
+        if let Kind::Scalar(_) = node.kind {
+            let message = "expected a list, found a single value";
+            let help = "name the networks of your load balancers: `[192.0.2.0/24]`";
+            self.error(node.pos, at, message, Some(help.into()));
+            return None;
+        }
+        self.list(node, at, 1..=1000, Self::network)
     }
 
     /// The same address twice would fail only when it is bound, after the file was accepted.

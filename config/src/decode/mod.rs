@@ -7,6 +7,7 @@ mod acme;
 pub(crate) mod cases;
 mod entries;
 mod fields;
+mod forward;
 mod global;
 mod headers;
 mod issuance;
@@ -21,7 +22,7 @@ use std::fmt;
 use crate::environment::Environment;
 use crate::error::{Diagnostic, Errors};
 use crate::model::{BadEntry, Candidate, Entry};
-use crate::node::{self, Kind, Node, Pos};
+use crate::node::{self, Key, Kind, Node, Pos};
 
 pub(crate) use fields::Fields;
 pub(crate) use issuance::known_names;
@@ -119,18 +120,41 @@ impl<'e> Cx<'e> {
         }
     }
 
+    /// The pairs of a mapping; `help` says what to write instead of anything else.
+    pub(crate) fn mapping<'n>(
+        &mut self,
+        node: &'n Node,
+        at: &At<'_>,
+        help: &str,
+    ) -> Option<&'n [(Key, Node)]> {
+        match &node.kind {
+            Kind::Map(pairs) => return Some(pairs),
+            Kind::Refused(..) => self.mismatch(node, at, "a mapping"),
+            kind => {
+                let message = format!("expected a mapping, found {}", found(kind));
+                self.error(node.pos, at, message, Some(help.to_owned()));
+            }
+        }
+        None
+    }
+
     /// The node is not of the kind that is needed.
     pub(crate) fn mismatch(&mut self, node: &Node, at: &At<'_>, wanted: &str) {
-        let found = match &node.kind {
-            Kind::Refused(why, help) => {
-                return self.error(node.pos, at, *why, Some((*help).into()));
-            }
-            Kind::Null => "nothing",
-            Kind::Scalar(_) => "a single value",
-            Kind::List(_) => "a list",
-            Kind::Map(_) => "a mapping",
-        };
+        if let Kind::Refused(why, help) = &node.kind {
+            return self.error(node.pos, at, *why, Some((*help).into()));
+        }
+        let found = found(&node.kind);
         self.error(node.pos, at, format!("expected {wanted}, found {found}"), None);
+    }
+}
+
+fn found(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Null => "nothing",
+        Kind::Scalar(_) => "a single value",
+        Kind::List(_) => "a list",
+        Kind::Map(_) => "a mapping",
+        Kind::Refused(..) => "what is refused",
     }
 }
 

@@ -182,20 +182,33 @@ impl Cx<'_> {
     }
 
     /// One word of a closed set.
-    pub(crate) fn word<T: Copy>(
+    pub(crate) fn word<T: Clone>(
         &mut self,
         node: &Node,
         at: &At<'_>,
         words: &[(&str, T)],
     ) -> Option<T> {
+        self.word_or(node, at, words, |_| None)
+    }
+
+    /// One word of a closed set; `instead` knows what to write for words of other programs.
+    pub(crate) fn word_or<T: Clone>(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        words: &[(&str, T)],
+        instead: impl FnOnce(&str) -> Option<&'static str>,
+    ) -> Option<T> {
         self.value(node, at, |text| {
             if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-                return Ok(*value);
+                return Ok(value.clone());
             }
             let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            let help = match nearest(text, words.iter().map(|(word, _)| *word)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("write {}", known.join(" or ")),
+            let near = nearest(text, words.iter().map(|(word, _)| *word));
+            let help = match (instead(text), near) {
+                (Some(help), _) => help.to_owned(),
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => format!("write {}", known.join(" or ")),
             };
             let message = format!("{} is not known here", quote(text));
             Err(ValueError::new("one of the known words", message).help(help))
@@ -214,6 +227,11 @@ impl Cx<'_> {
             Ok(PathBuf::from(text))
         })
     }
+}
+
+/// Written in the place of a mapping: what it describes is switched off.
+pub(crate) fn is_off(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Scalar(scalar) if scalar.text == "off")
 }
 
 /// A value for a message: as it was read, but for a reference, of which only the source is shown.

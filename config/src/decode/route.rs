@@ -9,9 +9,7 @@ use super::global::Defaults;
 use super::headers::check_header_value;
 use super::read::shown;
 use super::{At, Cx, Fields, keys};
-use crate::model::{
-    Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route, RouteRetry, RouteTimeouts,
-};
+use crate::model::{Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route};
 use crate::node::{Kind, Node};
 use crate::value::{ByteSize, HostPattern, MethodName, Name, NormPath, ValueError, quote};
 
@@ -54,6 +52,9 @@ impl Cx<'_> {
         let body_limit = self.field(&fields, "body_limit", Self::body_limit);
         let headers = self.field(&fields, "headers", Self::header_rules);
         let hsts = self.field(&fields, "hsts", Self::hsts);
+        let timeouts = self.field(&fields, "timeouts", Self::route_timeouts);
+        let retry = self.field(&fields, "retry", Self::route_retry);
+        self.only_when_forwarding(&fields);
         let access_log = self.field(&fields, "access_log", Self::boolean);
         let route = action.map(|action| Route {
             name: name.clone(),
@@ -65,8 +66,8 @@ impl Cx<'_> {
             headers: headers.unwrap_or_default(),
             hsts,
             access_log: access_log.unwrap_or(defaults.access_log),
-            timeouts: RouteTimeouts::default(),
-            retry: RouteRetry::default(),
+            timeouts: timeouts.unwrap_or_default(),
+            retry: retry.unwrap_or_default(),
         });
         (route, claims)
     }
@@ -131,17 +132,16 @@ impl Cx<'_> {
         })
     }
 
-    /// Exactly one of `upstream`, `redirect`, `respond`. Whether the upstream exists is for
-    /// `merge` to say.
+    /// Exactly one of [`ACTIONS`]. Whether an upstream exists is for `merge` to say.
     fn action(&mut self, fields: &Fields<'_, '_>) -> Option<Action> {
         let upstream = self.field(fields, "upstream", |cx, node, at| cx.value(node, at, Name::new));
+        let split = self.field(fields, "split", Self::split);
         let redirect = self.field(fields, "redirect", Self::redirect);
         let respond = self.field(fields, "respond", Self::respond);
-        let written: Vec<&str> =
-            ["upstream", "redirect", "respond"].into_iter().filter(|key| fields.has(key)).collect();
+        let written: Vec<&str> = ACTIONS.iter().copied().filter(|key| fields.has(key)).collect();
         match written.as_slice() {
             [] => {
-                let help = "write `upstream`, `redirect` or `respond`";
+                let help = "write `upstream`, `split`, `redirect` or `respond`";
                 self.error(fields.pos, fields.at, "the route does nothing", Some(help.into()));
             }
             [_] => {}
@@ -157,7 +157,8 @@ impl Cx<'_> {
             }
         }
         let redirect = redirect.map(Action::Redirect);
-        upstream.map(Action::Upstream).or(redirect).or(respond.map(Action::Respond))
+        let upstream = upstream.map(Action::Upstream).or(split.map(Action::Split));
+        upstream.or(redirect).or(respond.map(Action::Respond))
     }
 
     fn redirect(&mut self, node: &Node, at: &At<'_>) -> Option<Redirect> {
@@ -252,6 +253,7 @@ fn root() -> PathRule {
     PathRule::Prefix(NormPath::root())
 }
 
+const ACTIONS: &[&str] = &["upstream", "split", "redirect", "respond"];
 /// Names that nobody owns on the internet (RFC 6761, RFC 8375, and `internal`).
 const RESERVED_SUFFIXES: &[&str] =
     &["example", "test", "localhost", "local", "internal", "lan", "home", "invalid", "corp"];

@@ -6,7 +6,7 @@ use super::{Accepted, Blocked, Kind, shown};
 use crate::decode::known_names;
 use crate::error::Diagnostic;
 use crate::last_good;
-use crate::model::{BadEntry, Entry, Good, PathRule, Route};
+use crate::model::{Action, BadEntry, Entry, Good, PathRule, Route};
 use crate::value::{HostPattern, Name, NormPath};
 
 type Claim<'r> = (&'r HostPattern, &'r PathRule);
@@ -67,7 +67,10 @@ impl Accepted {
                 (format!("unknown upstream {written}"), help)
             }
         };
-        let at = format!("routes.{}.upstream", route.value.name);
+        let at = match &route.value.action {
+            Action::Split(_) => format!("routes.{}.split.{upstream}", route.value.name),
+            _ => format!("routes.{}.upstream", route.value.name),
+        };
         Err(Box::new(Diagnostic { at, line: route.line, column: 0, message, help }))
     }
 }

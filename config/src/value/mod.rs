@@ -1,5 +1,6 @@
 //! Newtypes that cannot hold an invalid value, and the readers of plain values: sizes, durations.
 
+mod endpoint;
 mod host;
 mod path;
 mod size;
@@ -8,9 +9,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use host::endpoint;
+pub use endpoint::endpoint;
+pub(crate) use endpoint::host_port;
 pub use path::{PathError, normalise};
-pub use size::{ByteSize, duration};
+pub use size::{ByteSize, duration, percent};
 pub(crate) use size::{is_decimal, show_duration};
 
 /// Name of an entry: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. It is a metric label and a log field.
@@ -243,6 +245,11 @@ pub(crate) fn quote(text: &str) -> String {
     }
     out.push('`');
     out
+}
+
+/// A token of RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
 /// tchar of RFC 9110 §5.6.2.

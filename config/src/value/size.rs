@@ -1,4 +1,4 @@
-//! Sizes in bytes and durations, as written: always with a unit, except plain bytes.
+//! Sizes in bytes, durations and shares, as written: always with a unit, except plain bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,9 +79,28 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
     millis.map(Duration::from_millis).ok_or_else(|| error().help("it is too long"))
 }
 
+/// `20%`: whole percent, 0 to 100.
+///
+/// # Errors
+/// A number without `%` is refused: 0.2, 20 and 1/5 are too easily mixed up.
+pub fn percent(text: &str) -> Result<u8, ValueError> {
+    let error = || ValueError::new(EXPECTED_SHARE, format!("{} is no share", quote(text)));
+    if is_decimal(text) {
+        return Err(error().help(format!("write `{text:.20}%`")));
+    }
+    let number = text.strip_suffix('%').filter(|number| is_decimal(number));
+    match number.and_then(|number| number.parse().ok()) {
+        Some(number @ 0..=100) => Ok(number),
+        _ => Err(error().help("write whole percent from `0%` to `100%`")),
+    }
+}
+
 /// The duration as [`duration`] reads it back, in the largest unit that is exact.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
     for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
         if millis >= unit && millis.is_multiple_of(unit) {
             return format!("{}{name}", millis / unit);
@@ -103,6 +122,7 @@ pub(crate) fn is_decimal(text: &str) -> bool {
 }
 
 const EXPECTED_SIZE: &str = "a size such as `10MiB`";
+const EXPECTED_SHARE: &str = "a share such as `20%`";
 const EXPECTED_DURATION: &str = "a duration such as `300s`";
 
 #[cfg(test)]
@@ -145,8 +165,19 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert_eq!(duration("300").unwrap_err().help.as_deref(), Some("write `300s`"));
-        for text in ["250ms", "90s", "5m", "3h", "2d"] {
+        for text in ["0s", "250ms", "90s", "5m", "3h", "2d"] {
             assert_eq!(show_duration(duration(text).unwrap()), text);
         }
+    }
+
+    #[test]
+    fn shares() {
+        for (text, share) in [("0%", 0), ("20%", 20), ("100%", 100)] {
+            assert_eq!(percent(text), Ok(share), "{text}");
+        }
+        for text in ["", "%", "101%", "0.2", "1.5%", "-1%", "05%", "20 %", "256%", "20%%"] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+        assert_eq!(percent("20").unwrap_err().help.as_deref(), Some("write `20%`"));
     }
 }

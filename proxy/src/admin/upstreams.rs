@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::Sources;
 use super::operate::commands;
 use crate::clock;
-use crate::control::command::Command;
+use crate::control::command::{Command, Details};
+use crate::control::resolve::{NameState, Question};
 use crate::control::shifts::in_units;
 use crate::upstream::condition::{Condition, Usable, Why};
 use crate::upstream::endpoint::{EndpointSet, Member, Upstream};
@@ -23,31 +24,36 @@ pub(super) const PATH: &str = "/api/v1/upstreams";
 
 /// All of them, in the order of their names.
 pub(super) async fn upstreams(sources: &Sources) -> Value {
-    let absent = drained(sources).await;
+    let details = details(sources).await;
     let snapshot = sources.shared.snapshot.load_full();
     let mut all: Vec<_> = snapshot.upstreams.iter().collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let all: Vec<Value> = all.into_iter().map(|upstream| one(upstream, &absent)).collect();
+    let all: Vec<Value> = all.into_iter().map(|upstream| one(upstream, &details)).collect();
     json!({ "generation": snapshot.generation, "upstreams": all })
 }
 
-/// Marks of the operator by upstream; none where the control thread does not answer.
-async fn drained(sources: &Sources) -> Vec<(Name, String)> {
+/// Nothing where the control thread does not answer.
+async fn details(sources: &Sources) -> Details {
     match commands(sources) {
-        Ok(commands) => commands.ask(|tell| Command::Drains { tell }).await.unwrap_or_default(),
-        Err(_) => Vec::new(),
+        Ok(commands) => commands.ask(|tell| Command::Details { tell }).await.unwrap_or_default(),
+        Err(_) => Details::default(),
     }
 }
 
-fn one(upstream: &Upstream, drained: &[(Name, String)]) -> Value {
+fn one(upstream: &Upstream, details: &Details) -> Value {
     let Upstream { name, spec, state, .. } = upstream;
     let set = state.endpoints.load();
     let now_ms = clock::process_ms();
     let endpoints: Vec<Value> =
         set.members.iter().map(|member| endpoint(member, spec, now_ms)).collect();
     let is_member = |text: &str| set.members.iter().any(|member| *member.endpoint.text == *text);
-    let absent = drained.iter().filter(|(of, text)| of == name && !is_member(text));
-    let unresolved = set.unresolved.iter().map(|name| json!({ "name": name, "why": null }));
+    let absent = details.drains.iter().filter(|(of, text)| of == name && !is_member(text));
+    let names = names(spec, &details.names);
+    let unresolved = set.unresolved.iter().map(|written| {
+        let known = names.iter().find(|(name, _)| name == written);
+        json!({ "name": written, "why": known.and_then(|(_, known)| known.error.as_ref()) })
+    });
+    let (requests, retries) = state.budget.used(now_ms);
     json!({
         "name": name.as_str(),
         "balance": balance(&spec.balance),
@@ -68,13 +74,40 @@ fn one(upstream: &Upstream, drained: &[(Name, String)]) -> Value {
             "endpoint_connections": spec.limits.endpoint_connections,
             "endpoint_requests": spec.limits.endpoint_requests,
         },
-        "queue": { "size": spec.queue.size, "timeout_seconds": spec.queue.timeout.as_secs_f64() },
-        "retries": { "attempts": spec.retries.attempts, "budget_percent": spec.retries.budget },
+        "queue": { "size": spec.queue.size, "timeout_seconds": spec.queue.timeout.as_secs_f64(), "length": state.queue.len() },
+        "retries": {
+            "attempts": spec.retries.attempts,
+            "budget_percent": spec.retries.budget,
+            "recent_requests": requests,
+            "recent_retries": retries,
+        },
         "usable": usable(&set, now_ms),
         "panic": panics(&set, now_ms),
         "endpoints": endpoints,
+        "names": names.iter().map(|(_, known)| name_state(known)).collect::<Vec<_>>(),
         "unresolved": unresolved.collect::<Vec<_>>(),
         "drained_absent": absent.map(|(_, text)| text).collect::<Vec<_>>(),
+    })
+}
+
+/// The names in a spec as written, and what is known of them.
+fn names<'a>(spec: &model::Upstream, known: &'a [NameState]) -> Vec<(String, &'a NameState)> {
+    let of = |endpoint: &model::EndpointSpec| {
+        let name = Question::of(&endpoint.address)?.to_string();
+        // They come in order.
+        let at = known.binary_search_by(|state| state.name.cmp(&name)).ok()?;
+        Some((endpoint.address.to_string(), known.get(at)?))
+    };
+    spec.endpoints.iter().filter_map(of).collect()
+}
+
+fn name_state(known: &NameState) -> Value {
+    json!({
+        "name": known.name,
+        "addresses": known.addresses.as_ref().map(|addresses| addresses.len()),
+        "ttl_seconds": known.ttl.as_secs(),
+        "asked_again_in_seconds": known.next.as_secs_f64(),
+        "error": known.error,
     })
 }
 
@@ -96,11 +129,13 @@ fn endpoint(member: &Member, spec: &model::Upstream, now_ms: u64) -> Value {
             ),
             None => words,
         },
-        "used": condition.usable(now_ms) != Usable::Never && condition.usable(now_ms) != Usable::No,
+        "used": is_used(condition, now_ms),
         "check_error": condition.error().map(|error| error.to_string()),
         "requests": endpoint.load.requests.load(Ordering::Relaxed),
         "connections": endpoint.load.connections.load(Ordering::Relaxed),
-        "latency_ms": latency.map(|us| (us / 10.0).round() / 100.0),
+        "keep_alive_seconds":
+            endpoint.keep_alive.limit(spec.timeouts.keep_alive).as_secs_f64(),
+        "latency_ms": latency.map(|us| (f64::from(us) / 10.0).round() / 100.0),
         "slow_start": slow_start.map(|(age, of)| json!({
             "age_seconds": age.as_secs_f64(),
             "of_seconds": of.as_secs_f64(),
@@ -140,12 +175,13 @@ fn words(why: Why, check_error: Option<&str>) -> String {
     }
 }
 
-/// Endpoints that requests are given to, panic aside.
+/// Whether requests are given to it, panic aside.
+fn is_used(condition: &Condition, now_ms: u64) -> bool {
+    !matches!(condition.usable(now_ms), Usable::No | Usable::Never)
+}
+
 fn usable(set: &EndpointSet, now_ms: u64) -> usize {
-    let given = |member: &&Member| {
-        !matches!(member.endpoint.condition.usable(now_ms), Usable::No | Usable::Never)
-    };
-    set.members.iter().filter(given).count()
+    set.members.iter().filter(|member| is_used(&member.endpoint.condition, now_ms)).count()
 }
 
 /// Nobody is usable, and all that are not drained get requests.

@@ -7,35 +7,18 @@ use std::time::Duration;
 use config::value::Name;
 use tokio::sync::{mpsc, oneshot};
 
+use super::resolve::NameState;
 use super::shifts::Shown;
 use crate::clock;
 
 /// One command and where its answer goes. An answer that nobody waits for any more means that the
 /// command is not carried out.
 pub enum Command {
-    Drain {
-        of: EndpointOf,
-        force: bool,
-        tell: Tell<Drained>,
-    },
-    Undrain {
-        of: EndpointOf,
-        tell: Tell<Drained>,
-    },
-    Shift {
-        route: String,
-        weights: BTreeMap<Name, u32>,
-        lasts: Lasts,
-        tell: Tell<Shown>,
-    },
-    Unshift {
-        route: String,
-        tell: Tell<Shown>,
-    },
-    /// Marks of endpoints that are taken out, as (upstream, endpoint).
-    Drains {
-        tell: Tell<Vec<(Name, String)>>,
-    },
+    Drain { of: EndpointOf, force: bool, tell: Tell<Drained> },
+    Undrain { of: EndpointOf, tell: Tell<Drained> },
+    Shift { route: String, weights: BTreeMap<Name, u32>, lasts: Lasts, tell: Tell<Shown> },
+    Unshift { route: String, tell: Tell<Shown> },
+    Details { tell: Tell<Details> },
 }
 
 pub type Tell<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -57,6 +40,15 @@ pub struct Drained {
     pub changed: bool,
     /// Requests under way at the endpoint.
     pub requests: usize,
+}
+
+/// What only the control thread knows of upstreams.
+#[derive(Default)]
+pub struct Details {
+    /// What is taken out, endpoint now or not, as (upstream, address).
+    pub drains: Vec<(Name, String)>,
+    /// Every name that endpoints are resolved from.
+    pub names: Vec<NameState>,
 }
 
 /// Why a command is not carried out, as a sentence.

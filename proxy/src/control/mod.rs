@@ -4,11 +4,14 @@
 
 mod certificate_metrics;
 pub mod certs;
+mod changes;
 pub mod command;
+mod endpoint_states;
 pub mod health;
 pub mod last_good;
 mod operate;
 mod publish;
+mod random;
 pub mod reload;
 pub mod resolve;
 pub mod shifts;
@@ -28,10 +31,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::clock;
 use crate::state::Shared;
+use crate::upstream::transport::Transport;
 use certs::{CertKeeper, Problem, Report};
+use health::Checker;
 use last_good::LastGood;
 use reload::{Decision, Reading, ReloadOutcome};
-use resolve::Resolver;
+use resolve::{Answer, Question, Resolver};
 use status::Status;
 use watch::{Change, Digest, Watch};
 
@@ -48,6 +53,7 @@ pub struct Control {
     pub publisher: Publisher,
     pub certs: CertKeeper,
     pub resolver: Resolver,
+    pub checker: Checker,
     pub last_good: LastGood,
     pub signals: Signals,
     pub commands: command::Inbox,
@@ -86,16 +92,15 @@ impl Control {
                 },
                 change = self.watch.changed() => self.changed(change).await,
                 Some(report) = self.certs.report() => self.certified(report),
-                Some(answer) = self.resolver.answer() => {
-                    if self.resolver.take(answer) {
-                        self.publisher.update_endpoints(&self.resolver);
-                    }
-                }
+                answer = self.resolver.answer() => self.resolved(answer),
+                () = self.checker.run() => {}
                 event = self.commands.next(self.publisher.shifts.next_end()) => self.obey(event),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
                     self.publisher.sweep_drains();
+                    self.publisher.count_endpoints();
+                    self.checker.tick();
                     self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
@@ -111,6 +116,17 @@ impl Control {
             self.reload("file changed").await;
         } else if change.others {
             self.reload("a certificate or a referenced file changed").await;
+        }
+    }
+
+    /// Takes in every answer that is there; each upstream gets its endpoints once.
+    fn resolved(&mut self, answer: Answer) {
+        let mut changed: Vec<Question> = self.resolver.take(answer).into_iter().collect();
+        while let Some(answer) = self.resolver.ready() {
+            changed.extend(self.resolver.take(answer));
+        }
+        for upstream in self.publisher.update_endpoints(&self.resolver, &changed) {
+            self.checker.set_endpoints(&upstream);
         }
     }
 
@@ -132,7 +148,12 @@ impl Control {
                 self.accepted = Arc::new(accepted);
                 self.watch_files(files);
                 self.certify().await;
-                tracing::info!("{why}: what the file says serves already");
+                if self.publisher.transports_changed(&self.accepted) {
+                    self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
+                    tracing::info!("{why}: endpoints are spoken to by the new TLS files");
+                } else {
+                    tracing::info!("{why}: what the file says serves already");
+                }
                 ReloadOutcome::Unchanged
             }
             Decision::Apply(accepted, changes) => {
@@ -141,7 +162,8 @@ impl Control {
                 self.watch_files(files);
                 // A new host has its certificate before it has its route.
                 self.certify().await;
-                let generation = self.publisher.publish(&self.accepted, &mut self.resolver);
+                let generation =
+                    self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
                 self.last_good.keep(&self.accepted);
                 let changed = reload::summary(&changes);
                 tracing::info!(
@@ -179,7 +201,10 @@ impl Control {
     /// Watches the config file, what it refers to, and the files of certificates that serve.
     fn watch_files(&mut self, read: BTreeMap<PathBuf, Option<Digest>>) {
         let files = certs::wanted(&self.accepted).files;
-        self.watch.set_others(read, files.into_iter().flat_map(|pair| [pair.chain, pair.key]));
+        let own = files.into_iter().flat_map(|pair| [pair.chain, pair.key]);
+        let upstreams = self.accepted.upstreams.values();
+        let endpoints = upstreams.flat_map(|entry| Transport::files(&entry.value));
+        self.watch.set_others(read, own.chain(endpoints));
     }
 
     fn note(&self, outcome: &ReloadOutcome, hash: String) {
@@ -203,6 +228,9 @@ impl Control {
                 signal = self.signals.next() => if signal == Signal::End {
                     self.cut(&mut leaving, "a second signal came");
                 },
+                // Requests of open connections still need to know where endpoints are.
+                answer = self.resolver.answer() => self.resolved(answer),
+                () = self.checker.run() => {}
                 _ = tick.tick() => {}
             }
             let now = clock::process_ms();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use config::merge::Accepted;
 use config::value::Name;
 
-use super::command::{Command, Drained, EndpointOf, Event, Lasts, Refusal};
+use super::command::{Command, Details, Drained, EndpointOf, Event, Lasts, Refusal};
 use super::shifts::{Ending, Shift, Shown, configured, in_units, list, split_of};
 use super::{Control, Publisher};
 use crate::clock;
@@ -37,8 +37,9 @@ impl Control {
                 self.republish(unshifted.is_ok());
                 let _ = tell.send(unshifted);
             }
-            Event::Command(Command::Drains { tell }) => {
-                let _ = tell.send(Ok(self.publisher.drains()));
+            Event::Command(Command::Details { tell }) => {
+                let drains = self.publisher.drains();
+                let _ = tell.send(Ok(Details { drains, names: self.resolver.state() }));
             }
             Event::Expired => {
                 let ended = self.publisher.shifts.expire(clock::process_ms());
@@ -53,7 +54,8 @@ impl Control {
     /// The same configuration with other weights.
     fn republish(&mut self, changed: bool) {
         if changed {
-            let generation = self.publisher.publish(&self.accepted, &mut self.resolver);
+            let generation =
+                self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
             self.status.update_config(|config| config.generation = generation);
             self.show_shifts();
         }
@@ -70,7 +72,7 @@ impl Command {
         match self {
             Command::Drain { tell, .. } | Command::Undrain { tell, .. } => tell.is_closed(),
             Command::Shift { tell, .. } | Command::Unshift { tell, .. } => tell.is_closed(),
-            Command::Drains { tell } => tell.is_closed(),
+            Command::Details { tell } => tell.is_closed(),
         }
     }
 }

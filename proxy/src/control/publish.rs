@@ -1,23 +1,28 @@
 //! Accepted configuration to the snapshot that workers read, and what goes with it: lives of
 //! removed routes, gauges, series of things that are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use acme::keeper::View;
 use config::merge::{Accepted, Kind};
+use config::value::Name;
 use rustls::server::ProducesTickets;
 
 use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
-use super::resolve::{Resolver, names, names_of};
+use super::changes::ChangeLog;
+use super::endpoint_states::EndpointStates;
+use super::health::Checker;
+use super::resolve::{Question, Resolver, questions, questions_of};
 use super::shifts::Shifts;
 use crate::clock;
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Member, Upstream};
+use crate::upstream::transport::Transport;
 
 /// The only writer of [`Shared::snapshot`].
 pub struct Publisher {
@@ -26,6 +31,10 @@ pub struct Publisher {
     bound: Vec<BoundAddress>,
     nofile: u64,
     pub(super) endpoints: EndpointRegistry,
+    /// The upstreams of the snapshot that an answer concerns.
+    concerned: HashMap<Question, Vec<Arc<Upstream>>>,
+    changes: ChangeLog,
+    states: EndpointStates,
     /// Splits with other weights than the configured ones.
     pub(super) shifts: Shifts,
     /// Series to remove once more, when streams of the removed have ended: process milliseconds.
@@ -46,6 +55,9 @@ impl Publisher {
             bound,
             nofile,
             endpoints: EndpointRegistry::default(),
+            concerned: HashMap::new(),
+            changes: ChangeLog::default(),
+            states: EndpointStates::default(),
             shifts: Shifts::default(),
             gone: Vec::new(),
             certificates: CertificateMetrics::default(),
@@ -53,7 +65,12 @@ impl Publisher {
     }
 
     /// Makes this serve; workers see it with their next request. Returns its generation.
-    pub fn publish(&mut self, accepted: &Accepted, resolver: &mut Resolver) -> u64 {
+    pub fn publish(
+        &mut self,
+        accepted: &Accepted,
+        resolver: &mut Resolver,
+        checker: &mut Checker,
+    ) -> u64 {
         let previous = self.shared.snapshot.load_full();
         for (route, why) in self.shifts.follow(accepted) {
             tracing::warn!("route {route}: its shift ends ({why}); the configured weights hold");
@@ -77,31 +94,48 @@ impl Publisher {
         self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
         self.shared.snapshot.store(snapshot.clone());
         self.retire(&previous, &snapshot);
-        resolver.set_names(names(&snapshot));
-        self.count_endpoints(&snapshot);
+        resolver.set_questions(questions(&snapshot));
+        checker.set_upstreams(&snapshot);
+        self.concerned = concerned(&snapshot);
+        self.count_endpoints();
         self.count_splits(&snapshot);
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         generation
     }
 
-    /// Gives the upstreams the addresses that are known now.
-    pub fn update_endpoints(&mut self, resolver: &Resolver) {
-        let snapshot = self.shared.snapshot.load_full();
-        for upstream in &snapshot.upstreams {
-            let spec = &upstream.spec.endpoints;
-            if names_of(spec).next().is_none() {
-                continue;
-            }
+    /// Gives the upstreams that these answers concern the addresses that are known now; returns
+    /// those whose endpoints are other ones.
+    pub fn update_endpoints(
+        &mut self,
+        resolver: &Resolver,
+        answered: &[Question],
+    ) -> Vec<Arc<Upstream>> {
+        let concerned = answered.iter().filter_map(|question| self.concerned.get(question));
+        let by_name: BTreeMap<&Name, &Arc<Upstream>> =
+            concerned.flatten().map(|upstream| (&upstream.name, upstream)).collect();
+        let mut changed = Vec::new();
+        for upstream in by_name.into_values() {
             let resolved = |address: &_| resolver.resolved(address);
-            let set = EndpointSet::resolve(&upstream.name, spec, &resolved, &mut self.endpoints);
-            if !same(&upstream.state.endpoints.load(), &set) {
-                let shown: Vec<String> =
-                    set.members.iter().map(|member| member.endpoint.text.to_string()).collect();
-                tracing::info!("upstream {}: endpoints {}", upstream.name, shown.join(", "));
+            let set = EndpointSet::resolve(&upstream.spec, &resolved, &mut self.endpoints);
+            let former = upstream.state.endpoints.load();
+            if !same(&former, &set) {
+                self.changes.changed(&upstream.name, &former, &set, clock::process_ms());
+                set.await_checks(&upstream.spec);
                 upstream.state.replace(set);
-                self.count_upstream(upstream);
+                changed.push(upstream.clone());
             }
         }
+        changed
+    }
+
+    /// Whether files that TLS to endpoints is made of have other contents now.
+    pub fn transports_changed(&self, accepted: &Accepted) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.upstreams.iter().any(|upstream| {
+            let now = Transport::compile(&upstream.spec, Some(&upstream.transport));
+            accepted.upstreams.contains_key(&upstream.name)
+                && !Arc::ptr_eq(&now, &upstream.transport)
+        })
     }
 
     /// Series of certificates and orders, after something of them changed.
@@ -142,9 +176,11 @@ impl Publisher {
         }
     }
 
-    /// Removes series of routes and upstreams whose last streams must have ended.
+    /// Removes series of routes and upstreams whose last streams must have ended; says what was
+    /// held back of changed endpoints.
     pub fn sweep(&mut self) {
         let now = clock::process_ms();
+        self.changes.flush(now);
         let snapshot = self.shared.snapshot.load();
         let (due, later) =
             std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
@@ -188,10 +224,9 @@ impl Publisher {
         }
     }
 
-    fn count_endpoints(&self, snapshot: &Snapshot) {
-        for upstream in &snapshot.upstreams {
-            self.count_upstream(upstream);
-        }
+    /// Endpoints by state.
+    pub fn count_endpoints(&mut self) {
+        self.states.refresh(&self.shared.metrics, &self.shared.snapshot.load());
     }
 
     /// Series of upstreams that have left a split go.
@@ -206,16 +241,16 @@ impl Publisher {
             }
         }
     }
+}
 
-    fn count_upstream(&self, upstream: &Upstream) {
-        let set = upstream.state.endpoints.load();
-        let counts = [("resolved", set.members.len()), ("unresolved", set.unresolved.len())];
-        for (state, count) in counts {
-            let labels = [upstream.name.as_str(), state];
-            let gauge = self.shared.metrics.upstream_endpoints.with_label_values(&labels);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+fn concerned(snapshot: &Snapshot) -> HashMap<Question, Vec<Arc<Upstream>>> {
+    let mut concerned: HashMap<Question, Vec<Arc<Upstream>>> = HashMap::new();
+    for upstream in &snapshot.upstreams {
+        for question in questions_of(&upstream.spec.endpoints) {
+            concerned.entry(question).or_default().push(upstream.clone());
         }
     }
+    concerned
 }
 
 fn same(old: &EndpointSet, new: &EndpointSet) -> bool {

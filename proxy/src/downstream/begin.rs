@@ -64,7 +64,7 @@ impl<'a> Arrival<'a> {
         room: impl FnOnce() -> Result<(), Rejection>,
     ) -> Settled {
         let Arrival { local, client, snapshot, policy, trusted, origin, mut record } = self;
-        let plan = match decide(view, client, &local.tables(snapshot)) {
+        let plan = match decide(view, client, origin, &local.tables(snapshot)) {
             Decision::Forward(plan) => plan,
             Decision::Answer(answer) => {
                 record.answered(&answer);

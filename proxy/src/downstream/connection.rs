@@ -1,4 +1,5 @@
-//! From an accepted socket to a protocol: plain HTTP/1.1, or a TLS handshake and what ALPN chose.
+//! From an accepted socket to a protocol: whose connection it is, where a load balancer says so;
+//! then plain HTTP/1.1, or a TLS handshake and what ALPN chose.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +12,8 @@ use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::listener::Admission;
+use super::listener::{Admission, count_rejected};
+use super::proxy_protocol;
 use super::tls::{self, MAX_TLS_BUFFER};
 use super::{h1, h2};
 use crate::clock;
@@ -24,12 +26,38 @@ use crate::route::table::ListenerPolicy;
 pub fn spawn(
     local: Rc<Local>,
     policy: Arc<ListenerPolicy>,
+    mut admission: Admission,
+    io: TcpStream,
+    peer: SocketAddr,
+) {
+    if policy.proxy_protocol.is_empty() {
+        return begin(local, policy, admission, io, peer);
+    }
+    tokio::task::spawn_local(async move {
+        let client = match proxy_protocol::read(&local, &io, policy.timeouts.handshake).await {
+            // A load balancer's own connection counts on nobody.
+            Ok(None) => Ok(peer),
+            Ok(Some(source)) => admission.claim(&policy, source).map(|()| source).map_err(Some),
+            Err(refused) => Err(refused.reason()),
+        };
+        match client {
+            Ok(client) => begin(local, policy, admission, io, client),
+            Err(Some(reason)) => count_rejected(&local, admission.listener, reason),
+            Err(None) => {}
+        }
+    });
+}
+
+/// `peer`: whoever is to be taken for the other end.
+fn begin(
+    local: Rc<Local>,
+    policy: Arc<ListenerPolicy>,
     admission: Admission,
     io: TcpStream,
     peer: SocketAddr,
 ) {
     if policy.tls.is_none() {
-        let client = Client::new(admission.listener, peer, None);
+        let client = Client::new(admission.listener, peer, None).at(io.local_addr());
         let open = Open::count(&local, &policy, "h1");
         tokio::task::spawn_local(async move {
             let _held = (admission, open);
@@ -44,7 +72,8 @@ pub fn spawn(
                 return count_validation(&local, peer, &stream);
             }
             let tls = tls_info(&local, &policy, &stream);
-            let client = Client::new(listener, peer, Some(tls));
+            let local_address = stream.get_ref().0.local_addr();
+            let client = Client::new(listener, peer, Some(tls)).at(local_address);
             serve_tls(local, policy, admission, client, stream);
         }
     });

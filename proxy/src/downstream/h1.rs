@@ -198,8 +198,15 @@ impl<S: Stream> Connection<S> {
             End::Refused { rejection, body_read } => {
                 let keep_alive = keep_alive && may_go_on(rejection) && !plan.http10;
                 let answer = Answer::reject(Some(plan.route.clone()), rejection);
-                let head_request = plan.head_request;
-                self.answer(OwnAnswer { answer, record, head_request, keep_alive, body_read }).await
+                self.answer(OwnAnswer {
+                    answer,
+                    record,
+                    head_request: plan.head_request,
+                    grpc: plan.grpc,
+                    keep_alive,
+                    body_read,
+                })
+                .await
             }
             End::Cut(_) => {
                 record.close();
@@ -216,10 +223,10 @@ impl<S: Stream> Connection<S> {
 
     /// Writes an answer of our own.
     async fn answer(&mut self, own: OwnAnswer) -> Next {
-        let OwnAnswer { answer, mut record, head_request, keep_alive, body_read } = own;
+        let OwnAnswer { answer, mut record, head_request, grpc, keep_alive, body_read } = own;
         let close = !keep_alive || !body_read || self.local.draining();
         let mut out = self.local.buffers.take();
-        let reply = Reply::of(&answer, record.request_id.as_bytes());
+        let reply = Reply::of(&answer, record.request_id.as_bytes(), grpc);
         record.status = reply.status;
         if let Some(rejection) = reply.cause {
             record.reject(rejection);

@@ -13,6 +13,7 @@ use crate::local::{Local, PinnedSnapshot};
 use crate::request::admit::{admit_h1, path_and_query};
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
+use crate::request::grpc::is_grpc;
 use crate::request::plan::{Answer, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::view::{split_target, wants_keep_alive};
@@ -31,6 +32,8 @@ pub struct OwnAnswer {
     pub answer: Answer,
     pub record: Record,
     pub head_request: bool,
+    /// To a gRPC call.
+    pub grpc: bool,
     pub keep_alive: bool,
     /// The request has no body, or it was read.
     pub body_read: bool,
@@ -56,6 +59,7 @@ impl Begun {
             answer: Answer::reject(None, rejection),
             record,
             head_request: false,
+            grpc: false,
             keep_alive: false,
             body_read: false,
         }))
@@ -126,6 +130,7 @@ fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_ali
         answer,
         record,
         head_request: head.method == b"HEAD",
+        grpc: head.fields.get(FieldId::ContentType).is_some_and(is_grpc),
         keep_alive,
         body_read: head.body == BodyLength::Sized(0),
     }))

@@ -27,6 +27,7 @@ use crate::local::Local;
 use crate::request::admit::admit_h2;
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
+use crate::request::grpc::is_grpc;
 use crate::request::plan::Answer;
 use crate::request::record::{Record, RequestText};
 use crate::request::respond::{Reply, to_http};
@@ -58,6 +59,7 @@ pub fn answer(
         local: local.clone(),
         hsts: client.hsts_allowed(),
         head_request: parts.method == Method::HEAD,
+        grpc: parts.headers.get(header::CONTENT_TYPE).is_some_and(|v| is_grpc(v.as_bytes())),
     };
     let begun = policy.as_deref().map(|policy| {
         match begin(local, client, policy, &watch, &parts, source) {
@@ -302,11 +304,12 @@ struct Own {
     local: Rc<Local>,
     hsts: bool,
     head_request: bool,
+    grpc: bool,
 }
 
 impl Own {
     fn answer(&self, answer: &Answer, mut record: Record) -> Box<OwnAnswer> {
-        let reply = Reply::of(answer, record.request_id.as_bytes());
+        let reply = Reply::of(answer, record.request_id.as_bytes(), self.grpc);
         record.status = reply.status;
         if let Some(rejection) = reply.cause {
             record.reject(rejection);

@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::address_table::AddressKey;
@@ -96,15 +96,17 @@ fn admit(local: &Rc<Local>, id: usize, io: TcpStream, peer: SocketAddr) {
     let Some(policy) = snapshot.listeners.get(id) else { return };
     let name = [policy.name.as_str()];
     local.shared.metrics.connections_accepted.with_label_values(&name).inc();
-    let trusted =
-        snapshot.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
-    match Admission::enter(local, id, policy, peer, trusted) {
+    match Admission::enter(local, id, policy, peer) {
         Ok(admission) => connection::spawn(local.clone(), policy.clone(), admission, io, peer),
         Err(reason) => count_rejected(local, id, reason),
     }
 }
 
-fn count_rejected(local: &Local, id: usize, reason: &str) {
+fn contains(nets: &[IpNet], address: IpAddr) -> bool {
+    nets.iter().any(|net| net.contains(&address))
+}
+
+pub fn count_rejected(local: &Local, id: usize, reason: &str) {
     let snapshot = local.snapshot();
     let name = snapshot.listeners.get(id).map_or("", |policy| policy.name.as_str());
     local.shared.metrics.connections_rejected.with_label_values(&[name, reason]).inc();
@@ -121,24 +123,43 @@ impl Admission {
     fn enter(
         local: &Rc<Local>,
         listener: usize,
-        policy: &Arc<ListenerPolicy>,
+        policy: &ListenerPolicy,
         peer: SocketAddr,
-        trusted: bool,
     ) -> Result<Admission, &'static str> {
+        let named = !policy.proxy_protocol.is_empty();
+        if named && !contains(&policy.proxy_protocol, peer.ip().to_canonical()) {
+            return Err("proxy_protocol_untrusted");
+        }
         let count = open(local, listener);
         if count.fetch_add(1, Ordering::Relaxed) >= policy.max_connections {
             count.fetch_sub(1, Ordering::Relaxed);
             return Err("connections");
         }
-        let address = peer.ip().to_canonical();
+        local.connections.set(local.connections.get() + 1);
+        let mut admission = Admission { local: local.clone(), listener, address: None };
+        // Otherwise the peer is a load balancer; its header says whose connection it is.
+        if !named {
+            admission.claim(policy, peer)?;
+        }
+        Ok(admission)
+    }
+
+    /// Takes a place among the connections of this client.
+    pub fn claim(
+        &mut self,
+        policy: &ListenerPolicy,
+        client: SocketAddr,
+    ) -> Result<(), &'static str> {
+        let address = client.ip().to_canonical();
+        if address.is_loopback() || contains(&self.local.snapshot().trusted_proxies, address) {
+            return Ok(());
+        }
         let key = AddressKey::of(address);
-        let counted = !address.is_loopback() && !trusted;
-        if counted && !local.shared.addresses.enter(key, policy.limits.connections_per_ip) {
-            count.fetch_sub(1, Ordering::Relaxed);
+        if !self.local.shared.addresses.enter(key, policy.limits.connections_per_ip) {
             return Err("connections_per_ip");
         }
-        local.connections.set(local.connections.get() + 1);
-        Ok(Admission { local: local.clone(), listener, address: counted.then_some(key) })
+        self.address = Some(key);
+        Ok(())
     }
 }
 

@@ -1,11 +1,14 @@
 //! The endpoint's answer on its way to an HTTP/1.1 client.
 
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::attempt::{Attempt, Attempts, CLOSED, RESET};
 use super::outbox::Outbox;
 use super::splice::Splice;
+use super::upload::Upload;
 use crate::buffers::REWRITE_BYTES;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::field::FieldId;
@@ -56,6 +59,7 @@ enum State {
     /// Everything is read; `out` may still hold bytes.
     Ended,
     Tunnel,
+    Replaced,
 }
 
 /// What the driver must do next.
@@ -64,6 +68,8 @@ pub enum Step {
     Done,
     /// 101: both sides are raw bytes from here on.
     Tunnel,
+    /// The answer is not passed on: the request goes to another endpoint.
+    Replace,
 }
 
 /// Facts of the request that shape the answer.
@@ -73,8 +79,8 @@ pub struct Shape<'a> {
     pub keep_alive: bool,
     /// HSTS may be sent.
     pub hsts: bool,
-    /// The whole request body was received and sent.
-    pub upload_done: bool,
+    pub upload: &'a Upload,
+    pub attempts: &'a Attempts,
 }
 
 impl Download {
@@ -100,7 +106,7 @@ impl Download {
 
     /// The head of the final answer has been written towards the client.
     pub fn begun(&self) -> bool {
-        self.state != State::Head
+        !matches!(self.state, State::Head | State::Replaced)
     }
 
     /// Whether the client is what the answer waits for.
@@ -112,7 +118,7 @@ impl Download {
     pub fn poll<S: Stream>(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut UpstreamIo,
+        attempt: &mut Attempt,
         client: &mut S,
         shape: &Shape<'_>,
         record: &mut Record,
@@ -141,8 +147,12 @@ impl Download {
             match self.state {
                 State::Tunnel => return Poll::Ready(Ok(Step::Tunnel)),
                 State::Ended => return Poll::Ready(Ok(Step::Done)),
-                State::Body => ready!(self.poll_body(cx, upstream, client, record))?,
-                State::Head => ready!(self.poll_head(cx, upstream, shape, record))?,
+                State::Replaced => return Poll::Ready(Ok(Step::Replace)),
+                State::Body => {
+                    let io = &mut attempt.connection.io;
+                    ready!(self.poll_body(cx, io, client, record))?;
+                }
+                State::Head => ready!(self.poll_head(cx, attempt, shape, record))?,
             }
         }
     }
@@ -154,27 +164,28 @@ impl Download {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut UpstreamIo,
+        attempt: &mut Attempt,
         shape: &Shape<'_>,
         record: &mut Record,
     ) -> Poll<Result<(), Rejection>> {
         let local = self.local.clone();
         local.buffers.with_scratch(|scratch| {
             let room = local.read_room(REWRITE_BYTES);
-            let n = match ready!(Stream::poll_read(upstream, cx, &mut scratch[..room])) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
-                Ok(n) => n,
+            let io = &mut attempt.connection.io;
+            let n = match ready!(Stream::poll_read(io, cx, &mut scratch[..room])) {
+                Ok(n) if n > 0 => n,
+                ended => return Poll::Ready(Err(closed(ended.err(), shape.upload))),
             };
             self.touched = true;
             self.progress();
             record.first_byte();
             let fresh = &scratch[..n];
             if self.head.is_empty() {
-                return Poll::Ready(self.read_heads(fresh, shape, record));
+                return Poll::Ready(self.read_heads(fresh, attempt, shape, record));
             }
             let mut bytes = std::mem::take(&mut self.head);
             bytes.extend_from_slice(fresh);
-            Poll::Ready(self.read_heads(&bytes, shape, record))
+            Poll::Ready(self.read_heads(&bytes, attempt, shape, record))
         })
     }
 
@@ -182,6 +193,7 @@ impl Download {
     fn read_heads(
         &mut self,
         mut bytes: &[u8],
+        attempt: &mut Attempt,
         shape: &Shape<'_>,
         record: &mut Record,
     ) -> Result<(), Rejection> {
@@ -194,9 +206,20 @@ impl Download {
             };
             let len = head.len;
             match head.status {
-                101 => self.switch(&head, shape, record)?,
+                101 => {
+                    attempt.answered(&head);
+                    self.switch(&head, attempt, shape, record)?;
+                }
                 100..=199 => self.interim(&head, shape)?,
-                _ => self.begin(&head, shape, record)?,
+                status => {
+                    attempt.answered(&head);
+                    // Interim responses that the client has seen are no harm.
+                    if shape.attempts.replaces(status, shape.upload) {
+                        self.state = State::Replaced;
+                        return Ok(());
+                    }
+                    self.begin(&head, attempt, shape, record)?;
+                }
             }
             bytes = bytes.get(len..).unwrap_or(&[]);
         }
@@ -211,6 +234,7 @@ impl Download {
     fn switch(
         &mut self,
         head: &ResponseHead<'_, '_>,
+        attempt: &Attempt,
         shape: &Shape<'_>,
         record: &mut Record,
     ) -> Result<(), Rejection> {
@@ -220,7 +244,7 @@ impl Download {
             return Err(Rejection { cause: Cause::UpstreamProtocol, detail: "unsolicited_101" });
         }
         record.status = 101;
-        self.write_head(head, shape, ResponseFraming::None, false, true);
+        self.write_head(head, attempt, shape, ResponseFraming::None, false, true);
         self.state = State::Tunnel;
         Ok(())
     }
@@ -240,6 +264,7 @@ impl Download {
     fn begin(
         &mut self,
         head: &ResponseHead<'_, '_>,
+        attempt: &Attempt,
         shape: &Shape<'_>,
         record: &mut Record,
     ) -> Result<(), Rejection> {
@@ -253,12 +278,12 @@ impl Download {
             _ => BodyEncoder::Plain,
         };
         self.keep_client =
-            shape.keep_alive && shape.upload_done && framing != ResponseFraming::Close;
+            shape.keep_alive && shape.upload.done() && framing != ResponseFraming::Close;
         self.keep_upstream = head.keeps_alive() && length != BodyLength::UntilClose;
         self.event_stream = is_event_stream(head.fields.get(FieldId::ContentType));
         self.decoder = BodyDecoder::new(length);
         record.status = head.status;
-        self.write_head(head, shape, framing, !self.keep_client, false);
+        self.write_head(head, attempt, shape, framing, !self.keep_client, false);
         self.state = State::Body;
         Ok(())
     }
@@ -266,12 +291,14 @@ impl Download {
     fn write_head(
         &mut self,
         head: &ResponseHead<'_, '_>,
+        attempt: &Attempt,
         shape: &Shape<'_>,
         framing: ResponseFraming,
         close: bool,
         websocket: bool,
     ) {
         let route = &shape.plan.route;
+        let cookie = attempt.cookie(shape.plan);
         let cx = ResponseContext {
             framing,
             close,
@@ -279,6 +306,7 @@ impl Download {
             websocket,
             edits: &route.response_edits,
             hsts: route.hsts.as_ref().filter(|_| shape.hsts).map(|hsts| &*hsts.line),
+            cookie: cookie.as_deref(),
         };
         write_response(self.out.buffer(), head, &cx);
     }
@@ -389,6 +417,14 @@ impl Download {
     pub fn idle_limit(&self, idle: Duration, stream_idle: Duration) -> Duration {
         if self.event_stream { stream_idle } else { idle }
     }
+}
+
+/// How the endpoint's connection ended before an answer. A write may have met the reset first.
+pub fn closed(error: Option<io::Error>, upload: &Upload) -> Rejection {
+    let in_order = error.is_none_or(|error| {
+        matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
+    });
+    if in_order && !upload.reset() { CLOSED } else { RESET }
 }
 
 fn framing(status: u16, length: BodyLength, plan: &Plan) -> ResponseFraming {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use config::model::{ListenerTimeouts, UpstreamTimeouts};
 
-use super::attempt;
+use super::attempt::{Attempt, Attempts};
 use super::download::{Download, Shape, Step};
-use super::tunnel::{self, First, OpenTunnel};
+use super::tunnel::{self, First, Limits, OpenTunnel};
 use super::upload::Upload;
 use crate::buffers::{REWRITE_BYTES, SCRATCH_BYTES};
 use crate::http1::body::BodyDecoder;
@@ -20,9 +20,6 @@ use crate::request::cause::{Cause, Rejection};
 use crate::request::plan::Plan;
 use crate::request::record::Record;
 use crate::timer::{Fired, Timer};
-use crate::upstream::connect::{self, Turn, Want};
-use crate::upstream::endpoint::Upstream;
-use crate::upstream::pool::UpstreamConnection;
 
 /// Bytes of further requests (pipelining) read while one is under way.
 const MAX_CARRY: usize = 32 * 1024;
@@ -60,40 +57,43 @@ pub enum End {
 
 /// Forwards one request.
 pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
-    let upstream = job.plan.target.upstream.clone();
     let mut job = job;
-    let mut want = Want::Any { sure: !job.plan.idempotent };
+    let mut attempts = Attempts::new(job.local, job.plan);
     job.timer.follow(Some(job.plan.route.life.clone()));
     loop {
-        let connection = match connection(&mut job, &upstream, want).await {
-            Ok(connection) => connection,
+        let attempt = match attempt(&mut job, &mut attempts).await {
+            Ok(attempt) => attempt,
             Err(Failure::Gone) => return gone(&mut job),
             Err(Failure::Rejected(rejection)) => {
                 job.record.bytes_in += upload.received;
                 return refused(rejection, &upload);
             }
         };
-        job.record.endpoint(&connection.endpoint.text);
+        job.record.endpoint(&attempt.connection.endpoint.text);
         if let Err(end) = say_continue(&mut job, &upload).await {
             return end;
         }
         let now_ms = job.timer.now_ms();
         upload.progress_ms = now_ms;
-        let mut exchange = Exchange { download: Download::new(job.local, now_ms), connection };
-        let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload)).await;
+        let mut exchange = Exchange { download: Download::new(job.local, now_ms), attempt };
+        let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload, &attempts)).await;
         match outcome {
-            Ok(Step::Done) => return exchange.finish(&mut job, &upload, &upstream),
+            Ok(Step::Done) => return exchange.finish(&mut job, &upload),
             Ok(Step::Tunnel) => {
                 upload.release(job.local);
-                return exchange.tunnel(&mut job, &upstream).await;
+                return exchange.tunnel(&mut job, attempts.deadline_ms()).await;
+            }
+            Ok(Step::Replace) => {
+                if !attempts.replace(&exchange.attempt, &mut upload) {
+                    return exchange.fail(&mut job, Cause::Internal.into(), &upload);
+                }
             }
             Err(rejection) => {
-                if exchange.stale(rejection) && job.plan.idempotent && upload.rewind() {
-                    retried(&job, &upstream);
-                    want = Want::New;
-                    continue;
+                let Exchange { attempt, download } = &mut exchange;
+                if !attempts.again(attempt, rejection, download.touched, &mut upload) {
+                    return exchange.fail(&mut job, rejection, &upload);
                 }
-                return exchange.fail(&mut job, rejection, &upload, &upstream);
+                attempt.failed(job.local, rejection, false);
             }
         }
     }
@@ -108,30 +108,20 @@ fn gone<S>(job: &mut Job<'_, S>) -> End {
     End::Closed
 }
 
-fn retried<S>(job: &Job<'_, S>, upstream: &Upstream) {
-    let labels = [upstream.name.as_str(), "stale_connection"];
-    job.local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
-}
-
 enum Failure {
     Gone,
     Rejected(Rejection),
 }
 
-/// A connection, while the client is watched.
-async fn connection<S: Stream>(
+/// The next attempt's connection, while the client is watched.
+async fn attempt<S: Stream>(
     job: &mut Job<'_, S>,
-    upstream: &Upstream,
-    want: Want,
-) -> Result<UpstreamConnection, Failure> {
-    let turn = Turn::next(upstream);
-    if let Want::Any { sure } = want
-        && let Some(connection) = connect::pooled(job.local, upstream, turn, sure)
-    {
-        return Ok(connection);
+    attempts: &mut Attempts,
+) -> Result<Attempt, Failure> {
+    if let Some(attempt) = attempts.ready() {
+        return Ok(attempt);
     }
-    let mut acquiring =
-        std::pin::pin!(connect::acquire(job.local, upstream, turn, want, job.timer));
+    let mut acquiring = std::pin::pin!(attempts.acquire(job.timer));
     let (local, io, carry, timer) = (job.local, &mut *job.io, &mut *job.carry, job.timer);
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = acquiring.as_mut().poll(cx) {
@@ -200,7 +190,7 @@ async fn say_continue<S: Stream>(job: &mut Job<'_, S>, upload: &Upload) -> Resul
 
 struct Exchange {
     download: Download,
-    connection: UpstreamConnection,
+    attempt: Attempt,
 }
 
 impl Exchange {
@@ -209,16 +199,17 @@ impl Exchange {
         cx: &mut Context<'_>,
         job: &mut Job<'_, S>,
         upload: &mut Upload,
+        attempts: &Attempts,
     ) -> Poll<Result<Step, Rejection>> {
         self.poll_upload(cx, job, upload)?;
         let shape = Shape {
             plan: job.plan,
             keep_alive: job.keep_alive && !job.local.draining(),
             hsts: job.hsts,
-            upload_done: upload.done(),
+            upload,
+            attempts,
         };
-        let io = &mut self.connection.io;
-        match self.download.poll(cx, io, job.io, &shape, job.record) {
+        match self.download.poll(cx, &mut self.attempt, job.io, &shape, job.record) {
             Poll::Ready(outcome) => return Poll::Ready(outcome),
             Poll::Pending if self.download.begun() => upload.release(job.local),
             Poll::Pending => {}
@@ -235,7 +226,7 @@ impl Exchange {
         if gone {
             return Poll::Ready(Err(Cause::ClientGone.into()));
         }
-        self.poll_deadline(cx, job, upload)
+        self.poll_deadline(cx, job, upload, attempts.deadline_ms())
     }
 
     /// Moves request bytes until the client or the endpoint has to be waited for.
@@ -246,7 +237,7 @@ impl Exchange {
         upload: &mut Upload,
     ) -> Result<(), Rejection> {
         loop {
-            let flushed = upload.poll_flush(cx, &mut self.connection.io);
+            let flushed = upload.poll_flush(cx, &mut self.attempt.connection.io);
             if std::mem::take(&mut upload.moved) {
                 upload.progress_ms = job.timer.now_ms();
             }
@@ -257,7 +248,7 @@ impl Exchange {
                 return Ok(());
             }
             if !job.carry.is_empty() {
-                let used = upload.take(cx, &mut self.connection.io, job.carry)?;
+                let used = upload.take(cx, &mut self.attempt.connection.io, job.carry)?;
                 job.carry.drain(..used);
                 continue;
             }
@@ -286,7 +277,7 @@ impl Exchange {
             Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ClientGone.into()),
             Poll::Ready(Ok(n)) => {
                 upload.progress_ms = now_ms;
-                let used = upload.take(cx, &mut self.connection.io, &scratch[..n])?;
+                let used = upload.take(cx, &mut self.attempt.connection.io, &scratch[..n])?;
                 job.carry.extend_from_slice(&scratch[used..n]);
                 match upload.fast_enough(now_ms, min_rate) {
                     true => Ok(true),
@@ -301,15 +292,20 @@ impl Exchange {
         cx: &mut Context<'_>,
         job: &mut Job<'_, S>,
         upload: &Upload,
+        total_ms: u64,
     ) -> Poll<Result<Step, Rejection>> {
         let waits = self.waits(job.timeouts, &job.plan.target.timeouts, upload);
         let at = |(since_ms, limit, _): &(u64, Duration, Rejection)| {
             since_ms.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
         };
         let next = waits.iter().flatten().min_by_key(|wait| at(wait));
-        job.timer.set_at(next.map_or(u64::MAX, |wait| at(wait).saturating_add(50)));
+        let next_ms = next.map_or(u64::MAX, |wait| at(wait).saturating_add(50));
+        job.timer.set_at(next_ms.min(total_ms));
         match job.timer.check(cx) {
             None => Poll::Pending,
+            Some(Fired::Deadline) if job.timer.now_ms() >= total_ms => {
+                Poll::Ready(Err(Cause::DeadlineExceeded.into()))
+            }
             Some(Fired::Deadline) => {
                 let late = next.map(|(_, _, rejection)| *rejection);
                 Poll::Ready(Err(late.unwrap_or(Cause::Internal.into())))
@@ -356,47 +352,40 @@ impl Exchange {
         self.download.begun() && self.download.event_stream
     }
 
-    /// A pooled connection that ended before any byte of an answer.
-    fn stale(&self, rejection: Rejection) -> bool {
-        self.connection.reused && !self.download.touched && rejection.cause == Cause::UpstreamClosed
-    }
-
-    fn finish<S: Stream>(self, job: &mut Job<'_, S>, upload: &Upload, upstream: &Upstream) -> End {
+    fn finish<S: Stream>(self, job: &mut Job<'_, S>, upload: &Upload) -> End {
         job.record.bytes_in += upload.received;
         let keep_client = self.download.keep_client && upload.done();
         job.record.upstream_ok();
         if self.download.keep_upstream && upload.done() {
-            let keep_alive = upstream.spec.timeouts.keep_alive;
-            job.local.pools.give(self.connection, job.timer.now_ms(), keep_alive);
+            self.attempt.keep(job.local);
         }
         End::Done { keep_client }
     }
 
-    async fn tunnel<S: Stream>(mut self, job: &mut Job<'_, S>, upstream: &Upstream) -> End {
+    async fn tunnel<S: Stream>(mut self, job: &mut Job<'_, S>, deadline_ms: u64) -> End {
         let metrics = &job.local.shared.metrics;
         let route = [job.plan.route.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let early = std::mem::take(job.carry);
         let first = First { from_client: &early, from_upstream: &[] };
-        let idle = job.plan.target.timeouts.stream_idle;
-        let io = &mut self.connection.io;
-        match tunnel::run(job.local, job.io, io, first, idle, job.timer, job.record).await {
+        let limits = Limits { idle: job.plan.target.timeouts.stream_idle, deadline_ms };
+        let io = &mut self.attempt.connection.io;
+        match tunnel::run(job.local, job.io, io, first, limits, job.timer, job.record).await {
             Ok(()) => job.record.upstream_ok(),
-            Err(rejection) => attempt::failed(job.local, upstream, rejection.cause),
+            Err(rejection) => self.attempt.failed(job.local, rejection, true),
         }
         End::Closed
     }
 
     fn fail<S: Stream>(
-        self,
+        mut self,
         job: &mut Job<'_, S>,
         rejection: Rejection,
         upload: &Upload,
-        upstream: &Upstream,
     ) -> End {
         job.record.bytes_in += upload.received;
-        attempt::failed(job.local, upstream, rejection.cause);
+        self.attempt.failed(job.local, rejection, self.download.begun());
         match rejection.cause {
             Cause::ClientGone => {
                 job.record.reject(rejection);

@@ -14,7 +14,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 
-use super::attempt;
+use super::attempt::Attempt;
 use super::h1_h1::NOT_READING;
 use super::h2_h1::deadline;
 use super::h2_head::trailer_map;
@@ -31,8 +31,6 @@ use crate::request::cause::{Cause, Rejection};
 use crate::request::plan::Plan;
 use crate::request::record::Record;
 use crate::timer::Fired;
-use crate::upstream::endpoint::Upstream;
-use crate::upstream::pool::UpstreamConnection;
 
 /// Largest DATA that is handed to h2 at once.
 const FRAME_BYTES: usize = 32 * 1024;
@@ -50,14 +48,15 @@ pub struct Relay {
     pub head: Response<()>,
     pub upload: Upload,
     pub source: Option<Source>,
-    pub connection: Option<UpstreamConnection>,
+    pub attempt: Option<Attempt>,
     pub decoder: BodyDecoder,
     pub keep_upstream: bool,
     /// Body bytes that are read and not sent.
     pub first: Bytes,
     pub trailers: Option<HeaderMap>,
     pub watch: Rc<Watch>,
-    pub upstream: Arc<Upstream>,
+    /// Worker milliseconds when the answer must be complete; `u64::MAX`: never.
+    pub deadline_ms: u64,
     /// Longest silence of the endpoint.
     pub idle: Duration,
     pub event_stream: bool,
@@ -205,7 +204,8 @@ impl Relay {
     /// The request goes on, whether or not the client takes its answer: it may wait for that
     /// itself.
     fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Rejection> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(attempt) = &mut self.attempt else { return Ok(()) };
+        let connection = &mut attempt.connection;
         let now_ms = self.watch.timer.now_ms();
         let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
         poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
@@ -216,7 +216,7 @@ impl Relay {
     /// Whether the endpoint has something to read, and we may read it.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Rejection> {
         let over_share = self.over_share();
-        let Some(connection) = &mut self.connection else {
+        let Some(attempt) = &mut self.attempt else {
             return Err(Cause::UpstreamClosed.into());
         };
         if over_share {
@@ -224,7 +224,7 @@ impl Relay {
             self.watch.timer.poll_at_tick();
             return Ok(Poll::Pending);
         }
-        Ok(connection.io.poll_read_ready(cx).map(drop))
+        Ok(attempt.connection.io.poll_read_ready(cx).map(drop))
     }
 
     /// Whether what this connection's client has not taken must not grow: memory is scarce, and it
@@ -239,7 +239,7 @@ impl Relay {
         let local = self.local.clone();
         let read = local.buffers.with_scratch(|scratch| {
             let room = local.read_room(room.min(scratch.len()));
-            let io = self.connection.as_mut().map(|connection| &mut connection.io);
+            let io = self.attempt.as_mut().map(|attempt| &mut attempt.connection.io);
             let read = io.map(|io| Stream::poll_read(io, cx, &mut scratch[..room]));
             match read.unwrap_or(Poll::Ready(Ok(0))) {
                 Poll::Pending => Ok(Poll::Pending),
@@ -337,9 +337,12 @@ impl Relay {
         at_ms: u64,
         late: Rejection,
     ) -> Poll<Result<(), Rejection>> {
-        self.watch.timer.set_at(at_ms);
+        self.watch.timer.set_at(at_ms.min(self.deadline_ms));
         match self.watch.timer.check(cx) {
             None => Poll::Pending,
+            Some(Fired::Deadline) if self.watch.timer.now_ms() >= self.deadline_ms => {
+                Poll::Ready(Err(Cause::DeadlineExceeded.into()))
+            }
             Some(Fired::Deadline) => Poll::Ready(Err(late)),
             Some(fired) => Poll::Ready(Err(cut(fired))),
         }
@@ -348,9 +351,8 @@ impl Relay {
     /// An endpoint that has said everything is free for others, however slow our client is.
     fn release_endpoint(&mut self) {
         let done = self.decoder.is_done() && self.keep_upstream && self.upload.done();
-        if let Some(connection) = self.connection.take_if(|_| done) {
-            let keep_alive = self.upstream.spec.timeouts.keep_alive;
-            self.local.pools.give(connection, self.watch.timer.now_ms(), keep_alive);
+        if let Some(attempt) = self.attempt.take_if(|_| done) {
+            attempt.keep(&self.local);
         }
     }
 
@@ -363,8 +365,8 @@ impl Relay {
 
     fn fail(&mut self, rejection: Rejection) {
         self.record.bytes_in = self.upload.received;
-        if self.connection.take().is_some() {
-            attempt::failed(&self.local, &self.upstream, rejection.cause);
+        if let Some(mut attempt) = self.attempt.take() {
+            attempt.failed(&self.local, rejection, true);
         } else {
             // The endpoint has done its part.
             self.record.upstream_ok();

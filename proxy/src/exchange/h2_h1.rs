@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
+use http::HeaderValue;
 
-use super::attempt;
-use super::download::{MAX_HEAD, is_event_stream};
+use super::attempt::{Attempt, Attempts};
+use super::download::{MAX_HEAD, closed, is_event_stream};
 use super::h2_body::Relay;
 use super::h2_head::{self, Head};
 use super::h2_tunnel::Tunnel;
@@ -21,7 +22,7 @@ use super::upload::Upload;
 use crate::downstream::h2_streams::{MODEST_STREAMS, Watch};
 use crate::http1::body::BodyDecoder;
 use crate::http1::framing::BodyLength;
-use crate::http1::head::{FieldSlots, parse_response};
+use crate::http1::head::{FieldSlots, ResponseHead, parse_response};
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
@@ -29,9 +30,6 @@ use crate::request::plan::Plan;
 use crate::request::record::Record;
 use crate::route::table::ListenerPolicy;
 use crate::timer::Fired;
-use crate::upstream::connect::{self, Turn, Want};
-use crate::upstream::endpoint::Upstream;
-use crate::upstream::pool::UpstreamConnection;
 
 /// A stream reads this much with its answer's head, before it knows whether the client has room for
 /// a body. Less where a connection has many streams: all of them may wait for room.
@@ -67,57 +65,41 @@ pub async fn run(
     watch: &Rc<Watch>,
     policy: &ListenerPolicy,
 ) -> Result<Step, Box<(Rejection, Record)>> {
-    let upstream = job.plan.target.upstream.clone();
+    let mut attempts = Attempts::new(&job.local, &job.plan);
     watch.timer.follow(Some(job.plan.route.life.clone()));
     if !watch.begin()
         && let Err(rejection) = turn(&mut job, watch, respond).await
     {
         return Err(Box::new((rejection, job.record)));
     }
-    let mut want = Want::Any { sure: !job.plan.idempotent };
     loop {
-        let connection = match acquire(&mut job, &upstream, want, watch, respond).await {
-            Ok(connection) => connection,
+        let attempt = match acquire(&mut job, &mut attempts, watch, respond).await {
+            Ok(attempt) => attempt,
             Err(rejection) => return Err(Box::new((rejection, job.record))),
         };
-        job.record.endpoint(&connection.endpoint.text);
+        job.record.endpoint(&attempt.connection.endpoint.text);
         let now_ms = watch.timer.now_ms();
         job.upload.progress_ms = now_ms;
-        let mut waiting = Waiting {
-            connection,
-            head: Vec::new(),
-            interim: 0,
-            touched: false,
-            progress_ms: now_ms,
-        };
+        let mut waiting =
+            Waiting { attempt, head: Vec::new(), interim: 0, touched: false, progress_ms: now_ms };
         let found = poll_fn(|cx| match respond.poll_reset(cx) {
             Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
-            Poll::Pending => waiting.poll(cx, &mut job, watch, policy),
+            Poll::Pending => waiting.poll(cx, &mut job, watch, policy, &attempts),
         })
         .await;
         let rejection = match found {
-            Ok(found) => return next(job, waiting, watch, policy, upstream, found),
+            Ok(Found::Replaced) if attempts.replace(&waiting.attempt, &mut job.upload) => continue,
+            Ok(found) => return next(job, waiting, watch, policy, attempts.deadline_ms(), found),
             Err(rejection) => rejection,
         };
-        let stale = waiting.connection.reused && !waiting.touched;
-        if stale
-            && rejection.cause == Cause::UpstreamClosed
-            && job.plan.idempotent
-            && job.upload.rewind()
-        {
-            let labels = [upstream.name.as_str(), "stale_connection"];
-            job.local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
-            want = Want::New;
-            continue;
+        let Waiting { attempt, touched, .. } = &mut waiting;
+        let again = attempts.again(attempt, rejection, *touched, &mut job.upload);
+        attempt.failed(&job.local, rejection, false);
+        if !again {
+            job.record.bytes_in += job.upload.received;
+            return Err(Box::new((rejection, job.record)));
         }
-        return Err(failed(*job, &upstream, rejection));
     }
-}
-
-fn failed(mut job: Job, upstream: &Upstream, rejection: Rejection) -> Box<(Rejection, Record)> {
-    attempt::failed(&job.local, upstream, rejection.cause);
-    job.record.bytes_in += job.upload.received;
-    Box::new((rejection, job.record))
 }
 
 /// Waits for the connection's first answer, or for a place among those who began before it.
@@ -150,24 +132,19 @@ async fn turn(
 
 async fn acquire(
     job: &mut Job,
-    upstream: &Upstream,
-    want: Want,
+    attempts: &mut Attempts,
     watch: &Watch,
     respond: &mut SendResponse<Bytes>,
-) -> Result<UpstreamConnection, Rejection> {
+) -> Result<Attempt, Rejection> {
     // A stream that was reset before its first poll must not cost a pooled connection.
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return Err(Cause::ClientGone.into());
     }
-    let Job { local, source, .. } = job;
-    let turn = Turn::next(upstream);
-    if let Want::Any { sure } = want
-        && let Some(connection) = connect::pooled(local, upstream, turn, sure)
-    {
-        return Ok(connection);
+    if let Some(attempt) = attempts.ready() {
+        return Ok(attempt);
     }
-    let connect = connect::acquire(local, upstream, turn, want, &watch.timer);
-    let mut connect = std::pin::pin!(connect);
+    let source = &mut job.source;
+    let mut connect = std::pin::pin!(attempts.acquire(&watch.timer));
     poll_fn(|cx| match respond.poll_reset(cx) {
         Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
         Poll::Pending => {
@@ -185,11 +162,13 @@ enum Found {
     Final(Head, Vec<u8>),
     /// 101 to our upgrade.
     Switch(Head, Vec<u8>),
+    /// The request goes to another endpoint instead.
+    Replaced,
 }
 
 /// The wait for the head of an answer, while the request body still goes up.
 struct Waiting {
-    connection: UpstreamConnection,
+    attempt: Attempt,
     head: Vec<u8>,
     interim: usize,
     touched: bool,
@@ -203,19 +182,20 @@ impl Waiting {
         job: &mut Job,
         watch: &Watch,
         policy: &ListenerPolicy,
+        attempts: &Attempts,
     ) -> Poll<Result<Found, Rejection>> {
         let now_ms = watch.timer.now_ms();
         poll_upload(
             cx,
             &mut job.upload,
             &mut job.source,
-            &mut self.connection,
+            &mut self.attempt.connection,
             now_ms,
             policy.timeouts.body_min_rate,
         )?;
         let crowded = watch.open_streams() > MODEST_STREAMS;
         let room = if crowded { CROWDED_HEAD_READ } else { HEAD_READ };
-        if let Poll::Ready(outcome) = self.poll_head(cx, job, now_ms, room) {
+        if let Poll::Ready(outcome) = self.poll_head(cx, job, attempts, now_ms, room) {
             return Poll::Ready(outcome);
         }
         let (since, limit, cause) = if job.upload.refused || job.upload.done() {
@@ -226,9 +206,12 @@ impl Waiting {
         } else {
             (job.upload.progress_ms, policy.timeouts.body_progress, Cause::BodyTimeout)
         };
-        watch.timer.set_at(deadline(since, limit));
+        watch.timer.set_at(deadline(since, limit).min(attempts.deadline_ms()));
         match watch.timer.check(cx) {
             None => Poll::Pending,
+            Some(Fired::Deadline) if now_ms >= attempts.deadline_ms() => {
+                Poll::Ready(Err(Cause::DeadlineExceeded.into()))
+            }
             Some(fired) => {
                 watch.timer.clear();
                 let rejection = if fired == Fired::Deadline { cause.into() } else { cut(fired) };
@@ -241,6 +224,7 @@ impl Waiting {
         &mut self,
         cx: &mut Context<'_>,
         job: &mut Job,
+        attempts: &Attempts,
         now_ms: u64,
         room: usize,
     ) -> Poll<Result<Found, Rejection>> {
@@ -248,7 +232,8 @@ impl Waiting {
         loop {
             let read = local.buffers.with_scratch(|scratch| {
                 let room = room.min(scratch.len());
-                let polled = Stream::poll_read(&mut self.connection.io, cx, &mut scratch[..room]);
+                let io = &mut self.attempt.connection.io;
+                let polled = Stream::poll_read(io, cx, &mut scratch[..room]);
                 polled.map_ok(|n| {
                     self.head.extend_from_slice(&scratch[..n]);
                     n
@@ -256,21 +241,21 @@ impl Waiting {
             });
             match read {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0) | Err(_)) => {
-                    return Poll::Ready(Err(Cause::UpstreamClosed.into()));
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(ended) => {
+                    return Poll::Ready(Err(closed(ended.err(), &job.upload)));
                 }
-                Poll::Ready(Ok(_)) => {}
             }
             self.touched = true;
             self.progress_ms = now_ms;
             job.record.first_byte();
-            if let Some(found) = self.take_head(job)? {
+            if let Some(found) = self.take_head(job, attempts)? {
                 return Poll::Ready(Ok(found));
             }
         }
     }
 
-    fn take_head(&mut self, job: &Job) -> Result<Option<Found>, Rejection> {
+    fn take_head(&mut self, job: &Job, attempts: &Attempts) -> Result<Option<Found>, Rejection> {
         let protocol = |detail| Rejection { cause: Cause::UpstreamProtocol, detail };
         loop {
             let mut slots = FieldSlots::new();
@@ -279,7 +264,8 @@ impl Waiting {
             let (len, status) = (head.len, head.status);
             match status {
                 101 if job.plan.websocket && job.source.is_some() => {
-                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
+                    self.attempt.answered(&head);
+                    let compiled = self.compile(&head, job)?;
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
                 101 => return Err(protocol("unsolicited_101")),
@@ -291,11 +277,24 @@ impl Waiting {
                     self.head.drain(..len);
                 }
                 _ => {
-                    let compiled = h2_head::compile(&head, &self.head, &job.plan, job.hsts)?;
+                    self.attempt.answered(&head);
+                    if attempts.replaces(status, &job.upload) {
+                        return Ok(Some(Found::Replaced));
+                    }
+                    let compiled = self.compile(&head, job)?;
                     return Ok(Some(Found::Final(compiled, self.head.split_off(len))));
                 }
             }
         }
+    }
+
+    fn compile(&self, head: &ResponseHead<'_, '_>, job: &Job) -> Result<Head, Rejection> {
+        let mut compiled = h2_head::compile(head, &self.head, &job.plan, job.hsts)?;
+        let cookie = self.attempt.cookie(&job.plan);
+        if let Some(value) = cookie.and_then(|text| HeaderValue::try_from(text).ok()) {
+            compiled.response.headers_mut().append(http::header::SET_COOKIE, value);
+        }
+        Ok(compiled)
     }
 }
 
@@ -310,18 +309,19 @@ fn next(
     waiting: Waiting,
     watch: &Rc<Watch>,
     policy: &ListenerPolicy,
-    upstream: Arc<Upstream>,
+    deadline_ms: u64,
     found: Found,
 ) -> Result<Step, Box<(Rejection, Record)>> {
     let Job { local, plan, mut record, mut upload, source, .. } = *job;
     let (head, rest) = match found {
         Found::Final(head, rest) => (head, rest),
+        Found::Replaced => return Err(Box::new((Cause::Internal.into(), record))),
         Found::Switch(head, early) => {
             let Some(client) = source else {
                 return Err(Box::new((Cause::Internal.into(), record)));
             };
-            let (head, connection) = (head.response, waiting.connection);
-            let tunnel = Tunnel { local, plan, record, upstream, connection, head, early, client };
+            let (head, attempt) = (head.response, waiting.attempt);
+            let tunnel = Tunnel { local, plan, record, attempt, deadline_ms, head, early, client };
             return Ok(Step::Tunnel(Box::new(tunnel)));
         }
     };
@@ -337,14 +337,14 @@ fn next(
         record,
         upload,
         source,
-        connection: Some(waiting.connection),
+        attempt: Some(waiting.attempt),
         decoder: BodyDecoder::new(head.length),
         keep_upstream: head.keeps_alive && head.length != BodyLength::UntilClose,
         head: head.response,
         first: Bytes::new(),
         trailers: None,
         watch: watch.clone(),
-        upstream,
+        deadline_ms,
         idle,
         event_stream,
         write_progress: policy.timeouts.write_progress,

@@ -12,17 +12,15 @@ use h2::server::SendResponse;
 use http::{Response, StatusCode, header};
 use tokio::net::TcpStream;
 
-use super::attempt;
+use super::attempt::Attempt;
 use super::h2_send::charged;
 use super::h2_upload::{Piece, Source};
-use super::tunnel::{self, First, OpenTunnel};
+use super::tunnel::{self, First, Limits, OpenTunnel};
 use crate::downstream::h2_streams::Watch;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::plan::Plan;
 use crate::request::record::Record;
-use crate::upstream::endpoint::Upstream;
-use crate::upstream::pool::UpstreamConnection;
 
 /// Largest DATA that is handed to h2 at once.
 const FRAME_BYTES: usize = 16 * 1024;
@@ -32,8 +30,9 @@ pub struct Tunnel {
     pub local: Rc<Local>,
     pub plan: Plan,
     pub record: Record,
-    pub upstream: Arc<Upstream>,
-    pub connection: UpstreamConnection,
+    pub attempt: Attempt,
+    /// Worker milliseconds when it must be over; `u64::MAX`: never.
+    pub deadline_ms: u64,
     /// The endpoint's 101 with the head rules applied.
     pub head: Response<()>,
     /// What the endpoint sent after its 101.
@@ -44,7 +43,7 @@ pub struct Tunnel {
 impl Tunnel {
     /// Answers 200 (RFC 8441 §5) and runs until both directions have ended.
     pub async fn run(self: Box<Self>, mut respond: SendResponse<Bytes>, watch: &Watch) {
-        let Tunnel { local, plan, mut record, upstream, mut connection, mut head, early, client } =
+        let Tunnel { local, plan, mut record, mut attempt, deadline_ms, mut head, early, client } =
             *self;
         record.status = 200;
         *head.status_mut() = StatusCode::OK;
@@ -67,10 +66,11 @@ impl Tunnel {
             read: Bytes::new(),
             ended: false,
         };
-        let (io, idle) = (&mut connection.io, plan.target.timeouts.stream_idle);
-        match tunnel::run(&local, &mut stream, io, first, idle, &watch.timer, &mut record).await {
+        let limits = Limits { idle: plan.target.timeouts.stream_idle, deadline_ms };
+        let io = &mut attempt.connection.io;
+        match tunnel::run(&local, &mut stream, io, first, limits, &watch.timer, &mut record).await {
             Ok(()) => record.upstream_ok(),
-            Err(rejection) => attempt::failed(&local, &upstream, rejection.cause),
+            Err(rejection) => attempt.failed(&local, rejection, true),
         }
         record.close();
     }

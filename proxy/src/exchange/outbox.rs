@@ -24,6 +24,10 @@ impl Outbox {
         Outbox { local: local.clone(), bytes: Vec::new(), at: 0, progress: false, charge }
     }
 
+    pub fn local(&self) -> &Rc<Local> {
+        &self.local
+    }
+
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -118,26 +118,43 @@ pub struct First<'a> {
     pub from_upstream: &'a [u8],
 }
 
-/// Runs until both directions have ended, `idle` passes in silence, or the timer fires otherwise. An
+/// When a tunnel that both sides keep open ends all the same.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Silence in both directions.
+    pub idle: Duration,
+    /// Worker milliseconds; `u64::MAX`: never.
+    pub deadline_ms: u64,
+}
+
+impl Limits {
+    fn arm(self, timer: &Timer) {
+        let idle_ms = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
+        let silent_ms = timer.now_ms().saturating_add(idle_ms).saturating_add(50);
+        timer.set_at(silent_ms.min(self.deadline_ms));
+    }
+}
+
+/// Runs until both directions have ended, a limit is met, or the timer fires otherwise. An
 /// error says why it did not end well; it is in `record` too.
 pub async fn run<A: Stream, B: Stream>(
     local: &Rc<Local>,
     client: &mut A,
     upstream: &mut B,
     first: First<'_>,
-    idle: Duration,
+    limits: Limits,
     timer: &Timer,
     record: &mut Record,
 ) -> Result<(), Rejection> {
     let mut up = Lane::new(local, first.from_client);
     let mut down = Lane::new(local, first.from_upstream);
-    timer.set(idle);
+    limits.arm(timer);
     let outcome = poll_fn(|cx| {
         let mut moved = false;
         let up_done = up.poll(cx, local, client, upstream, &mut moved);
         let down_done = down.poll(cx, local, upstream, client, &mut moved);
         if moved {
-            timer.set(idle);
+            limits.arm(timer);
         }
         match (up_done, down_done) {
             (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => {
@@ -150,6 +167,9 @@ pub async fn run<A: Stream, B: Stream>(
             _ => {}
         }
         match timer.check(cx) {
+            Some(Fired::Deadline) if timer.now_ms() >= limits.deadline_ms => {
+                Poll::Ready(Err(Cause::DeadlineExceeded.into()))
+            }
             Some(fired) => Poll::Ready(Err(cut(fired))),
             None => Poll::Pending,
         }

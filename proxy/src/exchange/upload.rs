@@ -1,10 +1,12 @@
 //! The request on its way to the endpoint: head, first body bytes, rest of the body. Shared by the
 //! HTTP/1.1 and the HTTP/2 driver, which differ only in where body bytes come from.
 
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::outbox::Outbox;
+use crate::buffers::Charge;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::framing::BodyLength;
 use crate::io::Stream;
@@ -12,6 +14,8 @@ use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::upstream::io::UpstreamIo;
 
+/// A request whose body is longer than this is not kept for another try (issue: retries).
+const REPLAY_BYTES: usize = 64 * 1024;
 /// Least average rate is judged over this much waiting.
 const RATE_WINDOW_MS: u64 = 30_000;
 
@@ -19,6 +23,8 @@ pub struct Upload {
     /// Head and the body bytes that came with it; kept until the answer begins, for a replay.
     first: Vec<u8>,
     sent: usize,
+    /// Later body bytes as they were sent, kept for a replay like `first`.
+    kept: Option<Kept>,
     /// Later body bytes.
     rest: Outbox,
     pub decoder: BodyDecoder,
@@ -27,15 +33,22 @@ pub struct Upload {
     allowed: u64,
     /// Body bytes received from the client.
     pub received: u64,
-    /// Nothing but `first` has been sent.
+    /// Everything that was sent is in `first` and `kept`.
     replayable: bool,
     /// The endpoint takes no more; its answer may still come.
     pub refused: bool,
+    /// It tore the connection down.
+    reset: bool,
     /// Worker milliseconds of the last progress.
     pub progress_ms: u64,
     /// The endpoint has taken bytes since `progress_ms` was last set.
     pub moved: bool,
     rate: Rate,
+}
+
+struct Kept {
+    bytes: Vec<u8>,
+    charge: Charge,
 }
 
 /// Bytes per time of waiting for them.
@@ -62,13 +75,15 @@ impl Upload {
         Upload {
             first,
             sent: 0,
+            kept: None,
             rest: Outbox::new(local),
             decoder: BodyDecoder::new(length),
             encoder,
             allowed,
             received: 0,
-            replayable: true,
+            replayable: !matches!(length, BodyLength::Sized(n) if n > REPLAY_BYTES as u64),
             refused: false,
+            reset: false,
             progress_ms: now_ms,
             moved: false,
             rate: Rate::default(),
@@ -90,7 +105,6 @@ impl Upload {
         io: &mut UpstreamIo,
         input: &[u8],
     ) -> Result<usize, Rejection> {
-        self.replayable = false;
         if let (BodyDecoder::Sized(left), false) = (&mut self.decoder, self.refused) {
             let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
             *left -= n as u64;
@@ -98,14 +112,16 @@ impl Upload {
                 self.decoder = BodyDecoder::Done;
             }
             self.count(n as u64)?;
-            if self.rest.write_through(cx, io, &input[..n]).is_err() {
-                self.refuse();
+            keep(&mut self.kept, &mut self.replayable, self.rest.local(), &input[..n]);
+            if let Err(error) = self.rest.write_through(cx, io, &input[..n]) {
+                self.refuse(&error);
             }
             return Ok(n);
         }
-        let out = self.rest.buffer();
-        let taken = body::transfer(&mut self.decoder, self.encoder, input, out)
+        let waiting = self.rest.buffer().len();
+        let taken = body::transfer(&mut self.decoder, self.encoder, input, self.rest.buffer())
             .map_err(|error| Rejection::bad(error.reason()))?;
+        self.keep_rest(waiting);
         self.count(taken.data)?;
         if self.refused {
             self.rest.clear();
@@ -115,8 +131,8 @@ impl Upload {
 
     /// Takes body data without framing (HTTP/2).
     pub fn take_data(&mut self, data: &[u8]) -> Result<(), Rejection> {
-        self.replayable = false;
         self.count(data.len() as u64)?;
+        let waiting = self.rest.buffer().len();
         match (&mut self.decoder, self.encoder) {
             (BodyDecoder::Sized(left), _) => {
                 let after = left.checked_sub(data.len() as u64);
@@ -125,6 +141,7 @@ impl Upload {
             }
             _ => crate::http1::chunked::encode(self.rest.buffer(), data),
         }
+        self.keep_rest(waiting);
         Ok(())
     }
 
@@ -132,11 +149,12 @@ impl Upload {
     pub fn end_data(&mut self, trailer_lines: &[u8]) -> bool {
         let whole = !matches!(self.decoder, BodyDecoder::Sized(left) if left > 0);
         if self.encoder == BodyEncoder::Chunked && !self.decoder.is_done() {
-            self.replayable = false;
             let out = self.rest.buffer();
+            let waiting = out.len();
             out.extend_from_slice(b"0\r\n");
             out.extend_from_slice(trailer_lines);
             out.extend_from_slice(b"\r\n");
+            self.keep_rest(waiting);
         }
         self.decoder = BodyDecoder::Done;
         whole
@@ -153,8 +171,8 @@ impl Upload {
                     self.sent += n;
                     self.moved = true;
                 }
-                Poll::Ready(_) => {
-                    self.refuse();
+                Poll::Ready(other) => {
+                    self.refuse(&other.err().unwrap_or(ErrorKind::WriteZero.into()));
                     return Poll::Ready(());
                 }
                 Poll::Pending => return Poll::Pending,
@@ -166,8 +184,8 @@ impl Upload {
         }
         match drained {
             Poll::Ready(Ok(_)) => Poll::Ready(()),
-            Poll::Ready(Err(_)) => {
-                self.refuse();
+            Poll::Ready(Err(error)) => {
+                self.refuse(&error);
                 Poll::Ready(())
             }
             Poll::Pending => Poll::Pending,
@@ -175,8 +193,9 @@ impl Upload {
     }
 
     /// The endpoint does not read on; what it has to say is still read.
-    fn refuse(&mut self) {
+    fn refuse(&mut self, error: &io::Error) {
         self.refused = true;
+        self.reset = error.kind() != ErrorKind::BrokenPipe;
         self.rest.clear();
     }
 
@@ -199,23 +218,47 @@ impl Upload {
         !self.flushed()
     }
 
-    /// Ready for another connection, if that does no harm: nothing but `first` was ever sent.
+    /// A write has met a connection that was torn down, not closed in order.
+    pub fn reset(&self) -> bool {
+        self.reset
+    }
+
+    /// Nothing was handed to the connection: the endpoint cannot have seen the request.
+    pub fn untouched(&self) -> bool {
+        self.sent == 0
+    }
+
+    /// Whether the request can be sent once more from its beginning.
+    pub fn replayable(&self) -> bool {
+        self.replayable && !self.first.is_empty()
+    }
+
+    /// Begins anew, for another connection. `false`: parts of it are gone.
     pub fn rewind(&mut self) -> bool {
-        let possible = self.replayable
-            && self.decoder.is_done()
-            && !self.first.is_empty()
-            && self.rest.is_empty();
-        if possible {
-            self.sent = 0;
-            self.refused = false;
+        if !self.replayable() {
+            return false;
         }
-        possible
+        if let Some(kept) = self.kept.take() {
+            self.first.extend_from_slice(&kept.bytes);
+        }
+        self.rest.clear();
+        self.sent = 0;
+        (self.refused, self.reset) = (false, false);
+        true
+    }
+
+    /// Keeps what `rest` got beyond its first `waiting` bytes.
+    fn keep_rest(&mut self, waiting: usize) {
+        let local = self.rest.local().clone();
+        let fresh = self.rest.buffer().get(waiting..).unwrap_or(&[]);
+        keep(&mut self.kept, &mut self.replayable, &local, fresh);
     }
 
     /// The answer has begun: there will be no replay.
     pub fn release(&mut self, local: &Local) {
         if self.sent >= self.first.len() || self.refused {
             self.replayable = false;
+            self.kept = None;
             local.buffers.give(std::mem::take(&mut self.first));
             self.sent = 0;
         }
@@ -237,6 +280,23 @@ impl Upload {
     pub fn fast_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
         self.rate.is_enough(now_ms, min_rate)
     }
+}
+
+/// Keeps `fresh` for a replay, or gives up on one when it becomes too much.
+fn keep(kept: &mut Option<Kept>, replayable: &mut bool, local: &Local, fresh: &[u8]) {
+    if !*replayable || fresh.is_empty() {
+        return;
+    }
+    let kept_bytes = kept.as_ref().map_or(0, |kept| kept.bytes.len());
+    if kept_bytes + fresh.len() > REPLAY_BYTES {
+        *replayable = false;
+        *kept = None;
+        return;
+    }
+    let kept =
+        kept.get_or_insert_with(|| Kept { bytes: Vec::new(), charge: Charge::new(&local.shared) });
+    kept.bytes.extend_from_slice(fresh);
+    kept.charge.set(kept.bytes.capacity());
 }
 
 impl Rate {

@@ -77,6 +77,11 @@ impl Decoder {
         self.trailers.strip_suffix(b"\r\n").unwrap_or(&[])
     }
 
+    /// Bytes of body data that come next; 0: framing comes next.
+    pub fn data_left(&self) -> u64 {
+        if self.state == State::Data { self.size } else { 0 }
+    }
+
     /// Looks at a non-empty `input` and says what its first bytes are.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, ChunkError> {
         match self.state {

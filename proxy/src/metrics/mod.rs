@@ -44,7 +44,11 @@ pub struct Metrics {
     pub upstream_connection_errors: IntCounterVec,
     pub upstream_retries: IntCounterVec,
     pub upstream_cancelled: IntCounterVec,
+    pub upstream_ejections: IntCounterVec,
+    pub upstream_queue_length: IntGaugeVec,
     pub upstream_endpoints: IntGaugeVec,
+    pub upstream_panic: IntGaugeVec,
+    pub upstream_health_checks: IntCounterVec,
     pub upstream_split_weight: GaugeVec,
 
     pub certificate_not_before: IntGaugeVec,
@@ -95,7 +99,11 @@ impl Metrics {
             upstream_connection_errors: c.counters(UPSTREAM_CONNECTION_ERRORS),
             upstream_retries: c.counters(UPSTREAM_RETRIES),
             upstream_cancelled: c.counters(UPSTREAM_CANCELLED),
+            upstream_ejections: c.counters(UPSTREAM_EJECTIONS),
+            upstream_queue_length: c.gauges(UPSTREAM_QUEUE_LENGTH),
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
+            upstream_panic: c.gauges(UPSTREAM_PANIC),
+            upstream_health_checks: c.counters(UPSTREAM_HEALTH_CHECKS),
             upstream_split_weight: c.fractions(UPSTREAM_SPLIT_WEIGHT),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
@@ -141,6 +149,10 @@ impl Metrics {
         self.buffered_bytes.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         let dropped = shared.access_log.dropped();
         self.log_dropped.inc_by(dropped.saturating_sub(self.log_dropped.get()));
+        for upstream in &shared.snapshot.load().upstreams {
+            let gauge = self.upstream_queue_length.with_label_values(&[upstream.name.as_str()]);
+            gauge.set(i64::try_from(upstream.state.queue.len()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Every family but `process_*`, in the order of this file.
@@ -175,6 +187,8 @@ impl Metrics {
             &self.upstream_connection_errors,
             &self.upstream_retries,
             &self.upstream_cancelled,
+            &self.upstream_ejections,
+            &self.upstream_health_checks,
         ] {
             forget(family, label, name);
         }
@@ -183,6 +197,8 @@ impl Metrics {
         forget(&self.upstream_connect_duration, label, name);
         forget(&self.upstream_connections, label, name);
         forget(&self.upstream_endpoints, label, name);
+        forget(&self.upstream_queue_length, label, name);
+        forget(&self.upstream_panic, label, name);
     }
 
     /// Removes every series of a certificate that is gone.
@@ -287,10 +303,24 @@ const UPSTREAM_RETRIES: Def = (
 );
 const UPSTREAM_CANCELLED: Def =
     ("edge_upstream_cancelled_total", "Attempts ended because the client was gone.", &["upstream"]);
+const UPSTREAM_EJECTIONS: Def = (
+    "edge_upstream_ejections_total",
+    "Times that an endpoint was left alone after failures in a row.",
+    &["upstream"],
+);
+const UPSTREAM_QUEUE_LENGTH: Def =
+    ("edge_upstream_queue_length", "Requests that wait for an endpoint.", &["upstream"]);
 const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",
     &["upstream", "state"],
+);
+const UPSTREAM_PANIC: Def =
+    ("edge_upstream_panic", "1: none of the endpoints can be used.", &["upstream"]);
+const UPSTREAM_HEALTH_CHECKS: Def = (
+    "edge_upstream_health_checks_total",
+    "Answers to health checks, by result.",
+    &["upstream", "result"],
 );
 const UPSTREAM_SPLIT_WEIGHT: Def = (
     "edge_upstream_split_weight",

@@ -65,6 +65,8 @@ causes! {
     ConnectTimeout "connect_timeout" 504 "connection_timeout"
         "No endpoint accepted a connection in time.",
     DnsFailed "dns_failed" 503 "dns_error" "The endpoint's name could not be resolved.",
+    UpstreamTlsFailed "upstream_tls_failed" 502 "tls_protocol_error"
+        "No TLS connection to the endpoint could be made.",
     UpstreamClosed "upstream_closed" 502 "connection_terminated"
         "The endpoint closed the connection before it answered.",
     UpstreamProtocol "upstream_protocol" 502 "http_protocol_error"
@@ -72,6 +74,8 @@ causes! {
     FirstByteTimeout "first_byte_timeout" 504 "http_response_timeout"
         "The endpoint did not answer in time.",
     StreamIdle "stream_idle" 504 "connection_timeout" "The stream was silent for too long.",
+    DeadlineExceeded "deadline_exceeded" 504 "http_response_timeout"
+        "The request took longer than it may in all.",
     ClientGone "client_gone" 499 "http_request_error" "The client has left.",
     Draining "draining" 503 "destination_unavailable" "This server is shutting down.",
     Internal "internal" 500 "proxy_internal_error" "The edge failed.",

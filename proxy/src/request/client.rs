@@ -1,5 +1,6 @@
 //! Who is on the other end of a client connection.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use ipnet::IpNet;
 use super::view::FieldSource;
 use crate::downstream::cert_table::CertEntry;
 use crate::http1::field::{FieldId, members};
+use crate::upstream::proxy_protocol::ProxySource;
 
 /// One client connection, as every request on it sees it.
 pub struct Client {
@@ -15,6 +17,9 @@ pub struct Client {
     pub peer: IpAddr,
     /// `peer` as text: formatted once per connection.
     pub peer_text: Box<str>,
+    peer_port: u16,
+    /// Our end of the connection, where it is known.
+    local: Option<SocketAddr>,
     pub tls: Option<TlsInfo>,
 }
 
@@ -28,8 +33,20 @@ pub struct TlsInfo {
 
 impl Client {
     pub fn new(listener: usize, peer: SocketAddr, tls: Option<TlsInfo>) -> Client {
-        let peer = peer.ip().to_canonical();
-        Client { listener, peer, peer_text: peer.to_string().into(), tls }
+        let (peer, peer_port) = (peer.ip().to_canonical(), peer.port());
+        let peer_text = peer.to_string().into();
+        Client { listener, peer, peer_text, peer_port, local: None, tls }
+    }
+
+    /// With our end of the connection.
+    pub fn at(self, local: io::Result<SocketAddr>) -> Client {
+        Client { local: local.ok(), ..self }
+    }
+
+    /// What endpoints are told in a PROXY header.
+    pub fn proxy_source(&self) -> Option<ProxySource> {
+        let client = SocketAddr::new(self.peer, self.peer_port);
+        Some(ProxySource { client, local: self.local? })
     }
 
     pub fn scheme(&self) -> &'static str {

@@ -4,13 +4,16 @@
 //! challenge of a validating CA, find the route, limits, forward.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use acme::challenge::Challenges;
 
+use super::affinity::affinity;
 use super::cause::{Cause, Rejection};
 use super::challenge;
 use super::client::Client;
+use super::grpc;
 use super::plan::{Answer, AnswerKind, Decision, Plan};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::downstream::cert_table::CertTable;
@@ -26,17 +29,18 @@ pub struct Tables<'s> {
     pub certs: &'s CertTable,
 }
 
-/// Decides; normalises `view.target` where the host has path rules (design.md #15).
+/// Decides for a request that comes from `origin`; normalises `view.target` where the host has path rules (design.md #15).
 pub fn decide<F: FieldSource>(
     view: &mut HeadView<'_, F>,
     client: &Client,
+    origin: IpAddr,
     tables: &Tables<'_>,
 ) -> Decision {
     if let Some(answer) = challenge::answer(view, client, tables.challenges) {
         return Decision::Answer(answer);
     }
     match find(view, client, tables) {
-        Ok(found) => act(view, found),
+        Ok(found) => act(view, (client, origin), found),
         Err((route, rejection)) => Decision::Answer(Answer::reject(route, rejection)),
     }
 }
@@ -84,7 +88,11 @@ fn find<'s, F: FieldSource>(
     Ok(Found::Route(&rule.route))
 }
 
-fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
+fn act<F: FieldSource>(
+    view: &HeadView<'_, F>,
+    from: (&Client, IpAddr),
+    found: Found<'_>,
+) -> Decision {
     let route = match found {
         Found::Route(route) => route,
         Found::ToHttps(port) => {
@@ -94,7 +102,7 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
     };
     match &route.action {
         Action::Forward(targets) => match targets.pick() {
-            Some(target) => Decision::Forward(plan(route.clone(), target.clone(), view)),
+            Some(target) => Decision::Forward(plan(route.clone(), target.clone(), view, from)),
             None => Decision::Answer(Answer::reject(Some(route.clone()), Cause::Internal)),
         },
         Action::Redirect(to) => Decision::Answer(redirect(Some(route.clone()), to, view)),
@@ -107,7 +115,17 @@ fn act<F: FieldSource>(view: &HeadView<'_, F>, found: Found<'_>) -> Decision {
     }
 }
 
-fn plan<F>(route: Arc<Route>, target: Arc<RouteTarget>, view: &HeadView<'_, F>) -> Plan {
+fn plan<F: FieldSource>(
+    route: Arc<Route>,
+    target: Arc<RouteTarget>,
+    view: &HeadView<'_, F>,
+    (client, origin): (&Client, IpAddr),
+) -> Plan {
+    let upstream = &target.upstream;
+    let affinity = affinity(&upstream.spec, view, origin);
+    let deadline = grpc::deadline(view).into_iter().chain(target.timeouts.total).min();
+    let source =
+        if upstream.transport.proxy_protocol.is_some() { client.proxy_source() } else { None };
     Plan {
         route,
         target,
@@ -115,8 +133,14 @@ fn plan<F>(route: Arc<Route>, target: Arc<RouteTarget>, view: &HeadView<'_, F>) 
         head_request: view.method == "HEAD",
         expect_continue: view.expect == Expect::Continue && !view.http10,
         websocket: view.websocket,
-        idempotent: matches!(view.method, "GET" | "HEAD" | "OPTIONS"),
+        // RFC 9110 §9.2.2.
+        idempotent: matches!(view.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
         http10: view.http10,
+        grpc: view.is_grpc(),
+        deadline,
+        affinity,
+        secure: client.tls.is_some(),
+        source,
     }
 }
 
@@ -160,8 +184,6 @@ fn normalise<F>(view: &mut HeadView<'_, F>) -> Result<(), Rejection> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use config::NoEnvironment;
 
     use super::*;
@@ -232,6 +254,7 @@ mod tests {
             match decide(
                 &mut view,
                 &client,
+                client.peer,
                 &Tables { snapshot: &self.snapshot, challenges, certs },
             ) {
                 Decision::Forward(plan) => format!("route {}", plan.route.name),

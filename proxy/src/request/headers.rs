@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::client::Client;
 use super::view::{FieldSource, HeadView};
-use crate::http1::field::FieldId;
+use crate::http1::field::{FieldId, members};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{Fields, ResponseHead};
 use crate::http1::write::{field, number_field};
@@ -40,7 +40,9 @@ pub fn write_request<F: FieldSource>(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, b"Host", view.authority);
     let nominates = view.fields.get(FieldId::Connection).is_some();
+    let mut wants_trailers = false;
     view.fields.each(|id, name, value| {
+        wants_trailers |= id == FieldId::Te && lists_trailers(value);
         let keep = match id {
             FieldId::Other | FieldId::UserAgent | FieldId::ContentType | FieldId::Cookie => true,
             FieldId::Underscore => cx.allow_underscores,
@@ -53,10 +55,18 @@ pub fn write_request<F: FieldSource>(
             field(out, name, value);
         }
     });
+    // Our own word: TE holds for one connection. gRPC demands it to the end, and gets trailers.
+    if wants_trailers && view.is_grpc() && !dropped(cx.edits, b"te") {
+        field(out, b"TE", b"trailers");
+    }
     write_framing(out, view);
     write_identity(out, view, cx);
     out.extend_from_slice(&cx.edits.lines);
     out.extend_from_slice(b"\r\n");
+}
+
+fn lists_trailers(te: &[u8]) -> bool {
+    members(te).any(|member| member.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn write_framing<F: FieldSource>(out: &mut Vec<u8>, view: &HeadView<'_, F>) {
@@ -151,6 +161,8 @@ pub struct ResponseContext<'a> {
     pub edits: &'a Edits,
     /// A finished `Strict-Transport-Security` line, where the route sets it.
     pub hsts: Option<&'a [u8]>,
+    /// `Set-Cookie` of the edge itself (sticky clients), value only.
+    pub cookie: Option<&'a str>,
 }
 
 /// Writes the head that the client gets.
@@ -178,6 +190,9 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &Respo
     if let Some(line) = cx.hsts {
         out.extend_from_slice(line);
     }
+    if let Some(cookie) = cx.cookie {
+        field(out, b"Set-Cookie", cookie.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -191,6 +206,7 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
         websocket: false,
         edits: &Edits::default(),
         hsts: None,
+        cookie: None,
     };
     write_response_fields(out, &head.fields, head.connection.nominates, &cx);
     out.extend_from_slice(b"\r\n");
@@ -238,4 +254,58 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::head::{FieldSlots, HeadLimits, parse_request};
+    use crate::request::admit::admit_h1;
+
+    /// The values of TE that the endpoint gets.
+    fn te(fields: &str, edits: &Edits) -> Vec<String> {
+        let head = format!("POST /s/m HTTP/1.1\r\nHost: app.openclaw.example\r\n{fields}\r\n");
+        let limits = HeadLimits { head_bytes: 9999, fields: 99, target_bytes: 9999 };
+        let mut slots = FieldSlots::new();
+        let head = parse_request(head.as_bytes(), limits, &mut slots).unwrap().unwrap();
+        let view = admit_h1(&head).unwrap();
+        let client = Client::new(0, ([192, 0, 2, 1], 4000).into(), None);
+        let cx = RequestContext {
+            client: &client,
+            trusted: false,
+            origin: client.peer,
+            request_id: b"id1",
+            public_port: 80,
+            allow_underscores: false,
+            edits,
+        };
+        let mut out = Vec::new();
+        write_request(&mut out, &view, &cx);
+        let text = String::from_utf8(out).unwrap();
+        assert!(!text.contains("\r\nConnection"), "{text}");
+        let lines = text.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(name, _)| *name == "TE").map(|(_, value)| value.to_owned()).collect()
+    }
+
+    #[test]
+    fn calls_get_their_trailers() {
+        let none = Edits::default();
+        let grpc = "Content-Type: application/grpc\r\n";
+        for wish in [
+            "te: trailers\r\n",
+            "TE: Trailers\r\nConnection: TE\r\n",
+            "TE: gzip;q=0.5 , trailers\r\n",
+            "TE: deflate\r\nTE: trailers\r\n",
+        ] {
+            assert_eq!(te(&format!("{wish}{grpc}"), &none), ["trailers"], "{wish}");
+            // To others it is hop-by-hop.
+            assert!(te(wish, &none).is_empty(), "{wish}");
+            assert!(te(&format!("{wish}Content-Type: text/plain\r\n"), &none).is_empty());
+            let removed = Edits { drop: Box::new(["te".into()]), ..Edits::default() };
+            assert!(te(&format!("{wish}{grpc}"), &removed).is_empty(), "{wish}");
+        }
+        for other in ["", "TE: gzip\r\n", "TE: trailers;q=1\r\n", "TE: xtrailers\r\n", "TE:\r\n"] {
+            assert!(te(&format!("{other}{grpc}"), &none).is_empty(), "{other}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! Everything here is pure and synchronous; the drivers of `downstream` and `exchange` do the I/O.
 
 pub mod admit;
+pub mod affinity;
 pub mod cause;
 pub mod challenge;
 pub mod client;

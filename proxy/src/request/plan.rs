@@ -1,10 +1,13 @@
 //! What is to be done with an admitted request: data that the exchange executes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cause::Rejection;
 use crate::http1::framing::BodyLength;
 use crate::route::table::{Route, RouteTarget};
+use crate::upstream::balance::sticky::StickyId;
+use crate::upstream::proxy_protocol::ProxySource;
 
 /// The outcome of `decide`.
 pub enum Decision {
@@ -26,6 +29,24 @@ pub struct Plan {
     /// Sending it twice does no harm (RFC 9110 §9.2.2).
     pub idempotent: bool,
     pub http10: bool,
+    /// A gRPC call: answers of our own take its form.
+    pub grpc: bool,
+    /// From now to the complete answer; `None`: no limit.
+    pub deadline: Option<Duration>,
+    pub affinity: Affinity,
+    /// The client is on TLS.
+    pub secure: bool,
+    /// What endpoints are told in a PROXY header, where they get one.
+    pub source: Option<ProxySource>,
+}
+
+/// What binds a request to one endpoint among many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Hash of what `balance: { hash: .. }` names.
+    pub key: Option<u64>,
+    /// The endpoint's id in the client's cookie.
+    pub sticky: Option<StickyId>,
 }
 
 /// An answer that the edge gives by itself.

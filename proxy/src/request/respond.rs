@@ -1,9 +1,10 @@
 //! Answers that the edge gives by itself, the only place that mints a status. One content for
-//! every protocol; [`write_h1`] and [`to_http`] put it into the respective form.
+//! every protocol, for gRPC in its own words; [`write_h1`] and [`to_http`] put it into the respective form.
 
 use bytes::Bytes;
 
 use super::cause::{Cause, Rejection};
+use super::grpc;
 use super::plan::{Answer, AnswerKind};
 use crate::http1::write::{field, number_field};
 use crate::route::table::{Action, Respond};
@@ -20,11 +21,23 @@ pub struct Reply {
     pub request_id: Vec<u8>,
     pub body: Bytes,
     pub cause: Option<Rejection>,
+    /// Fields of an answer to a gRPC call.
+    pub grpc: Option<GrpcStatus>,
+}
+
+/// `grpc-status` and `grpc-message`.
+pub struct GrpcStatus {
+    pub code: u8,
+    pub message: String,
 }
 
 impl Reply {
-    pub fn of(answer: &Answer, request_id: &[u8]) -> Reply {
+    /// `grpc`: to a gRPC call. What a route says by itself is HTTP for everybody.
+    pub fn of(answer: &Answer, request_id: &[u8], grpc: bool) -> Reply {
         match (&answer.kind, answer.route.as_ref().map(|r| &r.action)) {
+            (AnswerKind::Reject(rejection), _) if grpc => {
+                Reply::reject_call(*rejection, request_id)
+            }
             (AnswerKind::Reject(rejection), _) => Reply::reject(*rejection, request_id),
             (AnswerKind::Redirect { status, location }, _) => Reply {
                 location: Some(location.clone()),
@@ -64,6 +77,23 @@ impl Reply {
         }
     }
 
+    /// The same for a gRPC call, whose clients look at nothing but its own status. It is all there
+    /// is of the answer (`Trailers-Only`).
+    fn reject_call(rejection: Rejection, request_id: &[u8]) -> Reply {
+        let status = GrpcStatus {
+            code: grpc::status(rejection.cause),
+            message: grpc::message(rejection, request_id),
+        };
+        Reply {
+            status: 200,
+            content_type: Some("application/grpc".to_owned()),
+            retry_after: false,
+            grpc: Some(status),
+            body: Bytes::new(),
+            ..Reply::reject(rejection, request_id)
+        }
+    }
+
     fn fixed(fixed: &Respond, request_id: &[u8]) -> Reply {
         Reply {
             content_type: fixed.content_type.as_deref().map(str::to_owned),
@@ -91,6 +121,7 @@ impl Reply {
             request_id: request_id.to_vec(),
             body,
             cause: None,
+            grpc: None,
         }
     }
 
@@ -117,7 +148,11 @@ impl Reply {
         if self.retry_after {
             each("retry-after", b"1");
         }
-        if self.cause.is_some_and(|r| r.cause == Cause::MethodRefused) {
+        if let Some(status) = &self.grpc {
+            each("grpc-status", itoa::Buffer::new().format(status.code).as_bytes());
+            each("grpc-message", status.message.as_bytes());
+        }
+        if self.status == 405 && self.cause.is_some() {
             each("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         }
         each("x-request-id", &self.request_id);
@@ -170,7 +205,7 @@ pub fn to_http(reply: &Reply, date: &str) -> http::Response<()> {
             fields.append(name, value);
         }
     });
-    if reply.has_body() {
+    if reply.has_body() && reply.grpc.is_none() {
         fields.insert(http::header::CONTENT_LENGTH, reply.body.len().into());
     }
     response
@@ -201,9 +236,38 @@ mod tests {
     }
 
     #[test]
+    fn a_call_is_told_in_its_own_words() {
+        let rejection = Rejection { cause: Cause::NoEndpoint, detail: "unhealthy" };
+        let answer = Answer::reject(None, rejection);
+        let reply = Reply::of(&answer, b"id1", true);
+        assert_eq!(reply.cause, Some(rejection));
+        let mut out = Vec::new();
+        let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, false, b"");
+        let text = "HTTP/1.1 200 OK\r\nDate: now\r\ncontent-type: application/grpc\r\n\
+            proxy-status: openclaw-edge; error=destination_unavailable; \
+            details=\"no_endpoint (unhealthy)\"\r\ncache-control: no-store\r\ngrpc-status: 14\r\n\
+            grpc-message: No endpoint is available. cause: no_endpoint (unhealthy), \
+            request id: id1\r\nx-request-id: id1\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!((String::from_utf8(out).unwrap(), n), (text.to_owned(), 0));
+        let response = to_http(&reply, "now");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert!(!response.headers().contains_key("content-length"));
+        assert!(reply.body.is_empty());
+
+        let fixed = Answer { route: None, kind: AnswerKind::Challenge("key".to_owned()) };
+        assert!(Reply::of(&fixed, b"id1", true).grpc.is_none());
+        for cause in Cause::ALL {
+            let reply = Reply::of(&Answer::reject(None, *cause), b"id1", true);
+            assert_eq!(reply.status, 200);
+            assert!(reply.grpc.is_some_and(|status| status.code != 0), "{}", cause.code());
+        }
+    }
+
+    #[test]
     fn a_ca_gets_exactly_the_key_authorization() {
         let answer = Answer { route: None, kind: AnswerKind::Challenge("token.thumb".to_owned()) };
-        let reply = Reply::of(&answer, b"id1");
+        let reply = Reply::of(&answer, b"id1", false);
         let mut out = Vec::new();
         let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, false, b"");
         let text = "HTTP/1.1 200 OK\r\nDate: now\r\ncontent-type: application/octet-stream\r\n\

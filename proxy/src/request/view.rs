@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::grpc::is_grpc;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{Expect, Fields, RequestHead};
@@ -36,6 +37,13 @@ pub struct HeadView<'a, F> {
     /// A WebSocket upgrade that may be passed on.
     pub websocket: bool,
     pub fields: F,
+}
+
+impl<F: FieldSource> HeadView<'_, F> {
+    /// A gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        self.fields.get(FieldId::ContentType).is_some_and(is_grpc)
+    }
 }
 
 impl<F> HeadView<'_, F> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use acme::challenge::Challenges;
 use config::merge::{Accepted, Blocked};
-use config::model::{self, EndpointAddress, HeaderEdits, PathRule, RouteTimeouts};
+use config::model::{self, EndpointAddress, HeaderEdits, PathRule};
 use config::value::{HostPattern, Name};
 use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
@@ -125,12 +125,13 @@ fn upstream(
     if former.is_some_and(|former| !former.spec.same_transport(spec)) {
         deps.endpoints.forget(&spec.name);
     }
-    let set = EndpointSet::resolve(&spec.name, &spec.endpoints, deps.resolved, deps.endpoints);
+    let set = EndpointSet::resolve(spec, deps.resolved, deps.endpoints);
+    set.await_checks(spec);
     let state = former.map(|former| former.state.clone()).unwrap_or_default();
     state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
-        transport: Arc::new(Transport::compile(spec)),
+        transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
         state,
     })
@@ -162,6 +163,7 @@ fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<L
         timeouts: listener.timeouts.clone(),
         http2: listener.http2.clone(),
         allow_underscores: listener.allow_underscores,
+        proxy_protocol: listener.proxy_protocol.as_slice().into(),
         default_certificate: listener
             .tls
             .as_ref()
@@ -182,16 +184,16 @@ fn route(
     let action = match &spec.action {
         // `merge` has quarantined routes of unknown upstreams.
         model::Action::Upstream(name) => {
-            Action::Forward(Targets::One(target(upstreams.get(name)?, &spec.timeouts)))
+            Action::Forward(Targets::One(target(upstreams.get(name)?, spec)))
         }
         model::Action::Split(parts) => {
             let weight = |part: &model::SplitTarget| match shifted {
                 Some(shifted) => shifted.get(&part.upstream).copied().unwrap_or_default(),
                 None => part.weight.into(),
             };
-            let parts = parts.iter().map(|part| {
-                Some((target(upstreams.get(&part.upstream)?, &spec.timeouts), weight(part)))
-            });
+            let parts = parts
+                .iter()
+                .map(|part| Some((target(upstreams.get(&part.upstream)?, spec), weight(part))));
             Action::Forward(Targets::Split(Split::new(parts.collect::<Option<_>>()?)))
         }
         model::Action::Redirect(to) => Action::Redirect(Redirect {
@@ -213,16 +215,15 @@ fn route(
         request_edits: edits(&spec.headers.request),
         response_edits: edits(&spec.headers.response),
         hsts: spec.hsts.as_ref().and_then(hsts),
-        retry: spec.retry.clone(),
         access_log: spec.access_log,
         life,
     })
 }
 
-fn target(upstream: &Arc<Upstream>, timeouts: &RouteTimeouts) -> Arc<RouteTarget> {
-    let timeouts = timeouts.over(&upstream.spec.timeouts);
+fn target(upstream: &Arc<Upstream>, route: &model::Route) -> Arc<RouteTarget> {
+    let timeouts = route.timeouts.over(&upstream.spec.timeouts);
     let id = NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed);
-    Arc::new(RouteTarget { id, upstream: upstream.clone(), timeouts })
+    Arc::new(RouteTarget { id, upstream: upstream.clone(), timeouts, retry: route.retry.clone() })
 }
 
 fn edits(spec: &HeaderEdits) -> Edits {
@@ -286,7 +287,6 @@ fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
         request_edits: Edits::default(),
         response_edits: Edits::default(),
         hsts: None,
-        retry: model::RouteRetry::default(),
         access_log: true,
         life: Arc::default(),
     };

@@ -107,7 +107,7 @@ fn outcome(snapshot: &Snapshot, test: &TestCase) -> Result<Outcome, String> {
     // Nothing is being validated, no certificate is a placeholder: tests are about the steady state.
     let (challenges, certs) = (Challenges::default(), CertTable::new());
     let tables = Tables { snapshot, challenges: &challenges, certs: &certs };
-    Ok(describe(decide(&mut view, &client, &tables), test.https))
+    Ok(describe(decide(&mut view, &client, peer.ip(), &tables), test.https))
 }
 
 fn describe(decision: Decision, https: bool) -> Outcome {

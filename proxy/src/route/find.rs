@@ -90,7 +90,6 @@ mod tests {
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             hsts: None,
-            retry: config::model::RouteRetry::default(),
             access_log: true,
             life: Arc::default(),
         };

@@ -59,6 +59,8 @@ pub struct ListenerPolicy {
     pub timeouts: ListenerTimeouts,
     pub http2: Http2Policy,
     pub allow_underscores: bool,
+    /// Peers that begin with a PROXY protocol header, and the only ones then; empty: nobody does.
+    pub proxy_protocol: Box<[IpNet]>,
     /// The `certificates:` entry for clients without SNI.
     pub default_certificate: Option<Box<str>>,
 }
@@ -97,7 +99,6 @@ pub struct Route {
     pub response_edits: Edits,
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
-    pub retry: RouteRetry,
     pub access_log: bool,
     pub life: Arc<RouteLife>,
 }
@@ -122,6 +123,7 @@ pub struct RouteTarget {
     pub id: u64,
     pub upstream: Arc<Upstream>,
     pub timeouts: UpstreamTimeouts,
+    pub retry: RouteRetry,
 }
 
 /// Several upstreams by weight.

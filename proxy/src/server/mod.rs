@@ -20,6 +20,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
 use crate::control::command;
+use crate::control::health::Checker;
 use crate::control::last_good::LastGood;
 use crate::control::resolve::Resolver;
 use crate::control::status::Status;
@@ -48,8 +49,6 @@ pub fn run(options: &Options) -> ExitCode {
     let code = match runtime() {
         Ok(runtime) => {
             let ended = runtime.block_on(serve(options));
-            // A name lookup that hangs is not waited for.
-            runtime.shutdown_background();
             match ended {
                 Ok(End::Drained) => ExitCode::SUCCESS,
                 Ok(End::WorkerLost) => ExitCode::FAILURE,
@@ -69,8 +68,7 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Blocking threads are for name lookups, of which four run at once.
-    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn serve(options: &Options) -> Result<End, Refusal> {
@@ -135,7 +133,8 @@ async fn control(
     certs.submit(wanted);
     let report = certs.settled(FIRST_CERTIFICATES).await;
     let mut resolver = Resolver::new();
-    publisher.publish(&accepted, &mut resolver);
+    let mut checker = Checker::new(shared.clone());
+    publisher.publish(&accepted, &mut resolver, &mut checker);
     note(&shared, &status, &outcome, hash, Some(&accepted));
     let last_good = LastGood::start(&accepted.global.state_dir);
     last_good.keep(&accepted);
@@ -151,6 +150,7 @@ async fn control(
         publisher,
         certs,
         resolver,
+        checker,
         last_good,
         signals,
         commands: inbox,

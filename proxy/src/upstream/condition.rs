@@ -239,3 +239,151 @@ impl fmt::Display for Why {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::upstream::balance::Rng;
+    use crate::upstream::balance::tests::{EJECTION, eject, members};
+
+    const POLICY: Ejection = Ejection { max_share: 50, ..EJECTION };
+
+    fn fail(members: &[Member], at: usize, gate: &EjectionGate, now_ms: u64) -> bool {
+        members[at].endpoint.condition.failure(&POLICY, now_ms, gate, members).is_some()
+    }
+
+    fn out(members: &[Member]) -> usize {
+        members.iter().filter(|member| member.endpoint.condition.ejected()).count()
+    }
+
+    #[test]
+    fn at_most_the_share_is_out_rounded_down() {
+        for (count, most) in [(1, 0), (2, 1), (3, 1), (4, 2), (10, 5)] {
+            let (members, gate) = (members(&vec![1; count]), EjectionGate::default());
+            let ejected = (0..count).filter(|at| fail(&members, *at, &gate, 0)).count();
+            assert_eq!((ejected, out(&members)), (most, most));
+        }
+    }
+
+    #[test]
+    fn the_last_usable_one_stays() {
+        let (members, gate) = (members(&[1; 4]), EjectionGate::default());
+        members[1].endpoint.condition.set_health(Health::Unhealthy, 0);
+        members[2].endpoint.condition.set_drained(true, 0);
+        assert!(fail(&members, 0, &gate, 0));
+        assert!(!fail(&members, 3, &gate, 0));
+    }
+
+    /// Who leaves the set takes its ejection along, who stays keeps it.
+    #[test]
+    fn the_share_is_of_the_present_members() {
+        let (all, gate) = (members(&[1; 6]), EjectionGate::default());
+        assert!((0..3).all(|at| fail(&all, at, &gate, 0)) && !fail(&all, 3, &gate, 0));
+        assert!(!fail(&all[1..], 3, &gate, 0), "two of five");
+        assert!(fail(&all[2..], 1, &gate, 0), "one of four");
+    }
+
+    #[test]
+    fn a_trial_that_succeeds_starts_slowly() {
+        let condition = Condition::new(0);
+        eject(&condition, 1_000);
+        assert_eq!(condition.usable(1_000), Usable::No);
+        assert_eq!(condition.usable(11_000), Usable::Trial);
+        assert!(condition.claim_trial(11_000));
+        assert_eq!(condition.usable(11_000), Usable::No);
+        assert!(condition.success(11_500));
+        assert_eq!((condition.usable(11_500), condition.since_ms()), (Usable::Yes, 11_500));
+        assert!(!condition.success(12_000));
+        assert_eq!(condition.since_ms(), 11_500);
+    }
+
+    #[test]
+    fn a_recovery_seen_by_health_checks_ends_an_ejection() {
+        let condition = Condition::new(0);
+        eject(&condition, 0);
+        condition.set_health(Health::Healthy, 1);
+        assert_eq!(condition.why(1).code(), "ejected", "it was not known to be down");
+        condition.set_health(Health::Unhealthy, 2);
+        condition.set_health(Health::Healthy, 3);
+        assert_eq!(condition.why(3), Why::Healthy);
+    }
+
+    #[test]
+    fn people_are_told_the_first_reason() {
+        let condition = Condition::new(0);
+        assert_eq!(condition.why(0).to_string(), "unchecked");
+        condition.set_health(Health::Starting, 0);
+        assert_eq!(condition.why(0).to_string(), "starting");
+        eject(&condition, 0);
+        assert_eq!(condition.why(1).to_string(), "ejected for 10 s");
+        assert_eq!(condition.why(9_999).to_string(), "ejected for 1 s");
+        assert_eq!(condition.why(10_000).to_string(), "trial");
+        condition.set_health(Health::Unhealthy, 0);
+        condition.set_error(Some("connection refused".to_owned()));
+        assert_eq!(condition.why(0).to_string(), "unhealthy");
+        assert_eq!(condition.error().as_deref().map(String::as_str), Some("connection refused"));
+        condition.set_drained(true, 0);
+        assert_eq!(condition.why(0).to_string(), "drained");
+        condition.set_gone(true, 0);
+        assert_eq!(condition.why(0).to_string(), "gone");
+    }
+
+    proptest! {
+        /// Never more out than allowed, whatever happens to whom, and drained ones are never used.
+        #[test]
+        fn the_share_holds(
+            count in 1usize..12, share in 0u8..=100,
+            events in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8, 0u64..20_000), 0..300)
+        ) {
+            let policy = Ejection { max_share: share, ..POLICY };
+            let (members, gate) = (members(&vec![1; count]), EjectionGate::default());
+            let mut now_ms = 0;
+            for (at, event, pause) in events {
+                let condition = &at.get(&members).endpoint.condition;
+                match event {
+                    0 => { condition.success(now_ms); }
+                    1 => { condition.claim_trial(now_ms); }
+                    2 => condition.set_drained(!condition.drained(), now_ms),
+                    3 => now_ms += pause,
+                    _ => { condition.failure(&policy, now_ms, &gate, &members); }
+                }
+                prop_assert!(out(&members) <= count * usize::from(share) / 100);
+                prop_assert!(out(&members) < count);
+                prop_assert!(!condition.drained() || condition.usable(now_ms) == Usable::Never);
+            }
+        }
+    }
+
+    #[test]
+    fn threads_never_eject_more_than_the_share() {
+        let (members, gate) = (members(&[1; 9]), EjectionGate::default());
+        let (clock_ms, ejections) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let work = |seed: u64| {
+            let rng = Rng::new(seed);
+            for _ in 0..20_000 {
+                let condition = &members[rng.below(members.len())].endpoint.condition;
+                let now_ms = clock_ms.fetch_add(100, Ordering::Relaxed);
+                match rng.below(4) {
+                    0 => drop(condition.success(now_ms)),
+                    1 => drop(condition.claim_trial(now_ms)),
+                    _ if condition.failure(&POLICY, now_ms, &gate, &members).is_some() => {
+                        ejections.fetch_add(1, Ordering::Relaxed);
+                        // Nobody else is ejected while the gate is held: these are out at once.
+                        assert!(gate.closed(|| out(&members)) <= 4);
+                    }
+                    _ => {}
+                }
+            }
+        };
+        let work = &work;
+        thread::scope(|scope| {
+            (0..4).for_each(|seed| drop(scope.spawn(move || work(seed))));
+        });
+        assert!(ejections.into_inner() > 100, "there was something to decide");
+    }
+}

@@ -1,133 +1,138 @@
-//! A connection for a request: pooled or new, on the next endpoint in turn, on another one at once
-//! when a connect fails.
+//! A connection to one endpoint, pooled or new, within the limits of process, upstream and endpoint.
 
+use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use config::model::UpstreamProtocol;
 
 use super::dial::dial;
-use super::endpoint::{Endpoint, EndpointSet, Upstream};
-use super::pool::{ConnectionGauges, Slot, UpstreamConnection};
+use super::endpoint::{Endpoint, Upstream};
+use super::h2::{self, Acquired};
+use super::pool::{Books, ConnectionGauges, Slot, UpstreamConnection};
+use super::proxy_protocol::ProxySource;
 use crate::clock;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::timer::Timer;
 
-/// Endpoints tried for one request at most.
-const MAX_TRIES: usize = 3;
-
-/// How a connection may be had.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Pooled or new. `sure`: a pooled one must have been checked with the kernel.
-    Any { sure: bool },
-    /// After a pooled connection had died.
-    New,
-}
-
-/// Whose turn it is: drawn once per request.
+/// A connection that is looked for.
 #[derive(Clone, Copy)]
-pub struct Turn(usize);
-
-impl Turn {
-    pub fn next(upstream: &Upstream) -> Turn {
-        Turn(upstream.state.cursor.fetch_add(1, Ordering::Relaxed))
-    }
+pub struct Wanted<'a> {
+    pub local: &'a Rc<Local>,
+    pub upstream: &'a Upstream,
+    pub endpoint: &'a Arc<Endpoint>,
+    /// Who the client is, where endpoints get a PROXY header.
+    pub source: Option<&'a ProxySource>,
+    pub websocket: bool,
 }
 
-/// A pooled connection of the endpoint in turn, without waiting.
-pub fn pooled(
-    local: &Local,
-    upstream: &Upstream,
-    turn: Turn,
-    sure: bool,
-) -> Option<UpstreamConnection> {
-    let set = upstream.state.endpoints.load();
-    let endpoint = nth(&set, turn.0)?;
-    loop {
-        let connection = local.pools.take(endpoint)?;
-        if !sure || connection.io.surely_quiet() {
-            return Some(connection);
-        }
-    }
-}
-
-/// A connection to one of the upstream's endpoints. The wait ends with the timer, too.
-pub async fn acquire(
-    local: &Rc<Local>,
-    upstream: &Upstream,
-    turn: Turn,
-    want: Want,
-    timer: &Timer,
-) -> Result<UpstreamConnection, Rejection> {
-    let set = upstream.state.endpoints.load_full();
-    if set.members.is_empty() {
-        let unresolved = !set.unresolved.is_empty();
-        let cause = if unresolved { Cause::DnsFailed } else { Cause::NoEndpoint };
-        return Err(cause.into());
-    }
-    let mut last = Rejection::new(Cause::NoEndpoint);
-    for attempt in 0..set.members.len().min(MAX_TRIES) {
-        let Some(endpoint) = nth(&set, turn.0.wrapping_add(attempt)) else { break };
-        if attempt > 0 {
-            let labels = [upstream.name.as_str(), last.cause.code()];
-            local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
-        }
-        if let Want::Any { sure } = want
-            && let Some(connection) = local.pools.take(endpoint)
-            && (!sure || connection.io.surely_quiet())
+impl<'a> Wanted<'a> {
+    /// An open connection, without waiting. `sure`: asked of the kernel; `fresh`: no pooled one.
+    pub fn open(self, sure: bool, fresh: bool) -> Option<UpstreamConnection> {
+        if self.http2()
+            && let Some(Acquired::Stream { io, reused }) = h2::open(&self.stream())
         {
-            return Ok(connection);
+            return Some(UpstreamConnection::shared(io, self.endpoint.clone(), reused));
         }
-        match connect(local, upstream, endpoint, timer).await {
-            Ok(connection) => return Ok(connection),
-            Err(rejection) if rejection.cause == Cause::OverCapacity => return Err(rejection),
-            Err(rejection) => last = rejection,
+        if fresh || (self.http2() && !self.websocket) {
+            return None;
+        }
+        self.local.pools.take(self.endpoint, self.local.timers.now_ms(), sure)
+    }
+
+    /// Connects within `limit`; no longer than the timer's other reasons to end a wait allow.
+    pub async fn connect(
+        self,
+        limit: Duration,
+        timer: &Timer,
+    ) -> Result<UpstreamConnection, Rejection> {
+        timer.set(limit);
+        let outcome = match self.http2() {
+            true => self.connect_http2(timer).await,
+            false => self.connect_http1(timer).await,
+        };
+        timer.clear();
+        if let Err(rejection) = outcome
+            && rejection.cause != Cause::OverCapacity
+        {
+            let reason =
+                if rejection.detail.is_empty() { rejection.cause.code() } else { rejection.detail };
+            let labels = [self.upstream.name.as_str(), reason];
+            let errors = &self.local.shared.metrics.upstream_connection_errors;
+            errors.with_label_values(&labels).inc();
+        }
+        outcome
+    }
+
+    async fn connect_http1(self, timer: &Timer) -> Result<UpstreamConnection, Rejection> {
+        let Wanted { local, upstream, endpoint, source, .. } = self;
+        let slot = slot(local, upstream, endpoint)?;
+        let started = clock::process_us();
+        let io = dial(&local.shared, endpoint, &upstream.transport, source, timer).await?;
+        self.observe(started);
+        let books = Books::open(slot, self.gauges());
+        Ok(UpstreamConnection::new(io, endpoint.clone(), books))
+    }
+
+    async fn connect_http2(self, timer: &Timer) -> Result<UpstreamConnection, Rejection> {
+        let Wanted { local, upstream, endpoint, .. } = self;
+        let started = clock::process_us();
+        let books = || {
+            let slot = slot(local, upstream, endpoint)?;
+            let books: Box<dyn Any> = Box::new(Books::open(slot, self.gauges()));
+            Ok(books)
+        };
+        match h2::acquire(&self.stream(), timer, books).await? {
+            Acquired::Stream { io, reused } => {
+                if !reused {
+                    self.observe(started);
+                }
+                Ok(UpstreamConnection::shared(io, endpoint.clone(), reused))
+            }
+            Acquired::Http1 => self.connect_http1(timer).await,
         }
     }
-    Err(last)
+
+    fn http2(self) -> bool {
+        self.upstream.transport.protocol == UpstreamProtocol::Http2
+    }
+
+    fn stream(self) -> h2::Wanted<'a> {
+        let Wanted { local, upstream, endpoint, source, websocket } = self;
+        h2::Wanted { local, endpoint, transport: &upstream.transport, source, websocket }
+    }
+
+    fn gauges(self) -> ConnectionGauges {
+        ConnectionGauges::new(&self.local.shared.metrics, self.upstream.name.as_str())
+    }
+
+    fn observe(self, started_us: u64) {
+        let seconds = (clock::process_us() - started_us) as f64 / 1e6;
+        let name = [self.upstream.name.as_str()];
+        let durations = &self.local.shared.metrics.upstream_connect_duration;
+        durations.with_label_values(&name).observe(seconds);
+    }
 }
 
-fn nth(set: &EndpointSet, at: usize) -> Option<&Arc<Endpoint>> {
-    set.members.get(at.checked_rem(set.members.len())?).map(|member| &member.endpoint)
-}
-
-async fn connect(
+/// Idle connections of this worker are given up where they keep a new one from being made.
+fn slot(
     local: &Rc<Local>,
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
-    timer: &Timer,
-) -> Result<UpstreamConnection, Rejection> {
-    let limit = local.snapshot().limits.upstream_connections;
-    let mut slot = Slot::take(&local.shared, limit);
-    if slot.is_none() && local.pools.evict_one() {
-        slot = Slot::take(&local.shared, limit);
-    }
-    let slot =
-        slot.ok_or(Rejection { cause: Cause::OverCapacity, detail: "upstream_connections" })?;
-    let started = clock::process_us();
-    timer.set(upstream.spec.timeouts.connect);
-    let outcome = dial(endpoint, &upstream.transport, timer).await;
-    timer.clear();
-    match outcome {
-        Ok(io) => {
-            let seconds = (clock::process_us() - started) as f64 / 1e6;
-            let name = [upstream.name.as_str()];
-            local
-                .shared
-                .metrics
-                .upstream_connect_duration
-                .with_label_values(&name)
-                .observe(seconds);
-            let gauges = ConnectionGauges::new(&local.shared.metrics, upstream.name.as_str());
-            Ok(UpstreamConnection::new(io, endpoint.clone(), slot, gauges))
-        }
-        Err(rejection) => {
-            let reason =
-                if rejection.detail.is_empty() { rejection.cause.code() } else { rejection.detail };
-            let labels = [upstream.name.as_str(), reason];
-            local.shared.metrics.upstream_connection_errors.with_label_values(&labels).inc();
-            Err(rejection)
-        }
-    }
+) -> Result<Slot, Rejection> {
+    let most = local.snapshot().limits.upstream_connections;
+    let take = || Slot::take(&local.shared, upstream, endpoint, most);
+    let slot = match take() {
+        Err("upstream_connections") if local.pools.evict_one(|_| true) => take(),
+        Err("connections") if evict_of(local, upstream) => take(),
+        other => other,
+    };
+    slot.map_err(|detail| Rejection { cause: Cause::OverCapacity, detail })
+}
+
+fn evict_of(local: &Rc<Local>, upstream: &Upstream) -> bool {
+    let set = upstream.state.endpoints.load();
+    local.pools.evict_one(|id| set.members.iter().any(|member| member.endpoint.id == id))
 }

@@ -9,12 +9,16 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
-use config::model::{self, EndpointAddress, EndpointSpec};
+use config::model::{self, EndpointAddress};
 use config::value::Name;
 
-use super::balance::Latency;
-use super::condition::Condition;
+use super::balance::{Latency, Table};
+use super::budget::RetryBudget;
+use super::condition::{Condition, Health};
 use super::drains::Drains;
+use super::keep_alive::KeepAlive;
+use super::passive::EjectionGate;
+use super::queue::Queue;
 use super::transport::Transport;
 
 /// A named group of endpoints with one policy.
@@ -34,12 +38,21 @@ pub struct UpstreamState {
     pub endpoints: ArcSwap<EndpointSet>,
     /// Round-robin position, shared by all workers.
     pub cursor: AtomicUsize,
+    /// Requests under way, counted where the upstream has a limit of them.
+    pub requests: AtomicUsize,
+    /// Open connections to all endpoints, idle ones too.
+    pub connections: AtomicUsize,
+    pub queue: Queue,
+    pub budget: RetryBudget,
+    pub gate: EjectionGate,
 }
 
 /// The endpoints of one upstream at one moment.
 #[derive(Default)]
 pub struct EndpointSet {
     pub members: Box<[Member]>,
+    /// What balancing needs to know of these members.
+    pub table: Table,
     /// Names of the spec that have never been resolved: with no endpoint at all this is
     /// `dns_failed`, not `no_endpoint`.
     pub unresolved: Box<[String]>,
@@ -64,6 +77,7 @@ pub struct Endpoint {
     pub id: u32,
     pub condition: Condition,
     pub load: Load,
+    pub keep_alive: KeepAlive,
 }
 
 /// Where connections go.
@@ -123,6 +137,13 @@ pub struct EndpointRegistry {
 
 impl EndpointRegistry {
     fn intern(&mut self, upstream: &Name, host: &Arc<str>, target: Target) -> Arc<Endpoint> {
+        let drained = self.drains.contains(upstream, &target);
+        let endpoint = self.known_or_new(upstream, host, target);
+        endpoint.condition.set_drained(drained, crate::clock::process_ms());
+        endpoint
+    }
+
+    fn known_or_new(&mut self, upstream: &Name, host: &Arc<str>, target: Target) -> Arc<Endpoint> {
         let key = (upstream.clone(), host.clone(), target);
         if let Some(endpoint) = self.known.get(&key).and_then(Weak::upgrade) {
             return endpoint;
@@ -139,9 +160,8 @@ impl EndpointRegistry {
             id: self.next,
             condition: Condition::new(crate::clock::process_ms()),
             load: Load::default(),
+            keep_alive: KeepAlive::default(),
         });
-        let drained = self.drains.contains(upstream, &endpoint.target);
-        endpoint.condition.set_drained(drained, crate::clock::process_ms());
         self.known.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
@@ -156,14 +176,13 @@ impl EndpointSet {
     /// The set for a spec, with what is known of its names. The order is that of the spec, and of
     /// addresses within a name, so that every process walks the endpoints alike.
     pub fn resolve(
-        upstream: &Name,
-        spec: &[EndpointSpec],
+        upstream: &model::Upstream,
         resolved: &dyn Fn(&EndpointAddress) -> Option<Vec<Resolved>>,
         registry: &mut EndpointRegistry,
     ) -> EndpointSet {
         let (mut members, mut unresolved) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
-        for written in spec {
+        for written in &upstream.endpoints {
             let Some(found) = targets(&written.address, resolved) else {
                 unresolved.push(written.address.to_string());
                 continue;
@@ -171,13 +190,26 @@ impl EndpointSet {
             let host: Arc<str> = host(&written.address).into();
             for (target, weight) in found {
                 if seen.insert(target.clone()) {
-                    let endpoint = registry.intern(upstream, &host, target);
+                    let endpoint = registry.intern(&upstream.name, &host, target);
                     let weight = u32::from(written.weight.max(1)) * u32::from(weight.max(1));
                     members.push(Member { endpoint, weight });
                 }
             }
         }
-        EndpointSet { members: members.into(), unresolved: unresolved.into() }
+        let sticky = upstream.sticky.as_ref().map(|_| upstream.name.as_str());
+        let table = Table::new(&upstream.balance, sticky, &members);
+        EndpointSet { members: members.into(), table, unresolved: unresolved.into() }
+    }
+
+    /// With a health check, members that were never checked wait for their first verdict. To be
+    /// called before workers see the set: they would take them for unchecked ones.
+    pub fn await_checks(&self, spec: &model::Upstream) {
+        let now_ms = crate::clock::process_ms();
+        for condition in self.members.iter().map(|member| &member.endpoint.condition) {
+            if spec.health.is_some() && condition.health() == Health::Unchecked {
+                condition.set_health(Health::Starting, now_ms);
+            }
+        }
     }
 }
 

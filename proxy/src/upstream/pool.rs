@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Upstream, UpstreamState};
 use super::io::UpstreamIo;
 use crate::metrics::Metrics;
 use crate::state::Shared;
@@ -24,16 +24,24 @@ pub struct Pools {
 
 struct Idle {
     connection: UpstreamConnection,
+    /// Worker milliseconds since which nothing was asked of it.
+    since_ms: u64,
     /// Worker milliseconds after which it is closed.
     until_ms: u64,
 }
 
-/// One connection to an endpoint, counted while it lives.
+/// One connection to an endpoint, or one stream of a connection that others share.
 pub struct UpstreamConnection {
     pub io: UpstreamIo,
     pub endpoint: Arc<Endpoint>,
     /// It has carried a request before: the endpoint may have closed it meanwhile.
     pub reused: bool,
+    /// `None`: the connection is counted by whoever shares it out.
+    books: Option<Books>,
+}
+
+/// What counts a connection while it lives.
+pub struct Books {
     _slot: Slot,
     gauges: ConnectionGauges,
     pooled: bool,
@@ -52,40 +60,69 @@ impl ConnectionGauges {
     }
 }
 
-/// A place among the process-wide upstream connections.
-pub struct Slot(Arc<Shared>);
+/// A place among the connections of the process, of the upstream and of the endpoint.
+pub struct Slot {
+    shared: Arc<Shared>,
+    upstream: Arc<UpstreamState>,
+    endpoint: Arc<Endpoint>,
+}
 
 impl Slot {
-    /// `None`: the limit is reached.
-    pub fn take(shared: &Arc<Shared>, limit: usize) -> Option<Slot> {
-        let count = &shared.gauges.upstream_connections;
-        if count.fetch_add(1, Ordering::Relaxed) >= limit {
-            count.fetch_sub(1, Ordering::Relaxed);
-            return None;
+    /// An error names the limit that is reached; `most` is that of the process.
+    pub fn take(
+        shared: &Arc<Shared>,
+        upstream: &Upstream,
+        endpoint: &Arc<Endpoint>,
+        most: usize,
+    ) -> Result<Slot, &'static str> {
+        let limits = &upstream.spec.limits;
+        let counts = [
+            (&shared.gauges.upstream_connections, most, "upstream_connections"),
+            (&upstream.state.connections, limit(limits.connections), "connections"),
+            (
+                &endpoint.load.connections,
+                limit(limits.endpoint_connections),
+                "endpoint_connections",
+            ),
+        ];
+        for (at, (count, most, name)) in counts.iter().enumerate() {
+            if count.fetch_add(1, Ordering::Relaxed) >= *most {
+                for (count, ..) in counts.iter().take(at + 1) {
+                    count.fetch_sub(1, Ordering::Relaxed);
+                }
+                return Err(name);
+            }
         }
-        Some(Slot(shared.clone()))
+        let (upstream, endpoint) = (upstream.state.clone(), endpoint.clone());
+        Ok(Slot { shared: shared.clone(), upstream, endpoint })
     }
+}
+
+fn limit(configured: Option<usize>) -> usize {
+    configured.unwrap_or(usize::MAX)
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.gauges.upstream_connections.fetch_sub(1, Ordering::Relaxed);
+        for count in [
+            &self.shared.gauges.upstream_connections,
+            &self.upstream.connections,
+            &self.endpoint.load.connections,
+        ] {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-impl UpstreamConnection {
-    pub fn new(
-        io: UpstreamIo,
-        endpoint: Arc<Endpoint>,
-        slot: Slot,
-        gauges: ConnectionGauges,
-    ) -> UpstreamConnection {
+impl Books {
+    /// A connection that is in use from now on.
+    pub fn open(slot: Slot, gauges: ConnectionGauges) -> Books {
         gauges.active.inc();
-        UpstreamConnection { io, endpoint, reused: false, _slot: slot, gauges, pooled: false }
+        Books { _slot: slot, gauges, pooled: false }
     }
 
     /// Moves the connection between the counts of active and idle ones.
-    fn set_pooled(&mut self, pooled: bool) {
+    pub fn set_pooled(&mut self, pooled: bool) {
         if std::mem::replace(&mut self.pooled, pooled) != pooled {
             let (to, from) = match pooled {
                 true => (&self.gauges.idle, &self.gauges.active),
@@ -97,52 +134,92 @@ impl UpstreamConnection {
     }
 }
 
-impl Drop for UpstreamConnection {
+impl Drop for Books {
     fn drop(&mut self) {
         if self.pooled { self.gauges.idle.dec() } else { self.gauges.active.dec() }
     }
 }
 
+impl UpstreamConnection {
+    pub fn new(io: UpstreamIo, endpoint: Arc<Endpoint>, books: Books) -> UpstreamConnection {
+        UpstreamConnection { io, endpoint, reused: false, books: Some(books) }
+    }
+
+    /// One stream of a connection that is counted elsewhere.
+    pub fn shared(io: UpstreamIo, endpoint: Arc<Endpoint>, reused: bool) -> UpstreamConnection {
+        UpstreamConnection { io, endpoint, reused, books: None }
+    }
+
+    fn set_pooled(&mut self, pooled: bool) {
+        if let Some(books) = &mut self.books {
+            books.set_pooled(pooled);
+        }
+    }
+}
+
 impl Pools {
-    /// An idle connection that is still open, as far as its events tell.
-    pub fn take(&self, endpoint: &Endpoint) -> Option<UpstreamConnection> {
+    /// An idle connection that is still open, as far as its events tell; `sure`: as far as the
+    /// kernel knows.
+    pub fn take(&self, endpoint: &Endpoint, now_ms: u64, sure: bool) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&endpoint.id)?;
-        while let Some(Idle { mut connection, .. }) = list.pop() {
-            if connection.io.quiet() {
+        while let Some(Idle { mut connection, since_ms, .. }) = list.pop() {
+            let open = connection.io.quiet() && (!sure || connection.io.surely_quiet());
+            if open {
                 connection.set_pooled(false);
                 return Some(connection);
             }
+            endpoint.keep_alive.closed(now_ms.saturating_sub(since_ms));
         }
         None
     }
 
     /// Keeps a connection whose response is complete.
     pub fn give(&self, mut connection: UpstreamConnection, now_ms: u64, keep_alive: Duration) {
+        let lasting = connection.books.is_some() && connection.io.poolable();
+        if !lasting || connection.endpoint.condition.gone() {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(connection.endpoint.id).or_default();
         if list.len() < MAX_IDLE {
             connection.reused = true;
             connection.set_pooled(true);
+            let keep_alive = connection.endpoint.keep_alive.limit(keep_alive);
             let keep_ms = u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX);
-            list.push(Idle { connection, until_ms: now_ms.saturating_add(keep_ms) });
+            let until_ms = now_ms.saturating_add(keep_ms);
+            list.push(Idle { connection, since_ms: now_ms, until_ms });
         }
     }
 
-    /// Closes what has been idle for too long or was closed by the endpoint.
+    /// Closes what has been idle for too long, was closed by the endpoint, or leads to an endpoint
+    /// that is gone.
     pub fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|_, list| {
-            list.retain(|idle| idle.until_ms > now_ms && idle.connection.io.quiet());
+            list.retain(|idle| {
+                let endpoint = &idle.connection.endpoint;
+                if idle.until_ms <= now_ms {
+                    endpoint.keep_alive.outlasted();
+                    return false;
+                }
+                let open = idle.connection.io.quiet();
+                if !open {
+                    endpoint.keep_alive.closed(now_ms.saturating_sub(idle.since_ms));
+                }
+                open && !endpoint.condition.gone()
+            });
             !list.is_empty()
         });
     }
 
-    /// Closes the longest idle connection, to make room under the process-wide limit.
-    pub fn evict_one(&self) -> bool {
+    /// Closes the longest idle connection among those of endpoints (ids) that `may` go, to make
+    /// room under a limit.
+    pub fn evict_one(&self, may: impl Fn(u32) -> bool) -> bool {
         let mut idle = self.idle.borrow_mut();
         let oldest = idle
-            .values_mut()
-            .filter(|list| !list.is_empty())
+            .iter_mut()
+            .filter(|(id, list)| !list.is_empty() && may(**id))
+            .map(|(_, list)| list)
             .min_by_key(|list| list.first().map_or(u64::MAX, |idle| idle.until_ms));
         oldest.map(|list| list.remove(0)).is_some()
     }

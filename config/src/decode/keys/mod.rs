@@ -2,8 +2,18 @@
 //! compares the tables with the reference in README.md.
 
 mod issuance;
+mod route;
+mod upstream;
 
 pub(crate) use issuance::{CERTIFICATE, EAB, INTERNAL, ISSUER, ORDER_LIMITS};
+pub(crate) use route::{
+    HEADER_EDITS, HEADERS, HSTS, PATH, REDIRECT, RESPOND, ROUTE, ROUTE_RETRY, ROUTE_TIMEOUTS,
+};
+pub(crate) use upstream::{
+    BALANCE_HASH, CLIENT_CERTIFICATE, DEFAULTS_UPSTREAM, EJECTION_POLICY, ENDPOINT, HEALTH_GRPC,
+    HEALTH_HTTP, HEALTH_TCP, QUEUE, RETRIES, STICKY_COOKIE, UPSTREAM, UPSTREAM_LIMITS,
+    UPSTREAM_TIMEOUTS, UPSTREAM_TLS,
+};
 
 /// The keys of one kind of mapping.
 #[derive(Debug)]
@@ -77,6 +87,7 @@ pub(crate) const LISTENER: Keys = Keys {
         "timeouts",
         "http2",
         "allow_underscores",
+        "proxy_protocol",
     ],
     foreign: &[
         ("listen", "write `bind`"),
@@ -87,8 +98,10 @@ pub(crate) const LISTENER: Keys = Keys {
         ("redirect", "write `redirect_to: https`"),
         ("ssl_redirect", "write `redirect_to: https`"),
         ("websocket", "WebSocket needs no switch: remove it"),
+        ("accept_proxy", "write `proxy_protocol: [192.0.2.0/24]`, the networks it comes from"),
+        ("accept-proxy", "write `proxy_protocol: [192.0.2.0/24]`, the networks it comes from"),
     ],
-    later: &["proxy_protocol", "http3"],
+    later: &["http3"],
 };
 
 pub(crate) const LISTENER_TLS: Keys = Keys {
@@ -176,164 +189,14 @@ pub(crate) const DRAIN: Keys = Keys {
 pub(crate) const DEFAULTS: Keys =
     Keys { path: "defaults", known: &["upstream", "route"], foreign: &[], later: &["listener"] };
 
-pub(crate) const DEFAULTS_UPSTREAM: Keys = Keys {
-    path: "defaults.upstream",
-    known: &["timeouts"],
-    foreign: &[],
-    later: &["balance", "health", "retries"],
-};
-
 pub(crate) const DEFAULTS_ROUTE: Keys = Keys {
     path: "defaults.route",
     known: &["body_limit", "access_log"],
-    foreign: &[("timeouts", "write it under `defaults.upstream`")],
+    foreign: &[
+        ("timeouts", "write it under `defaults.upstream`, or in a route"),
+        ("retry", "write it in a route; a request that runs twice is for its owner to allow"),
+    ],
     later: &["rate_limits", "access", "headers", "hsts"],
-};
-
-pub(crate) const UPSTREAM: Keys = Keys {
-    path: "upstreams.NAME",
-    known: &["endpoints", "timeouts", "balance"],
-    foreign: &[
-        ("backends", "write `endpoints`"),
-        ("servers", "write `endpoints`"),
-        ("targets", "write `endpoints`"),
-        ("hosts", "write `endpoints`"),
-        ("url", "write `endpoints: [\"host:port\"]`"),
-        ("address", "write `endpoints: [\"host:port\"]`"),
-        ("port", "write `endpoints: [\"host:port\"]`"),
-        ("websocket", "WebSocket needs no switch: remove it"),
-        ("timeout", "write `timeouts: { first_byte, idle }`"),
-        ("lb_policy", "write `balance`"),
-    ],
-    later: &[
-        "health",
-        "tls",
-        "protocol",
-        "retries",
-        "breaker",
-        "weights",
-        "limits",
-        "proxy_protocol",
-    ],
-};
-
-pub(crate) const UPSTREAM_TIMEOUTS: Keys = Keys {
-    path: "upstreams.NAME.timeouts",
-    known: &["connect", "first_byte", "idle", "stream_idle", "keep_alive"],
-    foreign: &[
-        ("read", "write `first_byte` and `idle`"),
-        ("response", "write `first_byte`"),
-        ("send", "the progress of a request is limited by the listener: remove it"),
-        ("total", "there is no total time: streams live as long as bytes flow; see `idle`"),
-        ("websocket", "write `stream_idle`"),
-    ],
-    later: &[],
-};
-
-pub(crate) const ROUTE: Keys = Keys {
-    path: "routes.NAME",
-    known: &[
-        "hosts",
-        "path",
-        "methods",
-        "upstream",
-        "redirect",
-        "respond",
-        "body_limit",
-        "headers",
-        "hsts",
-        "access_log",
-    ],
-    foreign: &[
-        ("backend", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
-        ("backends", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
-        ("service", "write `upstream`"),
-        ("proxy_pass", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
-        ("endpoints", "write `upstream` here; `endpoints` stands in `upstreams.NAME`"),
-        ("cluster", "write `upstream`"),
-        ("host", "write `hosts: [..]`"),
-        ("domains", "write `hosts`"),
-        ("server_name", "write `hosts`"),
-        ("rule", "write `hosts` and `path`"),
-        ("match", "write `hosts` and `path`"),
-        ("paths", "write `path`, and a route per path"),
-        ("prefix", "write `path`"),
-        ("method", "write `methods: [..]`"),
-        ("websocket", "WebSocket needs no switch: remove it"),
-        ("websockets", "WebSocket needs no switch: remove it"),
-        ("sse", "event streams need no switch: remove it"),
-        ("buffering", "nothing is buffered: remove it"),
-        ("max_body_size", "write `body_limit`"),
-        ("client_max_body_size", "write `body_limit`"),
-        ("timeouts", "write `timeouts` in the upstream"),
-        ("timeout", "write `timeouts` in the upstream"),
-        ("tls", "every host gets TLS by its certificate: remove it"),
-        ("return", "write `respond: { status: 404 }` or `redirect`"),
-        ("status", "write `respond: { status: 404 }`"),
-        ("priority", "the most specific route wins: remove it"),
-    ],
-    later: &[
-        "rate_limits",
-        "access",
-        "compression",
-        "cors",
-        "retries",
-        "rewrite",
-        "strip_prefix",
-        "mirror",
-        "concurrency",
-    ],
-};
-
-pub(crate) const PATH: Keys = Keys {
-    path: "routes.NAME.path",
-    known: &["exact", "prefix"],
-    foreign: &[("regex", "regular expressions are not supported: use `exact` or `prefix`")],
-    later: &[],
-};
-
-pub(crate) const REDIRECT: Keys = Keys {
-    path: "routes.NAME.redirect",
-    known: &["https", "host", "status", "permanent"],
-    foreign: &[
-        ("to", "write `https: true` or `host`; path and query are kept"),
-        ("url", "write `https: true` or `host`; path and query are kept"),
-        ("code", "write `status`"),
-        ("scheme", "write `https: true`"),
-    ],
-    later: &["path", "port"],
-};
-
-pub(crate) const RESPOND: Keys = Keys {
-    path: "routes.NAME.respond",
-    known: &["status", "content_type", "body"],
-    foreign: &[("code", "write `status`"), ("headers", "write `headers` in the route")],
-    later: &["file"],
-};
-
-pub(crate) const HEADERS: Keys = Keys {
-    path: "routes.NAME.headers",
-    known: &["request", "response"],
-    foreign: &[
-        ("set", "write it under `request` or `response`"),
-        ("add", "write it under `request` or `response`"),
-        ("remove", "write it under `request` or `response`"),
-    ],
-    later: &[],
-};
-
-pub(crate) const HEADER_EDITS: Keys = Keys {
-    path: "routes.NAME.headers.request",
-    known: &["remove", "set", "add"],
-    foreign: &[("delete", "write `remove`"), ("append", "write `add`"), ("replace", "write `set`")],
-    later: &[],
-};
-
-pub(crate) const HSTS: Keys = Keys {
-    path: "routes.NAME.hsts",
-    known: &["max_age", "include_subdomains", "preload"],
-    foreign: &[("includeSubDomains", "write `include_subdomains`"), ("max-age", "write `max_age`")],
-    later: &[],
 };
 
 pub(crate) const TEST: Keys = Keys {
@@ -367,8 +230,22 @@ pub(crate) const ALL: &[&Keys] = &[
     &DEFAULTS_UPSTREAM,
     &DEFAULTS_ROUTE,
     &UPSTREAM,
+    &ENDPOINT,
+    &BALANCE_HASH,
+    &STICKY_COOKIE,
+    &HEALTH_HTTP,
+    &HEALTH_TCP,
+    &HEALTH_GRPC,
+    &EJECTION_POLICY,
+    &RETRIES,
+    &QUEUE,
+    &UPSTREAM_LIMITS,
+    &UPSTREAM_TLS,
+    &CLIENT_CERTIFICATE,
     &UPSTREAM_TIMEOUTS,
     &ROUTE,
+    &ROUTE_TIMEOUTS,
+    &ROUTE_RETRY,
     &PATH,
     &REDIRECT,
     &RESPOND,

@@ -53,3 +53,61 @@ fn pack(value: f32, now_ms: u64) -> u64 {
 fn unpack(packed: u64) -> Option<(f32, u32)> {
     (packed != 0).then_some((f32::from_bits((packed >> 32) as u32), packed as u32))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn recent(latency: &Latency, now_ms: u64) -> f32 {
+        latency.recent_us(now_ms).expect("observed")
+    }
+
+    #[test]
+    fn it_jumps_up_and_comes_down_slowly() {
+        let latency = Latency::default();
+        assert_eq!(latency.recent_us(0), None);
+        latency.observe(1_000, 0);
+        latency.observe(50_000, 1);
+        assert_eq!(recent(&latency, 1), 50_000.0);
+        latency.observe(1_000, 10_001);
+        // 1,000 + 49,000 / e.
+        assert!((recent(&latency, 10_001) - 19_026.0).abs() < 1.0);
+        assert!((recent(&latency, 20_001) - 6_999.3).abs() < 1.0, "less while idle");
+    }
+
+    /// A thousand answers per second bring it down as far as one.
+    #[test]
+    fn tiny_steps_do_not_round_to_none() {
+        let latency = Latency::default();
+        latency.observe(1_000, 0);
+        for now_ms in 1..=30_000 {
+            latency.observe(900, now_ms);
+        }
+        assert!((recent(&latency, 30_000) - 905.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_changes_nothing() {
+        let latency = Latency::default();
+        latency.observe(1_000, 5_000);
+        latency.observe(500, 4_990);
+        assert_eq!(recent(&latency, 4_980), 1_000.0);
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_among_what_was_seen(seen in prop::collection::vec((1u64..10_000_000, 0u64..60_000), 1..50)) {
+            let latency = Latency::default();
+            let mut now_ms = 0;
+            for (sample, pause) in &seen {
+                now_ms += pause;
+                latency.observe(*sample, now_ms);
+                prop_assert!(recent(&latency, now_ms) >= *sample as f32);
+            }
+            let most = seen.iter().map(|(sample, _)| *sample).max().unwrap_or(0);
+            prop_assert!(recent(&latency, now_ms) <= most as f32);
+        }
+    }
+}

@@ -14,7 +14,7 @@ pub mod table;
 mod two;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use latency::Latency;
 pub use pick::{Pick, Picked};

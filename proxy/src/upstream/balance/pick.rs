@@ -11,7 +11,7 @@ use super::two;
 use crate::upstream::condition::Usable;
 use crate::upstream::endpoint::{Endpoint, Member};
 
-/// Draws (or places of the hash table) before all are looked at.
+/// Draws before all are looked at.
 const MAX_DRAWS: usize = 64;
 /// Draws for the second of two.
 const SECOND_DRAWS: usize = 4;
@@ -155,7 +155,7 @@ impl<'a> Pick<'a> {
     /// and more of them.
     fn ready(&self, member: &Member) -> bool {
         let share = self.share(member);
-        share >= 1.0 || share >= self.key.map_or_else(|| self.rng.unit(), |key| unit(mix(key)))
+        share >= 1.0 || share >= self.key.map_or_else(|| self.rng.unit(), |key| unit(mix(!key)))
     }
 
     /// Of its weight: 0.1 to 1.

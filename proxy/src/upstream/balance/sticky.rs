@@ -7,6 +7,9 @@ use crate::upstream::endpoint::{Endpoint, Member};
 /// Hex digits of an id.
 pub const ID_LEN: usize = 16;
 
+/// What stands in the cookie.
+pub type StickyId = [u8; ID_LEN];
+
 /// The first 16 hex digits of SHA-256 over the upstream's name, a zero byte and the endpoint's
 /// text: the same on every node, another one in every upstream.
 pub fn sticky_id(upstream: &str, endpoint: &Endpoint) -> [u8; ID_LEN] {

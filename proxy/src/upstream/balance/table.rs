@@ -2,7 +2,7 @@
 
 use config::model::Balance;
 
-use super::rng::{Rng, scale};
+use super::rng::{Rng, mix, scale};
 use super::sticky::ID_LEN;
 use super::{maglev, schedule, sticky};
 use crate::upstream::endpoint::Member;
@@ -72,9 +72,10 @@ impl Table {
         }
     }
 
-    /// Whose a key is: the owner first, then whoever follows.
+    /// Whose a key is: the owner first, then others, drawn by the key. (Not the places that
+    /// follow: the same two endpoints stand side by side again and again.)
     pub(super) fn owners(&self, key: u64) -> impl Iterator<Item = usize> + '_ {
-        let (before, from) = self.maglev.split_at(scale(key, self.maglev.len()));
-        from.iter().chain(before).map(|at| *at as usize)
+        let draws = std::iter::successors(Some(key), |key| Some(mix(*key)));
+        draws.map_while(|key| self.maglev.get(scale(key, self.maglev.len())).map(|at| *at as usize))
     }
 }

@@ -1,5 +1,6 @@
 //! Clients: raw HTTP/1.1 over TCP and TLS with chosen SNI and ALPN.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -183,11 +184,19 @@ impl Tls {
 
     /// A finished handshake; the error is the alert or the end of the connection.
     pub fn try_connect(&self, sni: &str) -> Result<Client, std::io::Error> {
+        self.try_connect_after(b"", sni)
+    }
+
+    /// The same behind these bytes, which go out together with the hello.
+    pub fn try_connect_after(&self, opening: &[u8], sni: &str) -> Result<Client, std::io::Error> {
         let name = ServerName::try_from(sni.to_owned()).unwrap();
         let mut conn = ClientConnection::new(self.config.clone(), name).unwrap();
         let mut tcp = TcpStream::connect_timeout(&self.addr, PATIENCE)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;
+        let mut first = opening.to_vec();
+        conn.write_tls(&mut first)?;
+        tcp.write_all(&first)?;
         while conn.is_handshaking() {
             conn.complete_io(&mut tcp)?;
         }

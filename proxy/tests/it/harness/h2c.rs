@@ -8,6 +8,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
@@ -55,10 +56,21 @@ impl H2 {
     }
 
     pub fn connect_with(tls: &Tls, sni: &str, builder: &h2::client::Builder) -> H2 {
+        H2::connect_after(b"", tls, sni, builder)
+    }
+
+    /// Behind these bytes.
+    pub fn connect_after(
+        opening: &[u8],
+        tls: &Tls,
+        sni: &str,
+        builder: &h2::client::Builder,
+    ) -> H2 {
         let tls = tls.clone().alpn(&["h2"]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (send, ended) = runtime.block_on(async {
-            let tcp = TcpStream::connect(tls.addr).await.unwrap();
+            let mut tcp = TcpStream::connect(tls.addr).await.unwrap();
+            tcp.write_all(opening).await.unwrap();
             let name = ServerName::try_from(sni.to_owned()).unwrap();
             let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
             let io = connector.connect(name, tcp).await.unwrap();

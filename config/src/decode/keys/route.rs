@@ -1,0 +1,153 @@
+//! Keys of `routes`.
+
+use super::Keys;
+
+pub(crate) const ROUTE: Keys = Keys {
+    path: "routes.NAME",
+    known: &[
+        "hosts",
+        "path",
+        "methods",
+        "upstream",
+        "split",
+        "redirect",
+        "respond",
+        "body_limit",
+        "headers",
+        "hsts",
+        "timeouts",
+        "retry",
+        "access_log",
+    ],
+    foreign: &[
+        ("backend", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
+        ("backends", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
+        ("service", "write `upstream`"),
+        ("proxy_pass", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
+        ("endpoints", "write `upstream` here; `endpoints` stands in `upstreams.NAME`"),
+        ("cluster", "write `upstream`"),
+        ("host", "write `hosts: [..]`"),
+        ("domains", "write `hosts`"),
+        ("server_name", "write `hosts`"),
+        ("rule", "write `hosts` and `path`"),
+        ("match", "write `hosts` and `path`"),
+        ("paths", "write `path`, and a route per path"),
+        ("prefix", "write `path`"),
+        ("method", "write `methods: [..]`"),
+        ("websocket", "WebSocket needs no switch: remove it"),
+        ("websockets", "WebSocket needs no switch: remove it"),
+        ("sse", "event streams need no switch: remove it"),
+        ("buffering", "nothing is buffered: remove it"),
+        ("max_body_size", "write `body_limit`"),
+        ("client_max_body_size", "write `body_limit`"),
+        ("timeout", "write `timeouts: { first_byte, idle }`"),
+        ("canary", SPLIT),
+        ("upstreams", SPLIT),
+        ("weights", SPLIT),
+        ("weighted_clusters", SPLIT),
+        ("traffic_split", SPLIT),
+        (
+            "retries",
+            "write `retry: { when }` here, `retries: { attempts, budget }` in the upstream",
+        ),
+        ("retry_on", "write `retry: { when: [5xx, timeout] }`"),
+        ("balance", "write `balance` in the upstream"),
+        ("sticky", "write `sticky` in the upstream"),
+        ("health", "write `health` in the upstream"),
+        ("grpc", "gRPC needs `protocol: http2` in the upstream"),
+        ("tls", "every host gets TLS by its certificate: remove it"),
+        ("return", "write `respond: { status: 404 }` or `redirect`"),
+        ("status", "write `respond: { status: 404 }`"),
+        ("priority", "the most specific route wins: remove it"),
+    ],
+    later: &[
+        "rate_limits",
+        "access",
+        "compression",
+        "cors",
+        "rewrite",
+        "strip_prefix",
+        "mirror",
+        "concurrency",
+    ],
+};
+
+pub(crate) const PATH: Keys = Keys {
+    path: "routes.NAME.path",
+    known: &["exact", "prefix"],
+    foreign: &[("regex", "regular expressions are not supported: use `exact` or `prefix`")],
+    later: &[],
+};
+
+pub(crate) const REDIRECT: Keys = Keys {
+    path: "routes.NAME.redirect",
+    known: &["https", "host", "status", "permanent"],
+    foreign: &[
+        ("to", "write `https: true` or `host`; path and query are kept"),
+        ("url", "write `https: true` or `host`; path and query are kept"),
+        ("code", "write `status`"),
+        ("scheme", "write `https: true`"),
+    ],
+    later: &["path", "port"],
+};
+
+pub(crate) const RESPOND: Keys = Keys {
+    path: "routes.NAME.respond",
+    known: &["status", "content_type", "body"],
+    foreign: &[("code", "write `status`"), ("headers", "write `headers` in the route")],
+    later: &["file"],
+};
+
+pub(crate) const HEADERS: Keys = Keys {
+    path: "routes.NAME.headers",
+    known: &["request", "response"],
+    foreign: &[
+        ("set", "write it under `request` or `response`"),
+        ("add", "write it under `request` or `response`"),
+        ("remove", "write it under `request` or `response`"),
+    ],
+    later: &[],
+};
+
+pub(crate) const HEADER_EDITS: Keys = Keys {
+    path: "routes.NAME.headers.request",
+    known: &["remove", "set", "add"],
+    foreign: &[("delete", "write `remove`"), ("append", "write `add`"), ("replace", "write `set`")],
+    later: &[],
+};
+
+pub(crate) const HSTS: Keys = Keys {
+    path: "routes.NAME.hsts",
+    known: &["max_age", "include_subdomains", "preload"],
+    foreign: &[("includeSubDomains", "write `include_subdomains`"), ("max-age", "write `max_age`")],
+    later: &[],
+};
+
+pub(crate) const ROUTE_TIMEOUTS: Keys = Keys {
+    path: "routes.NAME.timeouts",
+    known: &["connect", "first_byte", "idle", "stream_idle", "total"],
+    foreign: &[
+        ("keep_alive", "write `timeouts: { keep_alive }` in the upstream"),
+        ("read", "write `first_byte` and `idle`"),
+        ("response", "write `first_byte`"),
+        ("request", "write `total`"),
+        ("websocket", "write `stream_idle`"),
+    ],
+    later: &[],
+};
+
+pub(crate) const ROUTE_RETRY: Keys = Keys {
+    path: "routes.NAME.retry",
+    known: &["when", "non_idempotent"],
+    foreign: &[
+        ("on", "write `when: [5xx, timeout]`"),
+        ("retry_on", "write `when: [5xx, timeout]`"),
+        ("statuses", "write `when: [502, 503]`"),
+        ("attempts", "write `retries: { attempts }` in the upstream"),
+        ("budget", "write `retries: { budget }` in the upstream"),
+        ("methods", "idempotent methods; see `non_idempotent`"),
+    ],
+    later: &[],
+};
+
+const SPLIT: &str = "write `split: { stable: 95, canary: 5 }`";

@@ -1,1 +1,0 @@
-//! What the policies promise, over random sets of endpoints.

@@ -1,0 +1,1 @@
+//! HTTP/2 to endpoints, against a real server in the same process.

@@ -1,0 +1,97 @@
+//! A place among the requests under way at an endpoint, taken before a connection is looked for.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::endpoint::{Endpoint, Upstream};
+use crate::clock;
+use crate::local::Local;
+
+/// One request under way at one endpoint, for as long as it lives.
+pub struct Place {
+    local: Rc<Local>,
+    upstream: Arc<Upstream>,
+    pub endpoint: Arc<Endpoint>,
+    /// Counted against the upstream's own limit.
+    counted: bool,
+    /// The request that shows whether an ejected endpoint is well again.
+    trial: bool,
+    /// What became of the request is known to the endpoint's condition.
+    settled: bool,
+}
+
+impl Place {
+    /// `None`: the upstream has reached its limit of requests.
+    pub fn take(
+        local: &Rc<Local>,
+        upstream: &Arc<Upstream>,
+        endpoint: &Arc<Endpoint>,
+        trial: bool,
+    ) -> Option<Place> {
+        let limit = upstream.spec.limits.requests;
+        if let Some(limit) = limit
+            && upstream.state.requests.fetch_add(1, Ordering::Relaxed) >= limit
+        {
+            upstream.state.requests.fetch_sub(1, Ordering::Relaxed);
+            if trial {
+                endpoint.condition.abandon(clock::process_ms());
+            }
+            return None;
+        }
+        endpoint.load.requests.fetch_add(1, Ordering::Relaxed);
+        Some(Place {
+            local: local.clone(),
+            upstream: upstream.clone(),
+            endpoint: endpoint.clone(),
+            counted: limit.is_some(),
+            trial,
+            settled: false,
+        })
+    }
+
+    /// The endpoint has done its part: its answer has begun and is no 5xx.
+    pub fn succeeded(&mut self) {
+        self.settled = true;
+        if self.endpoint.condition.success(clock::process_ms()) {
+            let (upstream, endpoint) = (&self.upstream.name, &self.endpoint.text);
+            tracing::info!("upstream {upstream}: {endpoint} is back: its trial went well");
+        }
+    }
+
+    /// The endpoint has failed: it could not be reached, gave no answer, a broken one or a 5xx.
+    pub fn failed(&mut self) {
+        self.settled = true;
+        let Some(policy) = &self.upstream.spec.ejection else { return };
+        let set = self.upstream.state.endpoints.load();
+        let (now_ms, gate) = (clock::process_ms(), &self.upstream.state.gate);
+        let condition = &self.endpoint.condition;
+        if let Some(time) = condition.failure(policy, now_ms, gate, &set.members) {
+            let labels = [self.upstream.name.as_str()];
+            self.local.shared.metrics.upstream_ejections.with_label_values(&labels).inc();
+            tracing::warn!(
+                "upstream {}: {} is ejected for {} s: {} requests in a row failed",
+                self.upstream.name,
+                self.endpoint.text,
+                time.as_secs(),
+                policy.failures,
+            );
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Neither good nor bad: another request may try.
+        if !self.settled && self.trial {
+            self.endpoint.condition.abandon(clock::process_ms());
+        }
+        self.endpoint.load.requests.fetch_sub(1, Ordering::Relaxed);
+        if self.counted {
+            self.upstream.state.requests.fetch_sub(1, Ordering::Relaxed);
+        }
+        if !self.upstream.state.queue.is_empty() {
+            self.local.waiters.wake(&self.upstream.state);
+        }
+    }
+}
