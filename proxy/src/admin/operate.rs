@@ -173,3 +173,59 @@ fn refused(why: Refusal) -> (StatusCode, String) {
 /// Without `for`.
 const DEFAULT: Duration = Duration::from_secs(3600);
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_commands() {
+        for (path, asked) in [
+            ("/api/v1/upstreams/web/drain", Some(Asked::Drain("web"))),
+            ("/api/v1/upstreams/drain/undrain", Some(Asked::Undrain("drain"))),
+            ("/api/v1/routes/a.b/shift", Some(Asked::Shift("a.b"))),
+            ("/api/v1/routes/a/unshift", Some(Asked::Unshift("a"))),
+            ("/api/v1/routes/a/drain", None),
+            ("/api/v1/upstreams/a/b/drain", None),
+            ("/api/v1/upstreams/drain", None),
+            ("/api/v1/upstreams/web/drain/", None),
+            ("/upstreams/web/drain", None),
+        ] {
+            assert_eq!(Asked::of(path), asked, "{path}");
+        }
+    }
+
+    #[test]
+    fn endpoints_in_queries() {
+        let read = |query: &str| endpoint("u", query).map(|(of, force)| (of.endpoint, force));
+        let address = |text: &str, force| Ok((text.to_owned(), force));
+        assert_eq!(read("endpoint=192.0.2.1:80"), address("192.0.2.1:80", false));
+        assert_eq!(read("force=true&endpoint=%5B::1%5D:80"), address("[::1]:80", true));
+        assert_eq!(read("endpoint=unix:/run/a%20b&force"), address("unix:/run/a b", true));
+        assert_eq!(read("endpoint=x&force=false"), address("x", false));
+        for bad in
+            ["", "endpoint=", "endpoint=a&endpoint=b", "force=true", "endpoint=a&force=1", "a=b"]
+        {
+            assert_eq!(read(bad).unwrap_err().0, StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+
+    #[test]
+    fn shifts_in_bodies() {
+        let read = |body: &'static str| shift(&Bytes::from(body)).map(|(_, lasts)| lasts);
+        assert_eq!(read(r#"{"weights":{"a":1}}"#), Ok(Some(DEFAULT)));
+        assert_eq!(read(r#"{"weights":{},"for":"7d"}"#), Ok(Some(LONGEST)));
+        assert_eq!(read(r#"{"weights":{"a":0},"for":"forever"}"#), Ok(None));
+        for bad in [
+            r#"{"weights":{"a":1},"for":"604801s"}"#,
+            r#"{"weights":{"a":1},"for":"0s"}"#,
+            r#"{"weights":{"a b":1}}"#,
+            r#"{"weights":{"a":0.5}}"#,
+            r#"{"weights":{"a":1},"fro":"1h"}"#,
+            r#"{"for":"1h"}"#,
+            "",
+        ] {
+            assert_eq!(read(bad).unwrap_err().0, StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+}

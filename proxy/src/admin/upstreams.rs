@@ -54,8 +54,24 @@ fn one(upstream: &Upstream, details: &Details) -> Value {
         json!({ "name": written, "why": known.and_then(|(_, known)| known.error.as_ref()) })
     });
     let (requests, retries) = state.budget.used(now_ms);
+    let mut value = policy(spec);
+    value["queue"]["length"] = json!(state.queue.len());
+    value["retries"]["recent_requests"] = json!(requests);
+    value["retries"]["recent_retries"] = json!(retries);
+    value["usable"] = json!(usable(&set, now_ms));
+    value["panic"] = json!(panics(&set, now_ms));
+    value["endpoints"] = json!(endpoints);
+    value["names"] = names.iter().map(|(_, known)| name_state(known)).collect();
+    value["unresolved"] = unresolved.collect();
+    value["drained_absent"] = json!(absent.map(|(_, text)| text).collect::<Vec<_>>());
+    value
+}
+
+/// What is configured.
+fn policy(spec: &model::Upstream) -> Value {
+    let queue_seconds = spec.queue.timeout.as_secs_f64();
     json!({
-        "name": name.as_str(),
+        "name": spec.name.as_str(),
         "balance": balance(&spec.balance),
         "sticky_cookie": spec.sticky.as_ref().map(|cookie| &cookie.name),
         "protocol": match spec.protocol {
@@ -74,19 +90,11 @@ fn one(upstream: &Upstream, details: &Details) -> Value {
             "endpoint_connections": spec.limits.endpoint_connections,
             "endpoint_requests": spec.limits.endpoint_requests,
         },
-        "queue": { "size": spec.queue.size, "timeout_seconds": spec.queue.timeout.as_secs_f64(), "length": state.queue.len() },
+        "queue": { "size": spec.queue.size, "timeout_seconds": queue_seconds },
         "retries": {
             "attempts": spec.retries.attempts,
             "budget_percent": spec.retries.budget,
-            "recent_requests": requests,
-            "recent_retries": retries,
         },
-        "usable": usable(&set, now_ms),
-        "panic": panics(&set, now_ms),
-        "endpoints": endpoints,
-        "names": names.iter().map(|(_, known)| name_state(known)).collect::<Vec<_>>(),
-        "unresolved": unresolved.collect::<Vec<_>>(),
-        "drained_absent": absent.map(|(_, text)| text).collect::<Vec<_>>(),
     })
 }
 
@@ -124,9 +132,9 @@ fn endpoint(member: &Member, spec: &model::Upstream, now_ms: u64) -> Value {
         "weight": member.weight,
         "state": why.code(),
         "why": match &slow_start {
-            Some((age, of)) => format!(
-                "{words}; starts slowly, {} s of {} s", age.as_secs(), of.as_secs_f32()
-            ),
+            Some((age, of)) => {
+                format!("{words}; starts slowly, {} s of {} s", age.as_secs(), of.as_secs_f32())
+            }
             None => words,
         },
         "used": is_used(condition, now_ms),
@@ -161,10 +169,11 @@ fn words(why: Why, check_error: Option<&str>) -> String {
         None => text.to_owned(),
     };
     match why {
-        // The last check may have failed, but not `fall` of them in a row.
-        Why::Healthy => {
-            because("health checks pass").replace("pass:", "pass; the last one failed:")
-        }
+        Why::Healthy => match check_error {
+            // One alone, not as many in a row as it takes.
+            Some(error) => format!("healthy, though the last health check failed: {error}"),
+            None => "health checks pass".to_owned(),
+        },
         Why::Unchecked => "no health check, and requests do not fail".to_owned(),
         Why::Starting => because("no health check has passed yet"),
         Why::Unhealthy => because("health checks fail"),
@@ -221,11 +230,8 @@ fn probe(probe: &Probe) -> &'static str {
 
 /// A split as configured.
 pub(super) fn split_weights(weights: &BTreeMap<Name, u16>) -> Value {
-    weights
-        .iter()
-        .map(|(name, weight)| (name.to_string(), json!(weight)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    let all = weights.iter().map(|(name, weight)| (name.to_string(), json!(weight)));
+    all.collect::<serde_json::Map<_, _>>().into()
 }
 
 /// A split as shifted, in the same unit: whole numbers where they are.
@@ -235,4 +241,53 @@ pub(super) fn shifted_weights(weights: &BTreeMap<Name, u32>) -> Value {
     };
     let all = weights.iter().map(|(name, weight)| (name.to_string(), number(in_units(*weight))));
     all.collect::<serde_json::Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::condition::Health;
+
+    #[test]
+    fn every_state_has_its_reason() {
+        let error = Some("connect: refused");
+        for (why, error, expected) in [
+            (Why::Healthy, None, "health checks pass"),
+            (Why::Healthy, error, "healthy, though the last health check failed: connect: refused"),
+            (Why::Unchecked, None, "no health check, and requests do not fail"),
+            (Why::Starting, None, "no health check has passed yet"),
+            (Why::Starting, error, "no health check has passed yet: connect: refused"),
+            (Why::Unhealthy, error, "health checks fail: connect: refused"),
+            (Why::Ejected(Duration::from_millis(2_001)), None, "requests failed: ejected for 3 s"),
+            (Why::Trial, None, "requests failed; one at a time tries it again"),
+            (Why::Drained, error, "taken out by the operator"),
+            (Why::Gone, None, "not in the configuration or DNS any more"),
+        ] {
+            assert_eq!(words(why, error), expected);
+        }
+    }
+
+    #[test]
+    fn slow_start_is_told_while_it_lasts() {
+        let text = "version: 1\nlisteners: { web: { bind: ['127.0.0.1:1'] } }\nupstreams:\n  \
+                    u: { endpoints: ['127.0.0.1:2'], slow_start: 10s }\nroutes:\n  \
+                    a: { hosts: [a.openclaw.example], upstream: u }\n";
+        let candidate = config::parse("edge.yaml", text, &config::NoEnvironment).unwrap();
+        let accepted = config::merge(None, candidate);
+        let spec = &accepted.upstreams["u"].value;
+        let condition = Condition::new(1_000);
+        let ten = Duration::from_secs(10);
+        assert_eq!(slow_start(spec, &condition, 4_000), Some((Duration::from_secs(3), ten)));
+        assert_eq!(slow_start(spec, &condition, 11_000), None);
+        condition.set_health(Health::Unhealthy, 1_000);
+        assert_eq!(slow_start(spec, &condition, 4_000), None);
+    }
+
+    #[test]
+    fn whole_weights_are_whole_numbers() {
+        let name = |text| Name::new(text).unwrap();
+        let shifted = BTreeMap::from([(name("a"), 80_000), (name("b"), 666)]);
+        assert_eq!(shifted_weights(&shifted), json!({ "a": 80, "b": 0.666 }));
+        assert_eq!(split_weights(&BTreeMap::from([(name("a"), 95)])), json!({ "a": 95 }));
+    }
 }

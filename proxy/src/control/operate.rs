@@ -236,9 +236,10 @@ fn is_last(members: &[Member], one: &Member) -> bool {
     }
 }
 
-/// The first ten.
+/// The first ten in order.
 fn few<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
     let more = names.len().saturating_sub(10);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     let shown = names.iter().take(10).copied().collect::<Vec<_>>().join(", ");

@@ -253,3 +253,18 @@ impl UpstreamState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_as_they_are_shown() {
+        for text in ["192.0.2.1:80", "[2001:db8::1]:80", "unix:/run/app.sock"] {
+            assert_eq!(Target::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["192.0.2.1", "api.openclaw.example:80", "unix:run", "unix:", ""] {
+            assert_eq!(Target::parse(text), None, "{text}");
+        }
+    }
+}

@@ -31,4 +31,5 @@ mod smuggling;
 mod sse;
 mod timeouts;
 mod tls;
+mod upstreams_cli;
 mod websocket;
