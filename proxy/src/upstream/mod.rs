@@ -6,6 +6,7 @@ pub mod budget;
 pub mod condition;
 pub mod connect;
 pub mod dial;
+pub mod drains;
 pub mod endpoint;
 pub mod h2;
 pub mod io;

@@ -34,4 +34,5 @@ mod sse;
 mod timeouts;
 mod tls;
 mod upstreams;
+mod upstreams_cli;
 mod websocket;

@@ -53,8 +53,7 @@ impl Lab {
         let mut upstream = model::Upstream::new(name, vec![EndpointSpec { address, weight: 1 }]);
         spec(&mut upstream);
         let mut registry = EndpointRegistry::default();
-        let (name, specs) = (&upstream.name, &upstream.endpoints);
-        let set = EndpointSet::resolve(name, specs, &|_| None, &mut registry);
+        let set = EndpointSet::resolve(&upstream, &|_| None, &mut registry);
         let endpoint = set.members[0].endpoint.clone();
         Lab { local, endpoint, transport: Transport::compile(&upstream, None) }
     }
