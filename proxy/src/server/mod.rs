@@ -19,6 +19,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
+use crate::control::command;
+use crate::control::gather::Gather;
 use crate::control::health::Checker;
 use crate::control::last_good::LastGood;
 use crate::control::resolve::Resolver;
@@ -138,6 +140,8 @@ async fn control(
     let last_good = LastGood::start(&accepted.global.state_dir);
     last_good.keep(&accepted);
     last_good.settle(Duration::from_secs(1));
+    let (commands, inbox) = command::channel();
+    let _ = status.commands.set(commands);
     let mut control = Control {
         shared,
         status,
@@ -148,8 +152,10 @@ async fn control(
         certs,
         resolver,
         checker,
+        gather: Gather::default(),
         last_good,
         signals,
+        commands: inbox,
         workers: Vec::new(),
         problems: Vec::new(),
     };

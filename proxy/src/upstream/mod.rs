@@ -6,6 +6,7 @@ pub mod budget;
 pub mod condition;
 pub mod connect;
 pub mod dial;
+pub mod drains;
 pub mod endpoint;
 pub mod h2;
 pub mod io;
@@ -17,7 +18,8 @@ pub mod proxy_protocol;
 pub mod queue;
 pub mod socket;
 pub mod tcp_info;
-#[cfg(test)]
-mod tests;
 pub mod tls;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;
