@@ -356,9 +356,7 @@ impl Exchange {
         job.record.bytes_in += upload.received;
         let keep_client = self.download.keep_client && upload.done();
         job.record.upstream_ok();
-        if self.download.keep_upstream && upload.done() {
-            self.attempt.keep(job.local);
-        }
+        self.attempt.finish(job.local, self.download.keep_upstream && upload.done());
         End::Done { keep_client }
     }
 

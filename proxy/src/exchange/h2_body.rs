@@ -352,12 +352,15 @@ impl Relay {
     fn release_endpoint(&mut self) {
         let done = self.decoder.is_done() && self.keep_upstream && self.upload.done();
         if let Some(attempt) = self.attempt.take_if(|_| done) {
-            attempt.keep(&self.local);
+            attempt.finish(&self.local, true);
         }
     }
 
     /// The books close with a complete answer.
     fn finish(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(&self.local, false);
+        }
         self.record.bytes_in = self.upload.received;
         self.record.upstream_ok();
         self.record.end();

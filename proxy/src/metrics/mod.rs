@@ -39,6 +39,7 @@ pub struct Metrics {
     pub tls_handshake_duration: HistogramVec,
 
     pub upstream_requests: IntCounterVec,
+    pub upstream_request_duration: HistogramVec,
     pub upstream_connect_duration: HistogramVec,
     pub upstream_connections: IntGaugeVec,
     pub upstream_connection_errors: IntCounterVec,
@@ -94,6 +95,7 @@ impl Metrics {
             tls_handshake_failures: c.counters(TLS_HANDSHAKE_FAILURES),
             tls_handshake_duration: c.histograms(TLS_HANDSHAKE_DURATION, HANDSHAKES),
             upstream_requests: c.counters(UPSTREAM_REQUESTS),
+            upstream_request_duration: c.histograms(UPSTREAM_REQUEST_DURATION, DURATIONS),
             upstream_connect_duration: c.histograms(UPSTREAM_CONNECT_DURATION, HANDSHAKES),
             upstream_connections: c.gauges(UPSTREAM_CONNECTIONS),
             upstream_connection_errors: c.counters(UPSTREAM_CONNECTION_ERRORS),
@@ -194,6 +196,7 @@ impl Metrics {
         }
         forget(&self.http_request_duration, label, name);
         forget(&self.http_first_byte, label, name);
+        forget(&self.upstream_request_duration, label, name);
         forget(&self.upstream_connect_duration, label, name);
         forget(&self.upstream_connections, label, name);
         forget(&self.upstream_endpoints, label, name);
@@ -285,6 +288,11 @@ const TLS_HANDSHAKE_DURATION: Def =
 const UPSTREAM_REQUESTS: Def = (
     "edge_upstream_requests_total",
     "Attempts to have a request answered by an endpoint.",
+    &["upstream", "result"],
+);
+const UPSTREAM_REQUEST_DURATION: Def = (
+    "edge_upstream_request_duration_seconds",
+    "Attempts to have a request answered: connection had to answer complete, or failed.",
     &["upstream", "result"],
 );
 const UPSTREAM_CONNECT_DURATION: Def =

@@ -6,11 +6,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use config::model::{self, EndpointAddress};
 use config::value::Name;
+use prometheus::Histogram;
 
 use super::balance::{Latency, Table};
 use super::budget::RetryBudget;
@@ -45,6 +46,8 @@ pub struct UpstreamState {
     pub queue: Queue,
     pub budget: RetryBudget,
     pub gate: EjectionGate,
+    /// `edge_upstream_request_duration_seconds` of good answers: looked up once.
+    pub ok_duration: OnceLock<Histogram>,
 }
 
 /// The endpoints of one upstream at one moment.

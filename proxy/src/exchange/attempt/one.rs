@@ -63,7 +63,11 @@ impl Attempt {
     /// The attempt has ended without a complete answer; `begun`: its head had come.
     pub fn failed(&mut self, local: &Local, rejection: Rejection, begun: bool) {
         let cause = rejection.cause;
-        count_failed(local, &self.upstream, cause);
+        let elapsed_us = clock::process_us() - self.started_us;
+        count_failed(local, &self.upstream, cause, elapsed_us);
+        if cause == Cause::FirstByteTimeout && !begun {
+            self.place.endpoint.load.latency.observe(elapsed_us, clock::process_ms());
+        }
         let own_fault = matches!(
             cause,
             Cause::UpstreamClosed | Cause::UpstreamProtocol | Cause::FirstByteTimeout
@@ -79,12 +83,19 @@ impl Attempt {
         local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
     }
 
-    /// The answer is complete and the connection may carry another request.
-    pub fn keep(self, local: &Local) {
-        let Attempt { connection, upstream, place, .. } = self;
+    /// The answer is complete; `reuse`: the connection may carry another request.
+    pub fn finish(self, local: &Local, reuse: bool) {
+        let Attempt { connection, upstream, place, started_us, .. } = self;
         drop(place);
-        let keep_alive = upstream.spec.timeouts.keep_alive;
-        local.pools.give(connection, local.timers.now_ms(), keep_alive);
+        let durations = upstream.state.ok_duration.get_or_init(|| {
+            let labels = [upstream.name.as_str(), "ok"];
+            local.shared.metrics.upstream_request_duration.with_label_values(&labels)
+        });
+        durations.observe(seconds(clock::process_us() - started_us));
+        if reuse {
+            let keep_alive = upstream.spec.timeouts.keep_alive;
+            local.pools.give(connection, local.timers.now_ms(), keep_alive);
+        }
     }
 
     /// The endpoint's kernel has acknowledged nothing since the request went out. Together with a
@@ -102,11 +113,17 @@ pub(super) fn acked(connection: &mut UpstreamConnection) -> Option<u64> {
 }
 
 /// Counts an attempt that did not end well.
-fn count_failed(local: &Local, upstream: &Upstream, cause: Cause) {
+fn count_failed(local: &Local, upstream: &Upstream, cause: Cause, elapsed_us: u64) {
     let metrics = &local.shared.metrics;
     let name = upstream.name.as_str();
-    metrics.upstream_requests.with_label_values(&[name, cause.code()]).inc();
+    let labels = [name, cause.code()];
+    metrics.upstream_requests.with_label_values(&labels).inc();
+    metrics.upstream_request_duration.with_label_values(&labels).observe(seconds(elapsed_us));
     if cause == Cause::ClientGone {
         metrics.upstream_cancelled.with_label_values(&[name]).inc();
     }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
 }
