@@ -6,6 +6,7 @@ mod certificate_metrics;
 pub mod certs;
 mod changes;
 mod endpoint_states;
+mod files;
 pub mod gather;
 pub mod health;
 pub mod last_good;
