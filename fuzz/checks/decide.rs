@@ -128,6 +128,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         bound: &[],
         nofile: 1024,
         resolved: &|_| Some(vec![Resolved { address: ([127, 0, 0, 1], 80).into(), weight: 1 }]),
+        shifted: &|_| None,
         endpoints: &mut EndpointRegistry::default(),
     };
     compile::compile(&accepted, &compile::empty(), &mut deps)

@@ -134,6 +134,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
             bound: &[],
             nofile: u64::from(u16::MAX),
             resolved: &|_| None,
+            shifted: &|_| None,
             endpoints: &mut EndpointRegistry::default(),
         },
     ))

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::certificates::time_of;
+use super::operate::{Asked, operate};
 use super::pages::{error, json_reply};
 use super::{Body, Sources};
 
@@ -54,12 +55,15 @@ struct Probe {
 
 /// Whether this is a request for an action, over whichever entrance.
 pub(super) fn is_action(method: &Method, path: &str) -> bool {
-    *method == Method::POST && [RENEW, REVOKE, IMPORT, PROBE].contains(&path)
+    let known = || [RENEW, REVOKE, IMPORT, PROBE].contains(&path) || Asked::of(path).is_some();
+    *method == Method::POST && known()
 }
 
-/// Does it. Errors: 400 what cannot be read, 409 what cannot be done, with a sentence.
+/// Does it. Errors: 400 what cannot be read, 404 what is not there, 409 what cannot be done, with a
+/// sentence.
 pub(super) async fn act(sources: &Sources, request: Request<Incoming>) -> Response<Body> {
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
+    let path = uri.path();
     let read = Limited::new(request.into_body(), MAX_BODY).collect();
     let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -69,11 +73,12 @@ pub(super) async fn act(sources: &Sources, request: Request<Incoming>) -> Respon
         Ok(Err(why)) => return error(StatusCode::BAD_REQUEST, &format!("the body: {why}")),
         Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s"),
     };
-    let done = match path.as_str() {
-        RENEW => renew(sources, &body).await,
-        REVOKE => revoke(sources, &body).await,
-        IMPORT => import(sources, &body).await,
-        _ => probe(sources, &body),
+    let done = match (path, Asked::of(path)) {
+        (_, Some(asked)) => operate(sources, asked, uri.query().unwrap_or_default(), &body).await,
+        (RENEW, _) => renew(sources, &body).await,
+        (REVOKE, _) => revoke(sources, &body).await,
+        (IMPORT, _) => import(sources, &body).await,
+        (_, None) => probe(sources, &body),
     };
     match done {
         Ok(value) => json_reply(StatusCode::OK, &value),
@@ -123,7 +128,7 @@ fn keeper(sources: &Sources) -> Result<&acme::keeper::Keeper, (StatusCode, Strin
     keeper.map(|keeper| &**keeper).ok_or_else(|| conflict("the process is starting".to_owned()))
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, (StatusCode, String)> {
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, (StatusCode, String)> {
     // The error names the field and the place, never the value: it may be a key.
     serde_json::from_slice(body).map_err(|why| {
         let place = format!("line {}, column {}", why.line(), why.column());

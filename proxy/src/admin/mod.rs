@@ -1,5 +1,5 @@
-//! The admin server: health, readiness, metrics, what is configured, certificates. On its own TCP
-//! address (loopback by default, read-only) and a unix socket (0600), never on a data listener.
+//! The admin server: health, readiness, metrics, what is configured, upstreams, certificates, and
+//! over the unix socket what an operator may ask for. On its own TCP address (loopback by default, read-only) and a unix socket (0600), never on a data listener.
 //!
 //! Small and cold, so a tower stack on hyper: shed load, limit concurrency, time out. It runs on
 //! the control thread and shares nothing with workers but what they publish.
@@ -8,7 +8,10 @@ mod actions;
 mod certificates;
 mod guard;
 mod listen;
+pub mod operate;
 mod pages;
+pub mod query;
+mod upstreams;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -94,6 +97,9 @@ impl Sources {
                 return pages::error(StatusCode::FORBIDDEN, why);
             }
             return actions::act(self, request).await;
+        }
+        if request.uri().path() == upstreams::PATH && pages::is_reading(request.method()) {
+            return pages::json_reply(StatusCode::OK, &upstreams::upstreams(self).await);
         }
         pages::answer(request.method(), request.uri().path(), &self.shared, &self.status)
     }

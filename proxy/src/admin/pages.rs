@@ -13,6 +13,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Body;
 use super::certificates::certificates;
+use super::upstreams::{shifted_weights, split_weights};
+use crate::control::shifts::Shown;
 use crate::control::status::Status;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
@@ -23,7 +25,7 @@ pub(super) fn answer(
     shared: &Shared,
     status: &Status,
 ) -> Response<Body> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !is_reading(method) {
         let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "this path is only read");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
@@ -40,6 +42,10 @@ pub(super) fn answer(
         "/api/v1/routes" => json_reply(StatusCode::OK, &routes(shared, status)),
         _ => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "not found", "paths": PATHS })),
     }
+}
+
+pub(super) fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 pub(super) fn error(status: StatusCode, why: &str) -> Response<Body> {
@@ -102,6 +108,17 @@ fn configuration(status: &Status) -> Value {
         .iter()
         .map(|problem| json!({ "certificate": problem.certificate, "message": problem.message }))
         .collect();
+    let shifts: Vec<Value> = status
+        .shifts
+        .load()
+        .iter()
+        .map(|(route, shown)| {
+            let mut value = shift(shown);
+            value["route"] = json!(route.as_str());
+            value["configured"] = split_weights(&shown.configured);
+            value
+        })
+        .collect();
     json!({
         "file": config.file.display().to_string(),
         "source": config.source,
@@ -114,6 +131,7 @@ fn configuration(status: &Status) -> Value {
         "warnings": accepted.map(|accepted| diagnostics(&accepted.warnings)).unwrap_or_default(),
         "quarantined": quarantined,
         "certificate_problems": certificates,
+        "shifts": shifts,
         "objects": accepted.map(|accepted| json!({
             "listeners": accepted.global.listeners.len(),
             "certificates": accepted.certificates.len(),
@@ -126,6 +144,7 @@ fn configuration(status: &Status) -> Value {
 fn routes(shared: &Shared, status: &Status) -> Value {
     let snapshot = shared.snapshot.load();
     let config = status.config.load();
+    let shifts = status.shifts.load();
     let Some(accepted) = config.accepted.as_deref() else { return json!({ "routes": [] }) };
     let serving = accepted.routes.values().map(|entry| {
         let route = &*entry.value;
@@ -141,6 +160,11 @@ fn routes(shared: &Shared, status: &Status) -> Value {
             "state": if former { "former" } else { "serving" },
         });
         describe(&route.action, &snapshot, &mut value);
+        if let model::Action::Split(parts) = &route.action {
+            let parts = parts.iter().map(|part| (part.upstream.clone(), part.weight));
+            value["split"] = split_weights(&parts.collect());
+            value["shift"] = json!(shifts.get(&route.name).map(shift));
+        }
         value
     });
     let blocked = accepted.blocked.iter().map(|blocked| {
@@ -158,6 +182,10 @@ fn routes(shared: &Shared, status: &Status) -> Value {
     json!({ "generation": snapshot.generation, "routes": routes })
 }
 
+fn shift(shown: &Shown) -> Value {
+    json!({ "weights": shifted_weights(&shown.weights), "until": shown.until.and_then(timestamp) })
+}
+
 fn describe(action: &model::Action, snapshot: &Snapshot, value: &mut Value) {
     match action {
         model::Action::Upstream(name) => {
@@ -171,11 +199,7 @@ fn describe(action: &model::Action, snapshot: &Snapshot, value: &mut Value) {
                 value["unresolved"] = json!(set.unresolved);
             }
         }
-        model::Action::Split(parts) => {
-            value["action"] = json!("forward");
-            let parts = parts.iter().map(|part| (part.upstream.as_str(), part.weight));
-            value["split"] = json!(parts.collect::<std::collections::BTreeMap<_, _>>());
-        }
+        model::Action::Split(_) => value["action"] = json!("forward"),
         model::Action::Redirect(redirect) => {
             value["action"] = json!("redirect");
             value["status"] = json!(redirect.status);
@@ -218,7 +242,7 @@ fn diagnostics(found: &[Diagnostic]) -> Vec<Value> {
 }
 
 /// RFC 3339 in UTC; `null` for never.
-fn timestamp(unix_ms: u64) -> Option<String> {
+pub(super) fn timestamp(unix_ms: u64) -> Option<String> {
     let nanos = i128::from(unix_ms) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
     (unix_ms != 0).then(|| time.format(&Rfc3339).ok()).flatten()
@@ -243,8 +267,15 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Respons
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const PATHS: [&str; 6] =
-    ["/healthz", "/readyz", "/metrics", "/api/v1/config", "/api/v1/routes", "/api/v1/certificates"];
+const PATHS: [&str; 7] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/api/v1/config",
+    "/api/v1/routes",
+    super::upstreams::PATH,
+    "/api/v1/certificates",
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,16 @@
 
 mod certs;
 mod doctor;
+mod drain;
 mod export;
 mod import;
 pub mod orders;
 pub mod out;
 mod place;
+mod shift;
 mod socket;
 mod table;
+mod upstreams;
 
 use out::tell;
 use std::path::PathBuf;
@@ -48,6 +51,17 @@ enum Command {
     Check(ConfigArg),
     /// Certificates of a running process: list, show, renew, revoke, import, export
     Certs(certs::CertsArgs),
+    /// Endpoints of a running process: state and why, weight, requests, connections, latency;
+    /// exit code 1 where an upstream has none that can be used
+    Upstreams(upstreams::UpstreamsArgs),
+    /// Take an endpoint out: it gets no new requests, those under way end by themselves
+    Drain(drain::DrainArgs),
+    /// Put a drained endpoint back
+    Undrain(drain::UndrainArgs),
+    /// Give the split of a route other weights for a while, without touching the file
+    Shift(shift::ShiftArgs),
+    /// Give the split of a route its configured weights back
+    Unshift(shift::UnshiftArgs),
     /// Ask why a CA would refuse, before it is asked
     Acme(doctor::AcmeArgs),
     /// Serve an example on 127.0.0.1 with built-in backends, and print what to try
@@ -91,6 +105,11 @@ pub fn main() -> ExitCode {
         }),
         Command::Check(args) => check::run(&args.config),
         Command::Certs(args) => certs::main(args),
+        Command::Upstreams(args) => upstreams::main(args),
+        Command::Drain(args) => drain::drain(args),
+        Command::Undrain(args) => drain::undrain(args),
+        Command::Shift(args) => shift::shift(args),
+        Command::Unshift(args) => shift::unshift(args),
         Command::Acme(args) => doctor::main(args),
         Command::Demo(args) => demo::run_with(&args, |config| {
             let log_format = LogFormat::default();

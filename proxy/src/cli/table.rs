@@ -113,14 +113,19 @@ pub fn table(all: &[Entry], now: i64) -> String {
         ]
         .map(|cell| printable(&cell))
     }));
-    let mut widths = [0; HEAD.len()];
-    for row in &rows {
+    columns(&rows)
+}
+
+/// Columns as wide as they need to be.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');

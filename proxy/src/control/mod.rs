@@ -5,15 +5,18 @@
 mod certificate_metrics;
 pub mod certs;
 mod changes;
+pub mod command;
 mod endpoint_states;
 mod files;
 pub mod gather;
 pub mod health;
 pub mod last_good;
+mod operate;
 mod publish;
 mod random;
 pub mod reload;
 pub mod resolve;
+pub mod shifts;
 mod signals;
 pub mod status;
 pub mod watch;
@@ -57,6 +60,7 @@ pub struct Control {
     pub gather: Gather,
     pub last_good: LastGood,
     pub signals: Signals,
+    pub commands: command::Inbox,
     pub workers: Vec<JoinHandle<()>>,
     pub problems: Vec<Problem>,
 }
@@ -97,9 +101,11 @@ impl Control {
                 }
                 () = self.gather.due() => self.update_endpoints(),
                 () = self.checker.run() => {}
+                event = self.commands.next(self.publisher.shifts.next_end()) => self.obey(event),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
+                    self.publisher.sweep_drains();
                     self.publisher.count_endpoints();
                     self.checker.tick();
                     self.status.names.store(Arc::new(self.resolver.state()));
@@ -208,6 +214,7 @@ impl Control {
 
     fn note(&self, outcome: &ReloadOutcome, hash: String) {
         note(&self.shared, &self.status, outcome, hash, Some(&self.accepted));
+        self.show_shifts();
         self.publisher.count_objects(&self.accepted, &self.problems);
     }
 

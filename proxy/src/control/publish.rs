@@ -16,24 +16,27 @@ use super::changes::ChangeLog;
 use super::endpoint_states::EndpointStates;
 use super::health::Checker;
 use super::resolve::{Question, Resolver, questions, questions_of};
+use super::shifts::Shifts;
 use crate::clock;
 use crate::route::compile::{Deps, compile};
-use crate::route::table::{BoundAddress, Snapshot};
+use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Member, Upstream};
 use crate::upstream::transport::Transport;
 
 /// The only writer of [`Shared::snapshot`].
 pub struct Publisher {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     ticketer: Arc<dyn ProducesTickets>,
     bound: Vec<BoundAddress>,
     nofile: u64,
-    endpoints: EndpointRegistry,
+    pub(super) endpoints: EndpointRegistry,
     /// The upstreams of the snapshot that an answer concerns.
     concerned: HashMap<Question, Vec<Arc<Upstream>>>,
     changes: ChangeLog,
     states: EndpointStates,
+    /// Splits with other weights than the configured ones.
+    pub(super) shifts: Shifts,
     /// Series to remove once more, when streams of the removed have ended: process milliseconds.
     gone: Vec<(u64, Kind, String)>,
     certificates: CertificateMetrics,
@@ -55,6 +58,7 @@ impl Publisher {
             concerned: HashMap::new(),
             changes: ChangeLog::default(),
             states: EndpointStates::default(),
+            shifts: Shifts::default(),
             gone: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
@@ -68,6 +72,9 @@ impl Publisher {
         checker: &mut Checker,
     ) -> u64 {
         let previous = self.shared.snapshot.load_full();
+        for (route, why) in self.shifts.follow(accepted) {
+            tracing::warn!("route {route}: its shift ends ({why}); the configured weights hold");
+        }
         let snapshot = compile(
             accepted,
             &previous,
@@ -78,6 +85,7 @@ impl Publisher {
                 bound: &self.bound,
                 nofile: self.nofile,
                 resolved: &|address| resolver.resolved(address),
+                shifted: &|route| self.shifts.weights(route),
                 endpoints: &mut self.endpoints,
             },
         );
@@ -90,6 +98,7 @@ impl Publisher {
         checker.set_upstreams(&snapshot);
         self.concerned = concerned(&snapshot);
         self.count_endpoints();
+        self.count_splits(&snapshot);
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         generation
     }
@@ -111,7 +120,7 @@ impl Publisher {
             let former = upstream.state.endpoints.load();
             if !same(&former, &set) {
                 self.changes.changed(&upstream.name, &former, &set, clock::process_ms());
-                set.await_checks(&upstream.spec);
+                set.expect_checks(&upstream.spec);
                 upstream.state.replace(set);
                 changed.push(upstream.clone());
             }
@@ -218,6 +227,19 @@ impl Publisher {
     /// Endpoints by state.
     pub fn count_endpoints(&mut self) {
         self.states.refresh(&self.shared.metrics, &self.shared.snapshot.load());
+    }
+
+    /// Series of upstreams that have left a split go.
+    fn count_splits(&self, snapshot: &Snapshot) {
+        let family = &self.shared.metrics.upstream_split_weight;
+        family.reset();
+        for route in &snapshot.routes {
+            let Action::Forward(Targets::Split(split)) = &route.action else { continue };
+            for (part, share) in split.shares() {
+                let labels = [route.name.as_str(), part.upstream.name.as_str()];
+                family.with_label_values(&labels).set(share);
+            }
+        }
     }
 }
 

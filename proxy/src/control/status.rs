@@ -1,5 +1,6 @@
 //! What the admin server tells: written by `control` and `server`, read by `admin`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use config::error::Diagnostic;
 use config::merge::Accepted;
+use config::value::Name;
 
 use super::certs::Problem;
+use super::command::Commands;
 use super::resolve::NameState;
+use super::shifts::Shown;
 use crate::route::table::BoundAddress;
 
 /// The state of the process as far as it is no metric.
@@ -23,6 +27,10 @@ pub struct Status {
     admin: Mutex<AdminAddresses>,
     /// Orders and renewals; set once the process has started.
     pub acme: OnceLock<Arc<acme::keeper::Keeper>>,
+    /// What the operator asks for goes there; set once the process has started.
+    pub commands: OnceLock<Commands>,
+    /// Routes whose split is shifted now.
+    pub shifts: ArcSwap<BTreeMap<Name, Shown>>,
     certificates_loaded: AtomicBool,
     serving: AtomicBool,
 }

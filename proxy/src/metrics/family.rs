@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use super::Def;
@@ -36,6 +37,11 @@ impl Catalogue {
 
     pub fn gauges(&mut self, (name, help, labels): Def) -> IntGaugeVec {
         self.add(name, "gauge", labels, IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// Of numbers that are not whole.
+    pub fn fractions(&mut self, (name, help, labels): Def) -> GaugeVec {
+        self.add(name, "gauge", labels, GaugeVec::new(Opts::new(name, help), labels))
     }
 
     pub fn gauge(&mut self, (name, help, labels): Def) -> IntGauge {

@@ -6,7 +6,7 @@
 mod family;
 
 use prometheus::{
-    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::state::Shared;
@@ -49,6 +49,7 @@ pub struct Metrics {
     pub upstream_endpoints: IntGaugeVec,
     pub upstream_panic: IntGaugeVec,
     pub upstream_health_checks: IntCounterVec,
+    pub upstream_split_weight: GaugeVec,
 
     pub certificate_not_before: IntGaugeVec,
     pub certificate_not_after: IntGaugeVec,
@@ -103,6 +104,7 @@ impl Metrics {
             upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
             upstream_panic: c.gauges(UPSTREAM_PANIC),
             upstream_health_checks: c.counters(UPSTREAM_HEALTH_CHECKS),
+            upstream_split_weight: c.fractions(UPSTREAM_SPLIT_WEIGHT),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
             certificate_not_after: c.gauges(CERTIFICATE_NOT_AFTER),
             certificate_renewal: c.gauges(CERTIFICATE_RENEWAL),
@@ -319,6 +321,11 @@ const UPSTREAM_HEALTH_CHECKS: Def = (
     "edge_upstream_health_checks_total",
     "Answers to health checks, by result.",
     &["upstream", "result"],
+);
+const UPSTREAM_SPLIT_WEIGHT: Def = (
+    "edge_upstream_split_weight",
+    "Share of a route's requests that an upstream of its split gets now, 0 to 1.",
+    &["route", "upstream"],
 );
 
 const CERTIFICATE_NOT_BEFORE: Def = (

@@ -224,6 +224,7 @@ mod tests {
                 bound: &[],
                 nofile: 1024,
                 resolved: &|_| None,
+                shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
             },
         );

@@ -1,7 +1,7 @@
 //! `config` to [`Snapshot`]. What has not changed keeps its identity: endpoints (and with them the
 //! workers' pools), an upstream's state, a route's life.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +32,8 @@ pub struct Deps<'a> {
     pub nofile: u64,
     /// Addresses last known for a name or SRV record.
     pub resolved: &'a dyn Fn(&EndpointAddress) -> Option<Vec<Resolved>>,
+    /// Weights that hold instead of those of a route's split; an upstream without one gets 0.
+    pub shifted: &'a dyn Fn(&Name) -> Option<&'a BTreeMap<Name, u32>>,
     pub endpoints: &'a mut EndpointRegistry,
 }
 
@@ -59,7 +61,8 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
         .values()
         .filter_map(|entry| {
             let life = lives.get(&entry.value.name).map(|life| (*life).clone());
-            let compiled = route(&entry.value, &upstreams, https_port, life.unwrap_or_default())?;
+            let (life, shifted) = (life.unwrap_or_default(), (deps.shifted)(&entry.value.name));
+            let compiled = route(&entry.value, &upstreams, https_port, life, shifted)?;
             Some((&*entry.value, Arc::new(compiled)))
         })
         .collect();
@@ -123,7 +126,7 @@ fn upstream(
         deps.endpoints.forget(&spec.name);
     }
     let set = EndpointSet::resolve(spec, deps.resolved, deps.endpoints);
-    set.await_checks(spec);
+    set.expect_checks(spec);
     let state = former.map(|former| former.state.clone()).unwrap_or_default();
     state.replace(set);
     Arc::new(Upstream {
@@ -175,6 +178,7 @@ fn route(
     upstreams: &HashMap<&Name, Arc<Upstream>>,
     https_port: u16,
     life: Arc<RouteLife>,
+    shifted: Option<&BTreeMap<Name, u32>>,
 ) -> Option<Route> {
     life.revive();
     let action = match &spec.action {
@@ -183,9 +187,13 @@ fn route(
             Action::Forward(Targets::One(target(upstreams.get(name)?, spec)))
         }
         model::Action::Split(parts) => {
-            let parts = parts.iter().map(|part| {
-                Some((target(upstreams.get(&part.upstream)?, spec), part.weight.into()))
-            });
+            let weight = |part: &model::SplitTarget| match shifted {
+                Some(shifted) => shifted.get(&part.upstream).copied().unwrap_or_default(),
+                None => part.weight.into(),
+            };
+            let parts = parts
+                .iter()
+                .map(|part| Some((target(upstreams.get(&part.upstream)?, spec), weight(part))));
             Action::Forward(Targets::Split(Split::new(parts.collect::<Option<_>>()?)))
         }
         model::Action::Redirect(to) => Action::Redirect(Redirect {

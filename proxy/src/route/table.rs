@@ -140,6 +140,12 @@ impl Split {
         Split { parts: parts.into(), total, drawn: AtomicU32::new(0) }
     }
 
+    /// The parts and their shares of the requests, 0 to 1.
+    pub fn shares(&self) -> impl Iterator<Item = (&Arc<RouteTarget>, f64)> {
+        let total = f64::from(self.total.max(1));
+        self.parts.iter().map(move |(part, weight)| (part, f64::from(*weight) / total))
+    }
+
     /// The part whose turn it is: each gets its share, evenly spread.
     fn next(&self) -> Option<&Arc<RouteTarget>> {
         // The golden ratio's multiples fill the circle evenly, however many are drawn.

@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
+use crate::control::command;
 use crate::control::gather::Gather;
 use crate::control::health::Checker;
 use crate::control::last_good::LastGood;
@@ -139,6 +140,8 @@ async fn control(
     let last_good = LastGood::start(&accepted.global.state_dir);
     last_good.keep(&accepted);
     last_good.settle(Duration::from_secs(1));
+    let (commands, inbox) = command::channel();
+    let _ = status.commands.set(commands);
     let mut control = Control {
         shared,
         status,
@@ -152,6 +155,7 @@ async fn control(
         gather: Gather::default(),
         last_good,
         signals,
+        commands: inbox,
         workers: Vec::new(),
         problems: Vec::new(),
     };

@@ -38,6 +38,12 @@ impl RetryBudget {
         }
         granted
     }
+
+    /// Requests and retries of the last ten to eleven seconds, for people.
+    pub fn used(&self, now_ms: u64) -> (u64, u64) {
+        let second = now_ms / 1000;
+        (self.requests.sum(second), self.retries.sum(second))
+    }
 }
 
 /// Counts per second. Each is the second (upper half) and its count (lower half) in one atomic, so

@@ -15,6 +15,7 @@ use config::value::Name;
 use super::balance::{Latency, Table};
 use super::budget::RetryBudget;
 use super::condition::{Condition, Health};
+use super::drains::Drains;
 use super::keep_alive::KeepAlive;
 use super::passive::EjectionGate;
 use super::queue::Queue;
@@ -86,6 +87,16 @@ pub enum Target {
     Unix(Arc<Path>),
 }
 
+impl Target {
+    /// `192.0.2.1:80`, `[2001:db8::1]:80` or `unix:/path`.
+    pub fn parse(text: &str) -> Option<Target> {
+        match text.strip_prefix("unix:") {
+            Some(path) => path.starts_with('/').then(|| Target::Unix(Path::new(path).into())),
+            None => text.parse().ok().map(Target::Tcp),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,11 +130,20 @@ pub struct Resolved {
 #[derive(Default)]
 pub struct EndpointRegistry {
     known: HashMap<(Name, Arc<str>, Target), Weak<Endpoint>>,
+    /// What the operator has taken out.
+    pub drains: Drains,
     next: u32,
 }
 
 impl EndpointRegistry {
     fn intern(&mut self, upstream: &Name, host: &Arc<str>, target: Target) -> Arc<Endpoint> {
+        let drained = self.drains.contains(upstream, &target);
+        let endpoint = self.known_or_new(upstream, host, target);
+        endpoint.condition.set_drained(drained, crate::clock::process_ms());
+        endpoint
+    }
+
+    fn known_or_new(&mut self, upstream: &Name, host: &Arc<str>, target: Target) -> Arc<Endpoint> {
         let key = (upstream.clone(), host.clone(), target);
         if let Some(endpoint) = self.known.get(&key).and_then(Weak::upgrade) {
             return endpoint;
@@ -183,7 +203,7 @@ impl EndpointSet {
 
     /// With a health check, members that were never checked wait for their first verdict. To be
     /// called before workers see the set: they would take them for unchecked ones.
-    pub fn await_checks(&self, spec: &model::Upstream) {
+    pub fn expect_checks(&self, spec: &model::Upstream) {
         let now_ms = crate::clock::process_ms();
         for condition in self.members.iter().map(|member| &member.endpoint.condition) {
             if spec.health.is_some() && condition.health() == Health::Unchecked {
@@ -261,5 +281,15 @@ mod tests {
         assert_eq!(named(EndpointAddress::Name { host: host.clone(), port: 80 }), host);
         assert_eq!(named(EndpointAddress::Ip("[::1]:80".parse().unwrap())), "::1");
         assert_eq!(named(EndpointAddress::Unix("/run/a.sock".into())), "localhost");
+    }
+
+    #[test]
+    fn targets_are_read_as_they_are_shown() {
+        for text in ["192.0.2.1:80", "[2001:db8::1]:80", "unix:/run/app.sock"] {
+            assert_eq!(Target::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["192.0.2.1", "api.openclaw.example:80", "unix:run", "unix:", ""] {
+            assert_eq!(Target::parse(text), None, "{text}");
+        }
     }
 }

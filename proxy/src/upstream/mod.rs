@@ -6,6 +6,7 @@ pub mod budget;
 pub mod condition;
 pub mod connect;
 pub mod dial;
+pub mod drains;
 pub mod endpoint;
 pub mod h2;
 pub mod io;
@@ -19,3 +20,6 @@ pub mod socket;
 pub mod tcp_info;
 pub mod tls;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;

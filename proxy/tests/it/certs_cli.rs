@@ -25,14 +25,14 @@ fn entries(hosts: &[&str]) -> String {
 }
 
 /// What a command printed, and its exit code.
-struct Told {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Told {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Told {
-    fn of(output: Output) -> Told {
+    pub fn of(output: Output) -> Told {
         Told {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -41,26 +41,26 @@ impl Told {
     }
 
     #[track_caller]
-    fn ends(self, code: i32) -> Told {
+    pub fn ends(self, code: i32) -> Told {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    fn says(self, part: &str) -> Told {
+    pub fn says(self, part: &str) -> Told {
         assert!(self.out.contains(part), "no {part:?} on stdout: {}\n{}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    fn complains(self, part: &str) -> Told {
+    pub fn complains(self, part: &str) -> Told {
         assert!(self.err.contains(part), "no {part:?} on stderr: {}\n{}", self.err, self.out);
         self
     }
 }
 
 /// The command with the lab's configuration.
-fn edge(lab: &Lab, arguments: &[&str]) -> Told {
+pub fn edge(lab: &Lab, arguments: &[&str]) -> Told {
     let config = lab.path().join("edge.yaml");
     let rest = ["--config", config.to_str().unwrap()];
     Told::of(command(&[arguments, &rest].concat()))

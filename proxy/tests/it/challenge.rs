@@ -90,6 +90,7 @@ impl Edge {
                 resolved: &|_| {
                     Some(vec![Resolved { address: (Ipv4Addr::LOCALHOST, 80).into(), weight: 1 }])
                 },
+                shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
             },
         );

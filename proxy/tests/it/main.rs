@@ -33,4 +33,6 @@ mod smuggling;
 mod sse;
 mod timeouts;
 mod tls;
+mod upstreams;
+mod upstreams_cli;
 mod websocket;

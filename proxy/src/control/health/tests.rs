@@ -51,7 +51,7 @@ impl Bed {
     /// The spec as it is now serves.
     fn apply(&mut self) {
         let set = EndpointSet::resolve(&self.spec, &|_| None, &mut self.registry);
-        set.await_checks(&self.spec);
+        set.expect_checks(&self.spec);
         self.state.replace(set);
         self.checker.set_endpoints(&Upstream {
             name: self.spec.name.clone(),
