@@ -7,6 +7,7 @@ pub mod certs;
 mod changes;
 pub mod command;
 mod endpoint_states;
+mod files;
 pub mod gather;
 pub mod health;
 pub mod last_good;

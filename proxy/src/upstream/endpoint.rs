@@ -236,7 +236,11 @@ fn host(address: &EndpointAddress) -> String {
     match address {
         EndpointAddress::Ip(address) => address.ip().to_string(),
         EndpointAddress::Name { host, .. } => host.clone(),
-        EndpointAddress::Srv(name) => name.clone(),
+        // The service's domain: `_http._tcp.` is no part of a host name.
+        EndpointAddress::Srv(name) => {
+            let labels: Vec<&str> = name.split('.').skip_while(|l| l.starts_with('_')).collect();
+            labels.join(".")
+        }
         EndpointAddress::Unix(_) => "localhost".to_owned(),
     }
 }
@@ -260,6 +264,27 @@ impl UpstreamState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_are_called_as_written_and_services_by_their_domain() {
+        let named = |address: EndpointAddress| {
+            let spec = vec![model::EndpointSpec { address, weight: 1 }];
+            let spec = model::Upstream::new(Name::new("api").unwrap(), spec);
+            let found = |_: &_| {
+                let address = "192.0.2.1:80".parse().ok()?;
+                Some(vec![Resolved { address, weight: 1 }])
+            };
+            let mut registry = EndpointRegistry::default();
+            let set = EndpointSet::resolve(&spec, &found, &mut registry);
+            set.members[0].endpoint.host.to_string()
+        };
+        let service = "_http._tcp.api.openclaw.example".to_owned();
+        assert_eq!(named(EndpointAddress::Srv(service)), "api.openclaw.example");
+        let host = "db_1.openclaw.example".to_owned();
+        assert_eq!(named(EndpointAddress::Name { host: host.clone(), port: 80 }), host);
+        assert_eq!(named(EndpointAddress::Ip("[::1]:80".parse().unwrap())), "::1");
+        assert_eq!(named(EndpointAddress::Unix("/run/a.sock".into())), "localhost");
+    }
 
     #[test]
     fn targets_are_read_as_they_are_shown() {

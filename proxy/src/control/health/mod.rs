@@ -26,6 +26,7 @@ use std::time::Duration;
 use config::value::Name;
 use tokio::sync::mpsc;
 
+use super::files;
 use super::random::Random;
 use crate::clock;
 use crate::metrics::Metrics;
@@ -46,6 +47,7 @@ pub struct Checker {
     /// Whom to ask when; what is not due as its entry says is out of date.
     due: BinaryHeap<Reverse<Due>>,
     under_way: usize,
+    at_once: usize,
     answers: mpsc::UnboundedReceiver<Answer>,
     tell: mpsc::UnboundedSender<Answer>,
     random: Random,
@@ -88,6 +90,7 @@ impl Checker {
             upstreams: HashMap::new(),
             due: BinaryHeap::new(),
             under_way: 0,
+            at_once: files::share(AT_ONCE, 16),
             answers,
             tell,
             random: Random::new(),
@@ -188,7 +191,7 @@ impl Checker {
     /// Returns how long nobody is due.
     fn ask_who_is_due(&mut self) -> Duration {
         let now = clock::process_ms();
-        while self.under_way < AT_ONCE
+        while self.under_way < self.at_once
             && let Some(Reverse((at, ..))) = self.due.peek()
             && *at <= now
             && let Some(Reverse((at, _, id))) = self.due.pop()
@@ -196,7 +199,7 @@ impl Checker {
             self.ask(id, at, now);
         }
         // At the limit the next answer is what is waited for.
-        let next = self.due.peek().filter(|_| self.under_way < AT_ONCE);
+        let next = self.due.peek().filter(|_| self.under_way < self.at_once);
         let wait = next.map(|Reverse((at, ..))| at.saturating_sub(now).max(1));
         wait.map_or(IDLE, Duration::from_millis)
     }
@@ -326,7 +329,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4)
 }
 
-/// Questions under way at the most.
+/// Questions under way at the most; fewer where few files may be open.
 const AT_ONCE: usize = 256;
 /// However short `interval` is written.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);

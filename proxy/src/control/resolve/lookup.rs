@@ -1,7 +1,7 @@
 //! One question to DNS and what came of it. A name: its A and AAAA records, asked at once. A
 //! service (RFC 2782): its SRV records of the lowest priority and the addresses of their targets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Question;
@@ -95,6 +96,13 @@ impl Found {
     }
 }
 
+impl Found {
+    fn add_target(&mut self, target: Name, ips: Vec<IpAddr>, ttl: Duration) {
+        self.ttl = self.ttl.min(ttl);
+        self.by_name.insert(target, ips);
+    }
+}
+
 impl From<Found> for Outcome {
     fn from(found: Found) -> Outcome {
         Outcome::Found(found)
@@ -102,6 +110,7 @@ impl From<Found> for Outcome {
 }
 
 async fn host(system: &System, name: Name, former: &ByName) -> Result<Found, Miss> {
+    let former = former.get(&name).map(Vec::as_slice).unwrap_or_default();
     let addresses = addresses(&system.resolver, &name, former).await?;
     let found = Found::default().with(&name, addresses.ips, addresses.ttl);
     Ok(Found { doubt: addresses.doubt, ..found })
@@ -119,33 +128,65 @@ async fn service(system: &System, name: &Name, former: &ByName) -> Result<Found,
         })
         .collect();
     let lowest = records.iter().map(|srv| srv.priority).min().ok_or(Miss::Empty)?;
+    let records: Vec<&SRV> = records.into_iter().filter(|srv| srv.priority == lowest).collect();
     let mut found = Found { ttl: ttl(lookup.answers()), ..Found::default() };
-    for srv in records.into_iter().filter(|srv| srv.priority == lowest) {
-        let target = srv.target.to_lowercase();
-        if !found.by_name.contains_key(&target) {
-            let (ips, ttl) = match beside(&lookup, &target) {
-                Some(known) => known,
-                None => match addresses(&system.resolver, &target, former).await {
-                    Ok(Addresses { ips, ttl, doubt }) => {
-                        found.doubt = doubt.or(found.doubt);
-                        (ips, ttl)
-                    }
-                    Err(miss) => {
-                        found.doubt = Some(format!("{target}: {miss}"));
-                        (kept(&miss, former.get(&target)), RETRY)
-                    }
-                },
-            };
-            found.ttl = found.ttl.min(ttl);
-            found.by_name.insert(target.clone(), ips);
+    let mut missing = BTreeSet::new();
+    for target in records.iter().map(|srv| srv.target.to_lowercase()) {
+        match beside(&lookup, &target) {
+            Some((ips, ttl)) => found.add_target(target, ips, ttl),
+            None => drop(missing.insert(target)),
         }
-        let ips = found.by_name.get(&target).into_iter().flatten();
+    }
+    for (target, answer) in targets(&system.resolver, missing, former).await {
+        match answer {
+            Ok(Addresses { ips, ttl, doubt }) => {
+                found.doubt = doubt.or(found.doubt);
+                found.add_target(target, ips, ttl);
+            }
+            Err(miss) => {
+                found.doubt = Some(format!("{target}: {miss}"));
+                let ips = kept(&miss, former.get(&target));
+                found.add_target(target, ips, RETRY);
+            }
+        }
+    }
+    for srv in records {
+        let ips = found.by_name.get(&srv.target.to_lowercase()).into_iter().flatten();
         let weight = srv.weight.max(1);
-        found.addresses.extend(ips.map(|ip| Resolved { address: (*ip, srv.port).into(), weight }));
+        let resolved = |ip: &IpAddr| Resolved { address: (*ip, srv.port).into(), weight };
+        found.addresses.extend(ips.map(resolved));
     }
     match found.doubt.take_if(|_| found.addresses.is_empty()) {
         Some(why) => Err(Miss::Server(why)),
         None => Ok(found),
+    }
+}
+
+/// Asks for the addresses of targets that did not come with the records.
+async fn targets(
+    resolver: &TokioResolver,
+    names: BTreeSet<Name>,
+    former: &ByName,
+) -> Vec<(Name, Result<Addresses, Miss>)> {
+    let (mut waiting, mut asking) = (names.into_iter(), JoinSet::new());
+    let mut answers = Vec::new();
+    loop {
+        while asking.len() < TARGETS_AT_ONCE
+            && let Some(name) = waiting.next()
+        {
+            let former = former.get(&name).cloned().unwrap_or_default();
+            let resolver = resolver.clone();
+            asking.spawn(async move {
+                let answer = addresses(&resolver, &name, &former).await;
+                (name, answer)
+            });
+        }
+        match asking.join_next().await {
+            Some(Ok(answer)) => answers.push(answer),
+            // It panicked, which was logged: the target is missing this once.
+            Some(Err(_)) => {}
+            None => return answers,
+        }
     }
 }
 
@@ -178,7 +219,7 @@ struct Addresses {
 async fn addresses(
     resolver: &TokioResolver,
     name: &Name,
-    former: &ByName,
+    former: &[IpAddr],
 ) -> Result<Addresses, Miss> {
     let mut v4 = Box::pin(lookup(resolver, name, RecordType::A));
     let mut v6 = Box::pin(lookup(resolver, name, RecordType::AAAA));
@@ -195,7 +236,7 @@ async fn addresses(
     };
     let mut all = Addresses { ips: Vec::new(), ttl: MAX_TTL, doubt: None };
     let mut worst = Miss::NoSuchName;
-    let (mut any, former) = (false, former.get(name));
+    let mut any = false;
     for (kind, is_v6, answer) in [("A", false, v4), ("AAAA", true, v6)] {
         match answer {
             Ok(lookup) => {
@@ -205,8 +246,7 @@ async fn addresses(
             }
             Err(miss) => {
                 if matches!(miss, Miss::Server(_) | Miss::Unknown(_)) {
-                    let former = former.into_iter().flatten();
-                    all.ips.extend(former.filter(|ip| ip.is_ipv6() == is_v6));
+                    all.ips.extend(former.iter().filter(|ip| ip.is_ipv6() == is_v6));
                     all.doubt = Some(format!("{kind} of {name}: {miss}"));
                 }
                 worst = worst.max(miss);
@@ -261,5 +301,7 @@ impl std::fmt::Display for Miss {
 const MAX_TTL: Duration = Duration::from_secs(60);
 /// After a part of an answer failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// Targets of one service that are asked for at once.
+const TARGETS_AT_ONCE: usize = 16;
 /// The second family's time after the first one's answer.
 const GRACE: Duration = Duration::from_secs(1);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use config::model::{EndpointAddress, EndpointSpec};
 use tokio::sync::mpsc;
 
+use super::files;
 use super::random::Random;
 use crate::clock;
 use crate::route::table::Snapshot;
@@ -41,6 +42,7 @@ pub struct Resolver {
     /// When to ask what; what is not due as its entry says is out of date.
     due: BinaryHeap<Reverse<Due>>,
     under_way: usize,
+    at_once: usize,
     answers: mpsc::UnboundedReceiver<Answer>,
     tell: mpsc::UnboundedSender<Answer>,
     /// `None`: no resolver can be made.
@@ -123,6 +125,7 @@ impl Resolver {
             names: HashMap::new(),
             due: BinaryHeap::new(),
             under_way: 0,
+            at_once: files::share(AT_ONCE, 64),
             answers,
             tell,
             system: None,
@@ -212,7 +215,7 @@ impl Resolver {
             self.look_at = now + self.look_every_ms;
             self.look_at_files();
         }
-        while self.under_way < AT_ONCE
+        while self.under_way < self.at_once
             && let Some(Reverse((at, ..))) = self.due.peek()
             && *at <= now
             && let Some(Reverse((at, _, question))) = self.due.pop()
@@ -220,7 +223,7 @@ impl Resolver {
             self.ask(at, question);
         }
         // At the limit the next answer is what is waited for.
-        let next = self.due.peek().filter(|_| self.under_way < AT_ONCE);
+        let next = self.due.peek().filter(|_| self.under_way < self.at_once);
         let next = next.map_or(self.look_at, |Reverse((at, ..))| (*at).min(self.look_at));
         Duration::from_millis(next.saturating_sub(now).clamp(1, self.look_every_ms.max(1)))
     }
@@ -302,7 +305,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4)
 }
 
-/// Questions under way at the most.
+/// Questions under way at the most; fewer where few files may be open.
 const AT_ONCE: usize = 64;
 /// For one question, with every name of the search list.
 const PATIENCE: Duration = Duration::from_secs(30);
