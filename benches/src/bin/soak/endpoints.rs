@@ -208,7 +208,7 @@ fn report(outcome: &mut Outcome, all: &mut Window, fleet: &Fleet) {
     outcome.require_none("requests to addresses gone for more than 5 s", stale);
 }
 
-/// CPU of all threads but the workers over `time`, percent of a core.
+/// CPU of the control plane over `time`, percent of a core.
 fn control_share(pid: u32, time: Duration) -> Result<f64> {
     let (before, start) = (control_ticks(pid)?, Instant::now());
     thread::sleep(time);
@@ -218,20 +218,23 @@ fn control_share(pid: u32, time: Duration) -> Result<f64> {
     Ok(seconds / start.elapsed().as_secs_f64() * 100.0)
 }
 
-/// User and system time of the threads that are no workers, in ticks (proc(5)).
+/// User and system time of the threads of the control plane, in ticks (proc(5)).
 fn control_ticks(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
-        sum += ticks(&stat).ok_or_else(|| format!("unreadable: {stat}"))?;
+        sum += ticks(&stat, pid).ok_or_else(|| format!("unreadable: {stat}"))?;
     }
     Ok(sum)
 }
 
-/// 0 for a worker.
-fn ticks(stat: &str) -> Option<u64> {
-    let (name, rest) = stat.rsplit_once(") ")?;
-    if name.split_once('(')?.1.starts_with("worker-") {
+/// 0 for a thread that is not of the control plane: a worker, or the writer of the access log,
+/// which has no name of its own. The first thread is the control plane itself, the others help it.
+fn ticks(stat: &str, pid: u32) -> Option<u64> {
+    let (start, rest) = stat.rsplit_once(") ")?;
+    let (id, name) = start.split_once(" (")?;
+    let first = id.parse() == Ok(pid);
+    if !first && (name.starts_with("worker-") || name == PROCESS) {
         return Some(0);
     }
     let mut fields = rest.split(' ').skip(11);
@@ -239,6 +242,8 @@ fn ticks(stat: &str) -> Option<u64> {
 }
 
 const PORT: u16 = 8080;
+/// The binary's name, cut to 15 bytes as in proc(5).
+const PROCESS: &str = "openclaw-edge";
 const SETTLE: Duration = Duration::from_secs(5);
 /// TTL, question, publication, and requests under way.
 const GRACE: Duration = Duration::from_secs(5);
@@ -250,11 +255,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_do_not_count() {
-        let stat = |name: &str| format!("7 ({name}) S 1 7 7 0 -1 4194304 1 2 3 4 30 12 0 0 20 0");
-        assert_eq!(ticks(&stat("openclaw-edge")), Some(42));
-        assert_eq!(ticks(&stat("worker-0")), Some(0));
-        assert_eq!(ticks(&stat("odd) name")), Some(42));
-        assert_eq!(ticks("7"), None);
+    fn workers_and_the_log_do_not_count() {
+        let stat = |id: u32, name: &str| {
+            format!("{id} ({name}) S 1 7 7 0 -1 4194304 1 2 3 4 30 12 0 0 20 0")
+        };
+        assert_eq!(ticks(&stat(7, "openclaw-edge"), 7), Some(42));
+        assert_eq!(ticks(&stat(8, "openclaw-edge"), 7), Some(0));
+        assert_eq!(ticks(&stat(9, "worker-0"), 7), Some(0));
+        assert_eq!(ticks(&stat(9, "odd) name"), 7), Some(42));
+        assert_eq!(ticks("7", 7), None);
     }
 }
