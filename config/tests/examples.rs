@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use config::model::{Action, Entry, Expectation};
+use config::model::{Action, Balance, Entry, Expectation, Probe};
 use config::{Accepted, Environment, merge, parse};
 
 /// Every reference gives something.
@@ -33,7 +33,7 @@ fn examples() -> Vec<(String, String)> {
         }
     }
     out.sort();
-    assert!(out.len() >= 3, "examples are missing");
+    assert!(out.len() >= 4, "examples are missing");
     out
 }
 
@@ -86,6 +86,17 @@ fn the_platform_is_translated() {
         assert_eq!(upstream.timeouts.first_byte.as_secs(), 300);
         assert_eq!(upstream.timeouts.idle.as_secs(), 300);
     }
+    for (name, interval) in [("api", 5), ("token-proxy", 5), ("nango", 5)] {
+        let upstream = &accepted.upstreams[name].value;
+        let health = upstream.health.as_ref().unwrap();
+        let Probe::Http { path, .. } = &health.probe else { panic!("{name}") };
+        assert_eq!((path.as_str(), health.interval.as_secs()), ("/health", interval));
+        // A deploy stops a container before it starts the next one.
+        assert!(upstream.queue.size >= 128 && upstream.queue.timeout.as_secs() >= 2);
+    }
+    // It answers nothing while it compiles.
+    assert_eq!(accepted.upstreams["web"].value.health, None);
+    assert_eq!(accepted.upstreams["token-proxy"].value.balance, Balance::LeastRequest);
     let Action::Respond(internal) = &accepted.routes["proxy-internal"].value.action else {
         panic!()
     };

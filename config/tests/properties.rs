@@ -21,9 +21,10 @@ impl Environment for Secretive {
     }
 }
 
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 4] = [
     include_str!("../examples/everything.yaml"),
     include_str!("../examples/platform.yaml"),
+    include_str!("../examples/backends.yaml"),
     include_str!("golden/secrets.yaml"),
 ];
 
@@ -96,6 +97,13 @@ fn piece() -> impl Strategy<Value = String> {
             "\u{0}",
             "\r",
             "é",
+            "endpoints:",
+            "split:",
+            "health:",
+            "srv+",
+            "unix:",
+            "50%",
+            "5xx",
             "*.x",
             "a.x",
             "/p",

@@ -23,6 +23,28 @@ fn ten_thousand_routes_are_read_and_merged() {
     assert_eq!(merge(Some(&accepted), candidate), accepted);
 }
 
+/// A generator that writes the same upstreams again every second.
+#[test]
+fn ten_thousand_endpoints_are_read_merged_and_compared() {
+    let text = |first: usize| {
+        let mut text = String::from("version: 1\nupstreams:\n  u:\n    endpoints:\n");
+        for n in first..first + 10_000 {
+            let _ =
+                writeln!(text, "      - {{ address: \"e{n}.openclaw.example:80\", weight: 2 }}");
+        }
+        text.push_str("routes: { r: { hosts: [a.openclaw.example], upstream: u } }\n");
+        text
+    };
+    let before = merge(None, parse("edge.yaml", &text(0), &NoEnvironment).unwrap());
+    assert_eq!(before.upstreams["u"].value.endpoints.len(), 10_000);
+    let after = merge(Some(&before), parse("edge.yaml", &text(1), &NoEnvironment).unwrap());
+    let changes = config::diff::diff(&before, &after);
+    assert_eq!((changes.changed.len(), changes.added.len(), changes.removed.len()), (1, 0, 0));
+    let document = config::last_good::document(&after);
+    let restored = config::last_good::restore(&document, &NoEnvironment).unwrap();
+    assert_eq!(restored.upstreams["u"].value, after.upstreams["u"].value);
+}
+
 /// A generator gone wrong: one claim, written by every route.
 #[test]
 fn ten_thousand_routes_with_one_claim_do_not_take_quadratic_time() {

@@ -98,9 +98,10 @@ impl Control {
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
-                    self.publisher.sweep_drains();
+                    self.sweep_drains();
                     self.publisher.count_endpoints();
                     self.checker.tick();
+                    self.status.names.store(Arc::new(self.resolver.state()));
                     self.publisher.recount_certificates(|| self.certs.acme().view());
                     if self.workers.iter().any(JoinHandle::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");

@@ -120,7 +120,7 @@ impl Publisher {
             let former = upstream.state.endpoints.load();
             if !same(&former, &set) {
                 self.changes.changed(&upstream.name, &former, &set, clock::process_ms());
-                set.await_checks(&upstream.spec);
+                set.expect_checks(&upstream.spec);
                 upstream.state.replace(set);
                 changed.push(upstream.clone());
             }

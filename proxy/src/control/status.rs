@@ -13,6 +13,7 @@ use config::value::Name;
 
 use super::certs::Problem;
 use super::command::Commands;
+use super::resolve::NameState;
 use super::shifts::Shown;
 use crate::route::table::BoundAddress;
 
@@ -21,11 +22,15 @@ use crate::route::table::BoundAddress;
 pub struct Status {
     pub config: ArcSwap<ConfigStatus>,
     pub listeners: OnceLock<Vec<BoundAddress>>,
+    /// What is known of the names of endpoints, at most a second ago.
+    pub names: ArcSwap<Vec<NameState>>,
     admin: Mutex<AdminAddresses>,
     /// Orders and renewals; set once the process has started.
     pub acme: OnceLock<Arc<acme::keeper::Keeper>>,
     /// What the operator asks for goes there; set once the process has started.
     pub commands: OnceLock<Commands>,
+    /// What the operator has taken out, endpoint now or not, as (upstream, address).
+    pub drains: ArcSwap<Vec<(Name, String)>>,
     /// Routes whose split is shifted now.
     pub shifts: ArcSwap<BTreeMap<Name, Shown>>,
     certificates_loaded: AtomicBool,

@@ -172,7 +172,8 @@ mod tests {
                 "bad_request" | "target_too_long" | "expectation_failed" => 13,
                 "upstream_protocol" | "internal" => 13,
                 "over_capacity" | "quarantined" | "no_endpoint" | "draining" => 14,
-                "connect_failed" | "connect_timeout" | "dns_failed" | "upstream_closed" => 14,
+                "connect_failed" | "connect_timeout" | "dns_failed" => 14,
+                "upstream_closed" | "upstream_tls_failed" => 14,
                 other => panic!("{other} has none yet"),
             };
             assert_eq!(status(*cause), expected, "{}", cause.code());

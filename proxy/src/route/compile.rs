@@ -126,7 +126,7 @@ fn upstream(
         deps.endpoints.forget(&spec.name);
     }
     let set = EndpointSet::resolve(spec, deps.resolved, deps.endpoints);
-    set.await_checks(spec);
+    set.expect_checks(spec);
     let state = former.map(|former| former.state.clone()).unwrap_or_default();
     state.replace(set);
     Arc::new(Upstream {

@@ -203,7 +203,7 @@ impl EndpointSet {
 
     /// With a health check, members that were never checked wait for their first verdict. To be
     /// called before workers see the set: they would take them for unchecked ones.
-    pub fn await_checks(&self, spec: &model::Upstream) {
+    pub fn expect_checks(&self, spec: &model::Upstream) {
         let now_ms = crate::clock::process_ms();
         for condition in self.members.iter().map(|member| &member.endpoint.condition) {
             if spec.health.is_some() && condition.health() == Health::Unchecked {

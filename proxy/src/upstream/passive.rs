@@ -25,7 +25,7 @@ impl EjectionGate {
     fn try_enter(&self) -> Option<Deciding<'_>> {
         let entered =
             self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        entered.then_some(Deciding(&self.0))
+        entered.then(|| Deciding(&self.0))
     }
 }
 

@@ -1,12 +1,16 @@
 //! `soak`: what must hold over time, with real clients against the release binary. Each part writes
-//! a report and exits with 1 where a criterion is not met. Loopback only; `overlap` makes a network
-//! namespace of its own.
+//! a report and exits with 1 where a criterion is not met. Loopback only; `overlap`, `faults` and
+//! `endpoints` make network namespaces of their own.
 
 mod backend;
 mod bodies;
 mod churn;
 mod client;
 mod curl;
+mod dns;
+mod endpoints;
+mod faults;
+mod idle_close;
 mod kill;
 mod namespace;
 mod newcomers;
@@ -16,7 +20,11 @@ mod pattern;
 mod platform;
 mod process;
 mod reload;
+mod restart;
+mod service;
 mod stall;
+mod stand;
+mod steady;
 mod streams;
 mod websocket;
 mod wire;
@@ -53,6 +61,16 @@ enum Part {
     Kill(kill::Args),
     /// The example of the platform with real clients
     Platform(platform::Args),
+    /// Rolling restart of three real backends under GET and POST over h1 and h2
+    Restart(restart::Args),
+    /// POSTs with pauses around the time at which the backends close idle connections
+    IdleClose(idle_close::Args),
+    /// The only backend away for 1.5 s, again and again
+    Outage(restart::Args),
+    /// One of three replicas cut off, one failing, one slow, in network namespaces (root)
+    Faults(faults::Args),
+    /// 10,000 endpoints behind DNS names, changing every second, in a network namespace (root)
+    Endpoints(endpoints::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +97,11 @@ fn run(cli: &Cli) -> Result<bool> {
         Part::Overlap(args) => ("overlap", overlap::run(args)?),
         Part::Kill(args) => ("kill", kill::run(args)?),
         Part::Platform(args) => ("platform", platform::run(args)?),
+        Part::Restart(args) => ("restart", restart::run(args)?),
+        Part::IdleClose(args) => ("idle-close", idle_close::run(args)?),
+        Part::Outage(args) => ("outage", restart::outage(args)?),
+        Part::Faults(args) => ("faults", faults::run(args)?),
+        Part::Endpoints(args) => ("endpoints", endpoints::run(args)?),
     };
     let name = cli.name.clone().unwrap_or_else(|| format!("soak-{name}"));
     outcome.finish(&cli.out, &name, start.elapsed().as_secs())

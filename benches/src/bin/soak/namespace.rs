@@ -12,17 +12,35 @@ pub struct Namespace(String);
 
 impl Namespace {
     pub fn make() -> Result<Self> {
-        let name = format!("soak-{}", std::process::id());
+        Self::create(format!("soak-{}", std::process::id()))
+    }
+
+    /// One of several.
+    pub fn named(part: &str) -> Result<Self> {
+        Self::create(format!("soak-{}-{part}", std::process::id()))
+    }
+
+    fn create(name: String) -> Result<Self> {
         run(&["netns", "add", &name])?;
         let made = Self(name);
-        run(&["-n", &made.0, "link", "set", "lo", "up"])?;
+        made.ip(&["link", "set", "lo", "up"])?;
         Ok(made)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
     }
 
     /// Moves the calling thread; threads and processes that it starts are there too.
     pub fn enter(&self) -> Result<()> {
         let file = File::open(format!("/run/netns/{}", self.0))?;
         Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
+    /// `ip` inside it.
+    pub fn ip(&self, args: &[&str]) -> Result<()> {
+        let inside = [&["-n", self.0.as_str()], args].concat();
+        run(&inside)
     }
 
     /// Sets a `net.` value, here only.

@@ -1,15 +1,17 @@
 //! A connection to an endpoint for one question, as requests are made: its transport's PROXY
 //! header and TLS, or another port of the same host.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use config::model::ProxyProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::failure::{Failure, Reason};
 use crate::upstream::endpoint::{Endpoint, Target};
+use crate::upstream::proxy_protocol;
 use crate::upstream::transport::Transport;
 
 /// A byte stream of whatever kind.
@@ -31,13 +33,38 @@ pub async fn connect(
     endpoint: &Endpoint,
     port: Option<u16>,
     transport: &Transport,
-    _speak: Speak,
+    speak: Speak,
 ) -> Result<Connection, Failure> {
+    let tls = match transport.client(endpoint) {
+        None => None,
+        Some(Ok(tls)) => Some(tls),
+        Some(Err(rejection)) => return Err(unusable(transport, rejection.detail)),
+    };
     let mut socket = socket(&endpoint.target, port).await.map_err(|why| refused(&why))?;
     if let Some(version) = transport.proxy_protocol {
-        socket.write_all(proxy_header(version)).await.map_err(|why| refused(&why))?;
+        // No client: the edge asks for itself.
+        let header = proxy_protocol::header(version, None);
+        socket.write_all(&header).await.map_err(|why| refused(&why))?;
     }
-    Ok(socket)
+    let Some((config, name)) = tls else { return Ok(socket) };
+    let alpn: &[u8] = match speak {
+        Speak::Http1 => b"http/1.1",
+        Speak::Http2 => b"h2",
+    };
+    let connector = TlsConnector::from(config);
+    let connector = connector.with_alpn(vec![alpn.to_vec()]);
+    let failed = |why: &dyn fmt::Display| Failure::new(Reason::TlsFailed, format!("TLS: {why}"));
+    let stream = connector.connect(name, socket).await.map_err(|why| failed(&why))?;
+    match stream.get_ref().1.alpn_protocol() {
+        None if speak == Speak::Http2 => Err(failed(&"the endpoint does not speak HTTP/2")),
+        Some(other) if other != alpn => Err(failed(&"another protocol was chosen")),
+        _ => Ok(Box::new(stream)),
+    }
+}
+
+fn unusable(transport: &Transport, detail: &str) -> Failure {
+    let why = transport.problem().unwrap_or(detail);
+    Failure::new(Reason::TlsFailed, format!("TLS cannot be used: {why}"))
 }
 
 async fn socket(target: &Target, port: Option<u16>) -> io::Result<Connection> {
@@ -49,14 +76,6 @@ async fn socket(target: &Target, port: Option<u16>) -> io::Result<Connection> {
             Ok(Box::new(stream))
         }
         Target::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-    }
-}
-
-/// The edge speaks for itself here: UNKNOWN, LOCAL (proxy-protocol.txt §2.1, §2.2).
-fn proxy_header(version: ProxyProtocolVersion) -> &'static [u8] {
-    match version {
-        ProxyProtocolVersion::V1 => b"PROXY UNKNOWN\r\n",
-        ProxyProtocolVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     }
 }
 

@@ -52,7 +52,7 @@ impl Asked<'_> {
     }
 
     fn scheme(&self) -> Scheme {
-        Scheme::HTTP
+        self.plan.transport.scheme()
     }
 }
 

@@ -6,8 +6,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use rustls::ServerConfig;
+use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+
+/// The name in certificates.
+pub const HOST: &str = "h.openclaw.example";
 
 #[derive(Clone)]
 pub struct TestServer {
@@ -65,6 +71,34 @@ impl TestServer {
             }
         });
         (server, address)
+    }
+
+    /// Also returns the certificate, as PEM, to trust.
+    pub async fn tls(reply: Reply, alpn: &[&[u8]]) -> (TestServer, SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = TestServer::new(reply);
+        let serving = server.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, serving) = (acceptor.clone(), serving.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serving.serve(stream).await;
+                    }
+                });
+            }
+        });
+        (server, address, made.cert.pem())
     }
 
     pub fn unix(path: &std::path::Path, reply: Reply) -> TestServer {

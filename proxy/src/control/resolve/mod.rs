@@ -78,8 +78,8 @@ pub struct NameState {
     pub addresses: Option<Arc<[Resolved]>>,
     /// Of the last good answer.
     pub ttl: Duration,
-    /// Until it is asked for again.
-    pub next: Duration,
+    /// Process milliseconds: it is asked for again.
+    pub next_ms: u64,
     /// Why the last answer was none, or not whole.
     pub error: Option<String>,
 }
@@ -188,12 +188,11 @@ impl Resolver {
 
     /// Every name and what is known of it, in order.
     pub fn state(&self) -> Vec<NameState> {
-        let now = clock::process_ms();
         let state = |(question, entry): (&Question, &Entry)| NameState {
             name: question.to_string(),
             addresses: entry.known.addresses.clone(),
             ttl: entry.known.ttl,
-            next: Duration::from_millis(entry.due.saturating_sub(now)),
+            next_ms: entry.due,
             error: entry.known.error.clone(),
         };
         let mut all: Vec<NameState> = self.names.iter().map(state).collect();

@@ -11,7 +11,8 @@ use super::two;
 use crate::upstream::condition::Usable;
 use crate::upstream::endpoint::{Endpoint, Member};
 
-/// Draws before all are looked at.
+/// Draws before all are looked at: as many as there are members, within these bounds.
+const MIN_DRAWS: usize = 8;
 const MAX_DRAWS: usize = 64;
 /// Draws for the second of two.
 const SECOND_DRAWS: usize = 4;
@@ -115,7 +116,7 @@ impl<'a> Pick<'a> {
 
     fn draw(&self) -> Option<(usize, &'a Member)> {
         let len = self.members.len();
-        (0..len.min(MAX_DRAWS))
+        (0..len.clamp(MIN_DRAWS, MAX_DRAWS))
             .filter_map(|_| {
                 let at = self.table.draw(self.rng, len);
                 self.members.get(at).map(|member| (at, member))

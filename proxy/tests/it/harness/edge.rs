@@ -72,6 +72,17 @@ impl Edge {
         edge
     }
 
+    /// With one more variable in its environment.
+    pub fn start_with_env(lab: &Arc<Lab>, conf: &Conf, name: &str, value: &Path) -> Edge {
+        let config = lab.write("edge.yaml", conf.render(lab.path()));
+        let mut command = Command::new(BINARY);
+        command.env(name, value);
+        let mut edge = Edge::spawn_as(command, lab, &config, &[]);
+        edge.stdout = collect(edge.child.stdout.take().unwrap());
+        edge.wait_ready();
+        edge
+    }
+
     /// Starts the process and does not wait for it.
     pub fn spawn(lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
         let mut edge = Edge::spawn_unread_with(lab, config, arguments);

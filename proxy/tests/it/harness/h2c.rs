@@ -70,6 +70,7 @@ impl H2 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (send, ended) = runtime.block_on(async {
             let mut tcp = TcpStream::connect(tls.addr).await.unwrap();
+            tcp.set_nodelay(true).unwrap();
             tcp.write_all(opening).await.unwrap();
             let name = ServerName::try_from(sni.to_owned()).unwrap();
             let connector = tokio_rustls::TlsConnector::from(tls.config.clone());

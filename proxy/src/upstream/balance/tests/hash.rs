@@ -72,7 +72,7 @@ proptest! {
 }
 
 /// Of the places of those who stay, in percent of all.
-const MOVED_PERCENT: usize = 5;
+const MOVED_PERCENT: usize = 2;
 
 #[test]
 fn many_endpoints_have_places_and_tables_of_fixed_sizes() {
