@@ -105,7 +105,7 @@ fn name_state(known: &NameState) -> Value {
         "name": known.name,
         "addresses": known.addresses.as_ref().map(|addresses| addresses.len()),
         "ttl_seconds": known.ttl.as_secs(),
-        "asked_again_in_seconds": known.next_ms.saturating_sub(clock::process_ms()) / 1000,
+        "asked_again_in_seconds": known.next_ms.saturating_sub(clock::process_ms()).div_ceil(1000),
         "error": known.error,
     })
 }

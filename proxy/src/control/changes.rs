@@ -28,8 +28,9 @@ impl ChangeLog {
         let fresh = !self.upstreams.contains_key(name);
         let recent = self.upstreams.entry(name.clone()).or_default();
         recent.changes += 1;
-        recent.added += missing(new, old);
-        recent.removed += missing(old, new);
+        let kept = in_both(old, new);
+        recent.added += new.members.len() - kept;
+        recent.removed += old.members.len() - kept;
         recent.now = (new.members.len(), first(&new.members));
         if fresh {
             recent.tell(name, now_ms);
@@ -66,10 +67,9 @@ impl Recent {
     }
 }
 
-/// How many of `of` are not in `other`.
-fn missing(of: &EndpointSet, other: &EndpointSet) -> usize {
-    let there: HashSet<u32> = other.members.iter().map(|member| member.endpoint.id).collect();
-    of.members.iter().filter(|member| !there.contains(&member.endpoint.id)).count()
+fn in_both(old: &EndpointSet, new: &EndpointSet) -> usize {
+    let old: HashSet<u32> = old.members.iter().map(|member| member.endpoint.id).collect();
+    new.members.iter().filter(|member| old.contains(&member.endpoint.id)).count()
 }
 
 fn first(members: &[Member]) -> String {

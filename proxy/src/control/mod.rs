@@ -7,6 +7,7 @@ pub mod certs;
 mod changes;
 pub mod command;
 mod endpoint_states;
+pub mod gather;
 pub mod health;
 pub mod last_good;
 mod operate;
@@ -33,10 +34,11 @@ use crate::clock;
 use crate::state::Shared;
 use crate::upstream::transport::Transport;
 use certs::{CertKeeper, Problem, Report};
+use gather::Gather;
 use health::Checker;
 use last_good::LastGood;
 use reload::{Decision, Reading, ReloadOutcome};
-use resolve::{Answer, Question, Resolver};
+use resolve::Resolver;
 use status::Status;
 use watch::{Change, Digest, Watch};
 
@@ -54,6 +56,7 @@ pub struct Control {
     pub certs: CertKeeper,
     pub resolver: Resolver,
     pub checker: Checker,
+    pub gather: Gather,
     pub last_good: LastGood,
     pub signals: Signals,
     pub commands: command::Inbox,
@@ -92,7 +95,10 @@ impl Control {
                 },
                 change = self.watch.changed() => self.changed(change).await,
                 Some(report) = self.certs.report() => self.certified(report),
-                answer = self.resolver.answer() => self.resolved(answer),
+                answer = self.resolver.answer() => {
+                    self.resolver.take(answer).into_iter().for_each(|name| self.gather.add(name));
+                }
+                () = self.gather.due() => self.update_endpoints(),
                 () = self.checker.run() => {}
                 event = self.commands.next(self.publisher.shifts.next_end()) => self.obey(event),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
@@ -120,13 +126,10 @@ impl Control {
         }
     }
 
-    /// Takes in every answer that is there; each upstream gets its endpoints once.
-    fn resolved(&mut self, answer: Answer) {
-        let mut changed: Vec<Question> = self.resolver.take(answer).into_iter().collect();
-        while let Some(answer) = self.resolver.ready() {
-            changed.extend(self.resolver.take(answer));
-        }
-        for upstream in self.publisher.update_endpoints(&self.resolver, &changed) {
+    /// Gives upstreams the endpoints that their names lead to now.
+    fn update_endpoints(&mut self) {
+        let (publisher, resolver) = (&mut self.publisher, &self.resolver);
+        for upstream in self.gather.rebuild(|names| publisher.update_endpoints(resolver, names)) {
             self.checker.set_endpoints(&upstream);
         }
     }
@@ -230,7 +233,10 @@ impl Control {
                     self.cut(&mut leaving, "a second signal came");
                 },
                 // Requests of open connections still need to know where endpoints are.
-                answer = self.resolver.answer() => self.resolved(answer),
+                answer = self.resolver.answer() => {
+                    self.resolver.take(answer).into_iter().for_each(|name| self.gather.add(name));
+                }
+                () = self.gather.due() => self.update_endpoints(),
                 () = self.checker.run() => {}
                 _ = tick.tick() => {}
             }

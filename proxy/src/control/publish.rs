@@ -1,7 +1,7 @@
 //! Accepted configuration to the snapshot that workers read, and what goes with it: lives of
 //! removed routes, gauges, series of things that are gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl Publisher {
     pub fn update_endpoints(
         &mut self,
         resolver: &Resolver,
-        answered: &[Question],
+        answered: &HashSet<Question>,
     ) -> Vec<Arc<Upstream>> {
         let concerned = answered.iter().filter_map(|question| self.concerned.get(question));
         let by_name: BTreeMap<&Name, &Arc<Upstream>> =

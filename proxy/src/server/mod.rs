@@ -20,6 +20,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 
 use crate::control::certs::{self, CertKeeper};
 use crate::control::command;
+use crate::control::gather::Gather;
 use crate::control::health::Checker;
 use crate::control::last_good::LastGood;
 use crate::control::resolve::Resolver;
@@ -151,6 +152,7 @@ async fn control(
         certs,
         resolver,
         checker,
+        gather: Gather::default(),
         last_good,
         signals,
         commands: inbox,

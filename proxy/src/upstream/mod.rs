@@ -20,3 +20,6 @@ pub mod socket;
 pub mod tcp_info;
 pub mod tls;
 pub mod transport;
+
+#[cfg(test)]
+mod tests;

@@ -33,5 +33,6 @@ mod smuggling;
 mod sse;
 mod timeouts;
 mod tls;
+mod upstreams;
 mod upstreams_cli;
 mod websocket;

@@ -58,6 +58,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     all.add(load.finish());
     outcome.measured("clients, half over h1, half over h2", 2 * args.clients);
     require_clean(&mut outcome, &services, &mut all, 10 * args.seconds);
+    stand.measure_retries(&mut outcome)?;
     stand.finish(&mut outcome);
     Ok(outcome)
 }

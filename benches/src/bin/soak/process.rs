@@ -53,6 +53,12 @@ impl Edge {
         Ok(serde_json::from_slice(&reply.body)?)
     }
 
+    /// The sum of all series of a family with this label: `name`, `key="value"`.
+    pub fn metric(&self, name: &str, label: &str) -> Result<u64> {
+        let reply = http::get(net::loopback(self.admin), "127.0.0.1", "/metrics")?;
+        Ok(sum_of(&String::from_utf8(reply.body)?, name, label))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -150,6 +156,13 @@ pub fn overwrite_in_halves(file: &Path, text: &str, cut: usize, pause: Duration)
     Ok(out.write_all(second.as_bytes())?)
 }
 
+fn sum_of(metrics: &str, name: &str, label: &str) -> u64 {
+    let series = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    let values = series.filter_map(|rest| rest.split_once("} "));
+    let ours = values.filter(|(labels, _)| labels.split(',').any(|one| one == label));
+    ours.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+}
+
 fn kib_of(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -165,6 +178,12 @@ mod tests {
         assert_eq!(kib_of(text, "VmHWM:"), Some(1234));
         assert_eq!(kib_of(text, "VmRSS:"), Some(567));
         assert_eq!(kib_of(text, "VmX:"), None);
+    }
+
+    #[test]
+    fn series_are_summed_by_label() {
+        let text = "# HELP a b\na{x=\"1\",y=\"2\"} 3\na{x=\"2\",y=\"2\"} 4\nab{y=\"2\"} 5\na{y=\"22\"} 6\n";
+        assert_eq!(sum_of(text, "a", "y=\"2\""), 7);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             thread::sleep(GAP);
             service.up()?;
             restarts += 1;
-            thread::sleep(Duration::from_secs(1));
+            thread::sleep(Duration::from_secs(2));
             if start.elapsed() > end {
                 break 'all;
             }
@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         outcome.require(format!("share of {}, percent", service.name), share, "≥ 10", share >= 10);
     }
     require_clean(&mut outcome, &services, &mut all, 100 * args.seconds);
+    stand.measure_retries(&mut outcome)?;
     stand.finish(&mut outcome);
     Ok(outcome)
 }
@@ -92,6 +93,7 @@ pub fn outage(args: &Args) -> Result<Outcome> {
     require_clean(&mut outcome, &services, &mut sum, 20 * args.seconds);
     let slowest = sum.latency(1.0);
     outcome.require("slowest request, ms", format!("{slowest:.0}"), "≤ 2500", slowest <= 2500.0);
+    stand.measure_retries(&mut outcome)?;
     stand.finish(&mut outcome);
     Ok(outcome)
 }

@@ -65,6 +65,19 @@ impl Stand {
         }
     }
 
+    /// How often a request was sent again, and why: without any, nothing has been tested.
+    pub fn measure_retries(&self, outcome: &mut Outcome) -> Result<()> {
+        let reasons = ["stale_connection", "connect_failed", "refused_stream", "closed"];
+        for reason in reasons {
+            let label = format!("reason=\"{reason}\"");
+            let count = self.edge.metric("edge_upstream_retries_total", &label)?;
+            if count > 0 {
+                outcome.measured(format!("sent again: {reason}"), count);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it still ends as it should.
     pub fn finish(self, outcome: &mut Outcome) {
         if !outcome.met() {

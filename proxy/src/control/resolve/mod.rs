@@ -166,11 +166,6 @@ impl Resolver {
         }
     }
 
-    /// An answer that is there already.
-    pub fn ready(&mut self) -> Option<Answer> {
-        self.answers.try_recv().ok()
-    }
-
     /// Takes an answer in; returns the question where its addresses are other ones now.
     pub fn take(&mut self, answer: Answer) -> Option<Question> {
         let Answer { question, outcome } = answer;

@@ -54,25 +54,23 @@ impl Link {
         }
     }
 
-    /// A place for one stream. `None`: it has as many as it may have, or is leaving.
-    pub fn place(self: &Rc<Self>) -> Option<Place> {
-        let limit = match self.send.borrow().as_ref()?.current_max_send_streams() {
+    /// A place for one stream, and what its request is sent by. `None`: it has as many as it may
+    /// have, or is leaving.
+    pub fn place(self: &Rc<Self>) -> Option<(Place, SendRequest<Bytes>)> {
+        let sender = self.send.borrow().clone()?;
+        let limit = match sender.current_max_send_streams() {
             usize::MAX => DEFAULT_STREAMS,
             limit => limit.min(MOST_STREAMS),
         };
         let mut streams = self.streams.borrow_mut();
-        (streams.len() < limit).then(|| Place { link: self.clone(), key: streams.insert(None) })
+        (streams.len() < limit)
+            .then(|| (Place { link: self.clone(), key: streams.insert(None) }, sender))
     }
 
     /// Whether the endpoint takes WebSocket requests (RFC 8441).
     pub fn extended_connect(&self) -> bool {
         let send = self.send.borrow();
         send.as_ref().is_some_and(SendRequest::is_extended_connect_protocol_enabled)
-    }
-
-    /// A handle for one request.
-    pub fn sender(&self) -> Option<SendRequest<Bytes>> {
-        self.send.borrow().clone()
     }
 
     /// Whether the connection takes new streams.
@@ -91,6 +89,15 @@ impl Link {
         // Dropped outside the borrow: it may wake the connection's task.
         let send = self.send.borrow_mut().take();
         drop(send);
+    }
+
+    /// The same from outside of the connection's task, which is woken.
+    pub fn end(&self) {
+        self.leave();
+        let task = self.task.borrow_mut().take();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 
     pub fn is_idle(&self) -> bool {

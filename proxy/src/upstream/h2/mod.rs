@@ -6,6 +6,8 @@
 mod link;
 mod request;
 mod response;
+mod sending;
+mod staged;
 pub mod stream;
 mod task;
 #[cfg(test)]
@@ -19,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::client::Builder;
+use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
 
 use self::link::{DEFAULT_STREAMS, Link, LinkIo, Place, Seen};
@@ -90,27 +92,6 @@ pub fn open(wanted: &Wanted<'_>) -> Option<Acquired> {
     })
 }
 
-/// A stream of an existing connection, or of one that is being made and has room.
-async fn join(wanted: &Wanted<'_>, timer: &Timer) -> Result<Option<Acquired>, Rejection> {
-    loop {
-        if let Some(found) = open(wanted) {
-            return Ok(Some(found));
-        }
-        let Some(dialling) = wanted.local.h2.dialling_with_room(wanted.endpoint.id) else {
-            return Ok(None);
-        };
-        let _waiting = Waiting::count(&dialling);
-        within(timer, async {
-            dialling.done.notified().await;
-            Ok(())
-        })
-        .await?;
-        if let Some(rejection) = dialling.failed.get() {
-            return Err(rejection);
-        }
-    }
-}
-
 /// A stream of an existing connection or a new one. The wait ends with the timer, which the caller
 /// has set. `books` is called when a connection is made, and lives as long as that.
 pub async fn acquire(
@@ -118,12 +99,11 @@ pub async fn acquire(
     timer: &Timer,
     books: impl FnOnce() -> Result<Box<dyn Any>, Rejection>,
 ) -> Result<Acquired, Rejection> {
-    let local = wanted.local;
     let shared = wanted.transport.proxy_protocol.is_none();
-    if shared && let Some(found) = join(wanted, timer).await? {
+    if shared && let Some(found) = wait(wanted, timer).await? {
         return Ok(found);
     }
-    let dialling = shared.then(|| local.h2.begin(wanted.endpoint.id));
+    let dialling = shared.then(|| wanted.local.h2.begin(wanted.endpoint.id));
     let mut guard = dialling.map(|dialling| Guard { wanted: *wanted, dialling });
     let link = match connect(wanted, timer, books).await {
         Ok(link) => link,
@@ -145,8 +125,29 @@ pub async fn acquire(
     Ok(Acquired::Stream { io: stream(place, !shared), reused: false })
 }
 
-fn stream(place: Place, proxied: bool) -> UpstreamIo {
-    UpstreamIo::h2(H2Stream::new(place), proxied)
+/// A stream of an existing connection, or of one that is being made. `None`: one must be made.
+async fn wait(wanted: &Wanted<'_>, timer: &Timer) -> Result<Option<Acquired>, Rejection> {
+    loop {
+        if let Some(found) = open(wanted) {
+            return Ok(Some(found));
+        }
+        let Some(dialling) = wanted.local.h2.dialling_with_room(wanted.endpoint.id) else {
+            return Ok(None);
+        };
+        let _waiting = Waiting::count(&dialling);
+        within(timer, async {
+            dialling.done.notified().await;
+            Ok(())
+        })
+        .await?;
+        if let Some(rejection) = dialling.failed.get() {
+            return Err(rejection);
+        }
+    }
+}
+
+fn stream((place, sender): (Place, SendRequest<Bytes>), proxied: bool) -> UpstreamIo {
+    UpstreamIo::h2(H2Stream::new(place, sender), proxied)
 }
 
 /// Dials, shakes hands and starts the connection's task.
@@ -206,6 +207,23 @@ impl Links {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Ends the connections that have no stream, to make room under a limit: each closes its books
+    /// as soon as its task runs. `false`: there was none.
+    pub fn close_idle(&self) -> bool {
+        let mut idle = Vec::new();
+        self.open.borrow_mut().retain(|_, links| {
+            links.retain(|link| {
+                if link.is_idle() {
+                    idle.push(link.clone());
+                }
+                !link.is_idle()
+            });
+            !links.is_empty()
+        });
+        idle.iter().for_each(|link| link.end());
+        !idle.is_empty()
     }
 
     fn insert(&self, endpoint: u32, link: &Rc<Link>) {

@@ -6,21 +6,20 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use h2::client::ResponseFuture;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::Response;
 
 use super::link::Place;
 use super::request::{self, Converted};
 use super::response::{self, Framing};
+use super::sending::{poll_body, poll_room, send};
+use super::staged::Staged;
 use crate::buffers::Charge;
 use crate::http1::body::BodyDecoder;
-use crate::http1::chunked::{self, Decoder, Step, write_size};
 
 /// A request head is ours; longer than this it cannot be.
 const MAX_HEAD: usize = 256 * 1024;
-/// Largest DATA that is handed to h2 at once.
-const FRAME_BYTES: usize = 32 * 1024;
 
 /// See the module.
 pub struct H2Stream {
@@ -33,6 +32,8 @@ pub struct H2Stream {
     unprocessed: bool,
     /// Who reads before the head was written.
     reader: Option<Waker>,
+    /// Gone with the request.
+    sender: Option<SendRequest<Bytes>>,
     /// Of `staged`.
     charge: Charge,
     /// Last: it is free only when the handles above are gone.
@@ -61,7 +62,7 @@ enum Receiving {
 }
 
 impl H2Stream {
-    pub fn new(place: Place) -> H2Stream {
+    pub fn new(place: Place, sender: SendRequest<Bytes>) -> H2Stream {
         H2Stream {
             sending: Sending::Head(Vec::new()),
             receiving: Receiving::Nothing,
@@ -70,6 +71,7 @@ impl H2Stream {
             accept: None,
             unprocessed: false,
             reader: None,
+            sender: Some(sender),
             charge: Charge::new(&place.link.shared),
             place,
         }
@@ -81,9 +83,11 @@ impl H2Stream {
         self.unprocessed
     }
 
-    /// Whether a request can still be sent on the connection.
+    /// Whether the request can still be sent.
     pub fn usable(&self) -> bool {
-        matches!(self.receiving, Receiving::Nothing) && self.place.link.open()
+        let mut cx = Context::from_waker(Waker::noop());
+        let sender = self.sender.clone();
+        sender.is_some_and(|mut sender| !matches!(sender.poll_ready(&mut cx), Poll::Ready(Err(_))))
     }
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
@@ -141,11 +145,8 @@ impl H2Stream {
         let ends = decoder.is_done() && !raw;
         self.head_request = converted.head_request;
         self.accept = converted.accept;
-        let sent = self
-            .place
-            .link
-            .sender()
-            .and_then(|mut sender| sender.send_request(converted.request, ends).ok());
+        let sender = self.sender.take();
+        let sent = sender.and_then(|mut to| to.send_request(converted.request, ends).ok());
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -309,174 +310,4 @@ fn poll_response(
     }
     let answer = ready!(std::future::Future::poll(std::pin::Pin::new(response), cx));
     Poll::Ready(answer.map(Some).map_err(Some))
-}
-
-/// Sends as much of a framed body as the endpoint's windows take.
-fn poll_body(
-    cx: &mut Context<'_>,
-    decoder: &mut BodyDecoder,
-    stream: &mut SendStream<Bytes>,
-    place: &Place,
-    buf: &[u8],
-) -> Poll<io::Result<usize>> {
-    let mut used = 0;
-    while used < buf.len() && !decoder.is_done() {
-        let rest = &buf[used..];
-        let left = match decoder {
-            BodyDecoder::Sized(left) => *left,
-            BodyDecoder::Chunked(chunks) => chunks.data_left(),
-            BodyDecoder::UntilClose | BodyDecoder::Done => break,
-        };
-        if left == 0 {
-            used += framing(decoder, stream, rest)?;
-            continue;
-        }
-        let wanted = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let n = match poll_room(cx, stream, wanted) {
-            Poll::Ready(room) => room?,
-            Poll::Pending if used > 0 => break,
-            Poll::Pending => return Poll::Pending,
-        };
-        let mut last = false;
-        match decoder {
-            BodyDecoder::Sized(left) => {
-                *left -= n as u64;
-                last = *left == 0;
-            }
-            BodyDecoder::Chunked(chunks) => {
-                chunks.step(&rest[..n]).map_err(invalid)?;
-            }
-            BodyDecoder::UntilClose | BodyDecoder::Done => {}
-        }
-        send(stream, place, &rest[..n], last)?;
-        used += n;
-        if last {
-            *decoder = BodyDecoder::Done;
-        }
-    }
-    Poll::Ready(Ok(used))
-}
-
-/// Takes chunk framing; with the last of it the body ends.
-fn framing(
-    decoder: &mut BodyDecoder,
-    stream: &mut SendStream<Bytes>,
-    rest: &[u8],
-) -> io::Result<usize> {
-    let BodyDecoder::Chunked(chunks) = decoder else { return Ok(0) };
-    let Step::Skip(n) = chunks.step(rest).map_err(invalid)? else { return Ok(0) };
-    if chunks.is_done() {
-        let ended = match trailers(chunks) {
-            Some(trailers) => stream.send_trailers(trailers),
-            None => stream.send_data(Bytes::new(), true),
-        };
-        *decoder = BodyDecoder::Done;
-        ended.map_err(|_| io::Error::from(ErrorKind::ConnectionReset))?;
-    }
-    Ok(n)
-}
-
-fn invalid(_: chunked::ChunkError) -> io::Error {
-    ErrorKind::InvalidInput.into()
-}
-
-fn trailers(decoder: &Decoder) -> Option<HeaderMap> {
-    let mut map = HeaderMap::new();
-    decoder.passable_trailers(|name, value| {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok();
-        if let Some((name, value)) = name.zip(HeaderValue::from_bytes(value).ok()) {
-            map.append(name, value);
-        }
-    });
-    (!map.is_empty()).then_some(map)
-}
-
-/// Bytes that may be sent now, up to `wanted`.
-fn poll_room(
-    cx: &mut Context<'_>,
-    stream: &mut SendStream<Bytes>,
-    wanted: usize,
-) -> Poll<io::Result<usize>> {
-    let wanted = wanted.min(FRAME_BYTES);
-    stream.reserve_capacity(wanted);
-    loop {
-        let room = stream.capacity();
-        if room > 0 || wanted == 0 {
-            return Poll::Ready(Ok(room.min(wanted)));
-        }
-        match ready!(stream.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
-        }
-    }
-}
-
-fn send(stream: &mut SendStream<Bytes>, place: &Place, data: &[u8], last: bool) -> io::Result<()> {
-    let mut charge = Charge::new(&place.link.shared);
-    charge.set(data.len());
-    let data = Bytes::from_owner(Charged { data: data.to_vec(), _charge: charge });
-    stream.send_data(data, last).map_err(|_| ErrorKind::ConnectionReset.into())
-}
-
-/// Bytes that count as buffered while h2 holds them.
-struct Charged {
-    data: Vec<u8>,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-/// Bytes for the driver: what we write, then a piece of body, then the end of its chunk.
-#[derive(Default)]
-struct Staged {
-    head: Vec<u8>,
-    at: usize,
-    data: Bytes,
-    tail: &'static [u8],
-}
-
-impl Staged {
-    fn len(&self) -> usize {
-        self.head.len() - self.at + self.data.len() + self.tail.len()
-    }
-
-    /// A piece of body; its room in the windows is given back.
-    fn data(&mut self, stream: &mut RecvStream, data: Bytes, chunk: bool) -> bool {
-        // It fails only with the stream.
-        let _ = stream.flow_control().release_capacity(data.len());
-        if chunk && !data.is_empty() {
-            write_size(&mut self.head, data.len());
-            self.tail = b"\r\n";
-        }
-        self.data = data;
-        true
-    }
-
-    /// Moves bytes to `buf`.
-    fn take(&mut self, buf: &mut [u8]) -> usize {
-        let mut filled = 0;
-        let mut copy = |from: &[u8]| {
-            let n = from.len().min(buf.len() - filled);
-            buf[filled..filled + n].copy_from_slice(&from[..n]);
-            filled += n;
-            n
-        };
-        self.at += copy(&self.head[self.at..]);
-        if self.at < self.head.len() {
-            return filled;
-        }
-        self.head.clear();
-        self.at = 0;
-        let n = copy(&self.data);
-        let _ = self.data.split_to(n);
-        if self.data.is_empty() {
-            let n = copy(self.tail);
-            self.tail = &self.tail[n..];
-        }
-        filled
-    }
 }

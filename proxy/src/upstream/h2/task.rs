@@ -48,7 +48,7 @@ pub struct Task {
 }
 
 /// What there is to do next.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Ping,
     /// The endpoint does not answer.
@@ -160,17 +160,39 @@ impl Task {
     }
 
     fn next_deadline(&self) -> (u64, Due) {
-        let read_at = self.link.seen.read_at.get();
+        Waits {
+            read_at: self.link.seen.read_at.get(),
+            pinged: self.pinged,
+            ponged: self.ponged,
+            idle: self.idle,
+            open: self.link.open(),
+        }
+        .next()
+    }
+}
+
+/// What a connection waits for, in worker milliseconds.
+#[derive(Clone, Copy, Default)]
+struct Waits {
+    read_at: u64,
+    pinged: Option<u64>,
+    ponged: Option<u64>,
+    idle: Option<u64>,
+    open: bool,
+}
+
+impl Waits {
+    /// The next moment at which something must be done, and what.
+    fn next(self) -> (u64, Due) {
         let ping = match (self.pinged, self.ponged) {
-            (Some(sent), _) => (sent.max(read_at).saturating_add(PING_TIMEOUT_MS), Due::Dead),
-            (None, Some(ponged)) if ponged >= read_at => {
-                (ponged.saturating_add(PING_AGAIN_MS), Due::Ping)
-            }
-            (None, _) => (read_at.saturating_add(PING_AFTER_MS), Due::Ping),
+            // Whatever it sends shows that it is there.
+            (Some(sent), _) => (sent.max(self.read_at) + PING_TIMEOUT_MS, Due::Dead),
+            (None, Some(ponged)) if ponged >= self.read_at => (ponged + PING_AGAIN_MS, Due::Ping),
+            (None, _) => (self.read_at + PING_AFTER_MS, Due::Ping),
         };
-        let idle = self.idle.map(|since| match self.link.open() {
-            true => (since.saturating_add(IDLE_MS), Due::Leave),
-            false => (since.saturating_add(LINGER_MS), Due::Gone),
+        let idle = self.idle.map(|since| match self.open {
+            true => (since + IDLE_MS, Due::Leave),
+            false => (since + LINGER_MS, Due::Gone),
         });
         idle.filter(|(at, _)| *at <= ping.0).unwrap_or(ping)
     }
@@ -189,5 +211,32 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.local.h2.remove(self.endpoint, &self.link);
         self.link.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_next() {
+        let quiet = Waits { read_at: 1000, open: true, ..Waits::default() };
+        for (waits, expected) in [
+            (quiet, (21_000, Due::Ping)),
+            (Waits { pinged: Some(21_000), ..quiet }, (41_000, Due::Dead)),
+            // Bytes after the ping count as an answer.
+            (Waits { pinged: Some(21_000), read_at: 30_000, ..quiet }, (50_000, Due::Dead)),
+            // The answer was the last that came: nothing is asked again for long.
+            (Waits { ponged: Some(21_100), read_at: 21_100, ..quiet }, (351_100, Due::Ping)),
+            (Waits { ponged: Some(21_100), read_at: 22_000, ..quiet }, (42_000, Due::Ping)),
+            // Without streams.
+            (Waits { idle: Some(1000), read_at: 50_000, ..quiet }, (61_000, Due::Leave)),
+            (Waits { idle: Some(1000), ..quiet }, (21_000, Due::Ping)),
+            (Waits { idle: Some(1000), open: false, ..quiet }, (3000, Due::Gone)),
+            // Leaving, with streams: as before.
+            (Waits { open: false, ..quiet }, (21_000, Due::Ping)),
+        ] {
+            assert_eq!(waits.next(), expected);
+        }
     }
 }

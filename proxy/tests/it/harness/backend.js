@@ -2,6 +2,7 @@
 // Node's own (5 s) unless KEEP_ALIVE says otherwise, in milliseconds.
 const fs = require("fs");
 const http = require("http");
+const net = require("net");
 
 const log = fs.openSync(process.env.EXECUTIONS, "a", 0o600);
 let closing = false;
@@ -17,10 +18,10 @@ const server = http.createServer((request, response) => {
 });
 if (process.env.KEEP_ALIVE) server.keepAliveTimeout = Number(process.env.KEEP_ALIVE);
 server.listen(Number(process.env.PORT), process.env.HOST);
-// What is under way is finished, nothing new is taken. `close` alone would keep a connection that
-// is just in use for as long as it is used.
+// Nothing new is taken, and every connection is told so with its next answer. (`server.close` would
+// also close idle connections at once, with a reset for a request that is just arriving: no proxy
+// can know whether that one was executed.)
 process.on("SIGTERM", () => {
   closing = true;
-  server.close(() => process.exit(0));
-  setInterval(() => server.closeIdleConnections(), 20);
+  net.Server.prototype.close.call(server, () => process.exit(0));
 });

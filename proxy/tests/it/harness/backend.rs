@@ -53,6 +53,13 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A connection that no [`Backend`] keeps book of.
+    pub fn of(tcp: TcpStream) -> Peer {
+        let seen = Arc::new(Seen::default());
+        let wire = Wire::tapped(Stream::Plain(tcp), seen.bytes.clone());
+        Peer { wire, seen, index: 0 }
+    }
+
     /// The next request, head only.
     pub fn head(&mut self) -> Option<Head> {
         match self.wire.head() {

@@ -3,10 +3,16 @@
 
 pub mod acme;
 pub mod backend;
+pub mod behave;
 pub mod client;
 pub mod conf;
 pub mod edge;
+pub mod grpc;
 pub mod h2c;
+pub mod load;
+pub mod pki;
+pub mod service;
+pub mod site;
 pub mod wire;
 pub mod ws;
 

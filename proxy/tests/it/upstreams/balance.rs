@@ -45,7 +45,7 @@ fn in_turn_over_all_workers() {
 
 #[test]
 fn by_weight() {
-    for balance in ["round_robin", "least_request", "peak_ewma"] {
+    for balance in ["round_robin", "least_request"] {
         let backends = named(2);
         let conf = Conf::new(format!(
             "upstreams:\n  app: {{ balance: {balance}, endpoints: [\
@@ -255,18 +255,20 @@ fn a_new_endpoint_starts_slowly() {
     let backends = named(2);
     let conf = |n: usize| {
         let addresses: Vec<_> = backends[..n].iter().map(|b| b.addr).collect();
-        Conf::app_with(&addresses, "slow_start: 4s", "")
+        Conf::app_with(&addresses, "slow_start: 3s", "")
     };
     let edge = Edge::start(&conf(1));
+    // The first one has its full share by now.
+    std::thread::sleep(Duration::from_millis(3100));
     assert_eq!(edge.reload(&conf(2))["outcome"], "applied");
     let appeared = Instant::now();
     let early = share_of_second(&edge, Duration::from_millis(600), appeared);
-    // From a tenth to a quarter of an even share.
+    // From a tenth to a third of an even share.
     assert!(early < 0.3, "{early}");
-    while appeared.elapsed() < Duration::from_millis(4200) {
+    while appeared.elapsed() < Duration::from_millis(3100) {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let late = share_of_second(&edge, Duration::from_millis(5000), appeared);
+    let late = share_of_second(&edge, Duration::from_millis(4000), appeared);
     assert!((0.4..0.6).contains(&late), "{late}");
     assert!(early < late);
 }

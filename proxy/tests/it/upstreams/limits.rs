@@ -28,12 +28,12 @@ fn ask(edge: &Edge) -> Client {
 }
 
 /// `allowed` requests are under way; the next is refused at once and the first are answered.
-fn refused_above(limits: &str, endpoints: usize, allowed: usize) {
+fn refused_above(limits: &str, workers: usize, endpoints: usize, allowed: usize) {
     let lab = Lab::new();
     let backends: Vec<Backend> = (0..endpoints).map(|_| gated(&lab)).collect();
     let addresses: Vec<_> = backends.iter().map(|b| b.addr).collect();
     let keys = format!("limits: {{ {limits} }}, queue: {{ size: 0 }}");
-    let edge = Edge::start(&Conf::app_with(&addresses, &keys, "").workers(2));
+    let edge = Edge::start(&Conf::app_with(&addresses, &keys, "").workers(workers));
     let under_way: Vec<Client> = (0..allowed).map(|_| ask(&edge)).collect();
     let arrived = || backends.iter().map(|b| b.requests().len()).sum::<usize>();
     wait_until("requests at the backends", || arrived() == allowed);
@@ -62,22 +62,22 @@ fn refused_above(limits: &str, endpoints: usize, allowed: usize) {
 
 #[test]
 fn requests_of_the_upstream() {
-    refused_above("requests: 3", 2, 3);
+    refused_above("requests: 3", 2, 2, 3);
 }
 
 #[test]
 fn requests_of_an_endpoint() {
-    refused_above("endpoint_requests: 2", 2, 4);
+    refused_above("endpoint_requests: 2", 2, 2, 4);
 }
 
 #[test]
 fn connections_of_the_upstream() {
-    refused_above("connections: 2", 2, 2);
+    refused_above("connections: 2", 1, 2, 2);
 }
 
 #[test]
 fn connections_of_an_endpoint() {
-    refused_above("endpoint_connections: 1", 3, 3);
+    refused_above("endpoint_connections: 1", 1, 3, 3);
 }
 
 #[test]

@@ -119,14 +119,21 @@ fn a_put_with_a_body_too_large_to_keep_is_not_retried() {
     assert_eq!(executions.of("large"), 1);
 }
 
+/// A backend that dies of a request is not asked for ever.
 #[test]
-fn a_fresh_connection_that_dies_is_not_tried_again() {
+fn a_get_that_kills_every_connection_is_given_up() {
     let backend = Backend::script(|peer| {
         let _ = peer.request();
     });
     let edge = Edge::start(&Conf::app(&[backend.addr]));
     edge.client().get(HOST, "/").assert_cause(502, "upstream_closed");
-    assert_eq!(backend.requests().len(), 1);
+    let tried = backend.requests().len();
+    // Once, and the attempts of `retries`.
+    assert!((1..=3).contains(&tried), "{tried}");
+    let mut client = edge.client();
+    send(&mut client, "POST", "once", "once");
+    client.response().assert_cause(502, "upstream_closed");
+    assert_eq!(backend.requests().len(), tried + 1);
 }
 
 #[test]
@@ -150,12 +157,17 @@ fn a_post_after_the_endpoints_fin_takes_another_connection() {
     let backend = half_closing(&executions);
     let edge = Edge::start(&Conf::app_with(&[backend.addr], "ejection: off", ""));
     let mut client = edge.client();
-    // The FIN follows the answer: sometimes the next request meets it on its way.
+    // The FIN follows the answer: sometimes the next request meets it on its way. Then it was taken
+    // and executed, and nobody can know.
+    let mut met = 0;
     for round in 0..200 {
         let id = format!("post-{round}");
-        assert_eq!(status(&mut client, "POST", &id, "once"), 200, "{id}");
+        let response = status(&mut client, "POST", &id, "once");
+        assert!(response == 200 || response == 502, "{response}");
+        met += usize::from(response == 502);
         assert_eq!(executions.of(&id), 1, "{id}");
     }
+    assert!(met < 100, "{met} of 200");
 }
 
 /// Bursts over many connections, with pauses around the time at which the backend closes.

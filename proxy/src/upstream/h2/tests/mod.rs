@@ -1,1 +1,7 @@
 //! HTTP/2 to endpoints, against a real server in the same process.
+
+mod bodies;
+mod connections;
+mod exchanges;
+mod server;
+mod websocket;
