@@ -190,7 +190,8 @@ fn sources(folder: &str, allowed: &[&str]) -> Vec<(PathBuf, String)> {
             continue;
         }
         let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        let rust = name.ends_with(".rs") && !name.ends_with("tests.rs");
+        let tests = name.ends_with("tests.rs") || name.contains("/tests/");
+        let rust = name.ends_with(".rs") && !tests;
         if rust && !allowed.iter().any(|allowed| name.starts_with(allowed)) {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();

@@ -24,6 +24,10 @@ pub const DEFAULT_STREAMS: usize = 100;
 /// At most, whatever the endpoint allows.
 const MOST_STREAMS: usize = 1000;
 
+/// Bytes that clients do not read; with more of them the connection gets no further streams. Half
+/// of its window.
+pub const MOST_UNREAD: usize = 4 * 1024 * 1024;
+
 /// A connection that its streams share.
 pub struct Link {
     pub shared: Arc<Shared>,
@@ -32,6 +36,8 @@ pub struct Link {
     send: RefCell<Option<SendRequest<Bytes>>>,
     /// Streams that are open or about to be, with what is known of the bytes that wait in them.
     streams: RefCell<Slab<Option<FlowControl>>>,
+    /// What waits in them, as of the last tick.
+    pub held: Cell<usize>,
     pub seen: Rc<Seen>,
     /// The connection's task.
     pub task: RefCell<Option<Waker>>,
@@ -49,13 +55,14 @@ impl Link {
             transport: transport.clone(),
             send: RefCell::new(Some(send)),
             streams: RefCell::default(),
+            held: Cell::new(0),
             seen,
             task: RefCell::default(),
         }
     }
 
     /// A place for one stream, and what its request is sent by. `None`: it has as many as it may
-    /// have, or is leaving.
+    /// have, or holds too much that nobody reads, or is leaving.
     pub fn place(self: &Rc<Self>) -> Option<(Place, SendRequest<Bytes>)> {
         let sender = self.send.borrow().clone()?;
         let limit = match sender.current_max_send_streams() {
@@ -63,7 +70,7 @@ impl Link {
             limit => limit.min(MOST_STREAMS),
         };
         let mut streams = self.streams.borrow_mut();
-        (streams.len() < limit)
+        (streams.len() < limit && self.held.get() < MOST_UNREAD)
             .then(|| (Place { link: self.clone(), key: streams.insert(None) }, sender))
     }
 

@@ -36,9 +36,11 @@ use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::timer::Timer;
 
-/// Windows and buffers of design.md #3.
+/// Windows and buffers of design.md #3, but for the connection's window: other clients share it,
+/// and those that do not read must not stop the others. Beyond [`link::MOST_UNREAD`] requests go
+/// elsewhere.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// Streams that we have reset and whose last frames are still on their way.

@@ -137,6 +137,7 @@ impl Task {
             self.counted_at = now_ms;
             seen.fresh.set(false);
             self.unread.set(self.link.unread());
+            self.link.held.set(self.unread.bytes());
         }
         self.timer.poll_at_tick();
     }

@@ -50,7 +50,8 @@ fn restarted(kind: Kind) {
         let reset = |error: &String| error.starts_with("POST") && error.contains("(reset)");
         let before = tally.errors.len();
         tally.errors.retain(|error| !reset(error));
-        assert!(before - tally.errors.len() <= 2, "more than one for each restart");
+        let met = before - tally.errors.len();
+        assert!(met * 100 <= tally.posts.len(), "{met} of {} POSTs", tally.posts.len());
     }
     tally.assert_clean(200);
     assert_once(&[service], &tally.posts);

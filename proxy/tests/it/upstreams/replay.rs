@@ -165,7 +165,9 @@ fn a_post_after_the_endpoints_fin_takes_another_connection() {
         let response = status(&mut client, "POST", &id, "once");
         assert!(response == 200 || response == 502, "{response}");
         met += usize::from(response == 502);
-        assert_eq!(executions.of(&id), 1, "{id}");
+        // After a 502 it may be under way still.
+        let executed = executions.of(&id);
+        assert!(executed == 1 || (executed == 0 && response == 502), "{id}: {executed}");
     }
     assert!(met < 100, "{met} of 200");
 }

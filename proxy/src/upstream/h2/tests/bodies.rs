@@ -168,6 +168,43 @@ fn a_download_waits_for_the_client_and_is_counted() {
     });
 }
 
+/// Clients that do not read fill the window that all share: the next request goes elsewhere.
+#[test]
+fn a_connection_full_of_unread_bytes_gets_no_further_stream() {
+    run(async {
+        let server = serve(
+            |_| {},
+            |request, mut reply| async move {
+                if request.uri().path() == "/small" {
+                    return respond(reply, b"ok");
+                }
+                let mut stream = reply.send_response(Response::new(()), false).unwrap();
+                stream.send_data(pattern(256 * 1024).into(), true).unwrap();
+            },
+        )
+        .await;
+        let lab = Lab::http2(server.address);
+        let mut stalled = Vec::new();
+        for _ in 0..16 {
+            let mut io = stream(&lab).await;
+            write_all(&mut io, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            // The head: from here on what waits is known.
+            poll_fn(|cx| io.poll_read_ready(cx)).await.unwrap();
+            stalled.push(io);
+        }
+        until(|| buffered(&lab) >= 4 * 1024 * 1024).await;
+        let small = "GET /small HTTP/1.1\nHost: a\n\n";
+        assert_eq!(answer(&mut stream(&lab).await, small).await.body, b"ok");
+        assert_eq!(server.connections.get(), 2);
+        for mut io in stalled {
+            let (bytes, end) = talk(&mut io, b"").await;
+            end.unwrap();
+            assert!(Answer::read(&bytes, false).body == pattern(256 * 1024));
+        }
+        until(|| buffered(&lab) == 0).await;
+    });
+}
+
 /// An answer before the body has been read: the endpoint wants no more of it.
 #[test]
 fn an_early_answer_is_read_although_the_upload_ends() {
