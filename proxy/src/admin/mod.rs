@@ -98,9 +98,6 @@ impl Sources {
             }
             return actions::act(self, request).await;
         }
-        if request.uri().path() == upstreams::PATH && pages::is_reading(request.method()) {
-            return pages::json_reply(StatusCode::OK, &upstreams::upstreams(self).await);
-        }
         pages::answer(request.method(), request.uri().path(), &self.shared, &self.status)
     }
 }

@@ -87,7 +87,7 @@ pub(super) async fn operate(
     }
 }
 
-pub(super) fn commands(sources: &Sources) -> Result<&Commands, (StatusCode, String)> {
+fn commands(sources: &Sources) -> Result<&Commands, (StatusCode, String)> {
     let unavailable = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, why.to_owned());
     if sources.shared.drain.draining() {
         return Err(unavailable("the process ends"));

@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Body;
 use super::certificates::certificates;
-use super::upstreams::{shifted_weights, split_weights};
+use super::upstreams::{self, shifted_weights, split_weights, upstreams};
 use crate::control::shifts::Shown;
 use crate::control::status::Status;
 use crate::route::table::Snapshot;
@@ -25,7 +25,7 @@ pub(super) fn answer(
     shared: &Shared,
     status: &Status,
 ) -> Response<Body> {
-    if !is_reading(method) {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "this path is only read");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
@@ -39,13 +39,10 @@ pub(super) fn answer(
         }
         "/api/v1/config" => json_reply(StatusCode::OK, &configuration(status)),
         "/api/v1/certificates" => json_reply(StatusCode::OK, &certificates(shared, status)),
+        upstreams::PATH => json_reply(StatusCode::OK, &upstreams(shared, status)),
         "/api/v1/routes" => json_reply(StatusCode::OK, &routes(shared, status)),
         _ => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "not found", "paths": PATHS })),
     }
-}
-
-pub(super) fn is_reading(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }
 
 pub(super) fn error(status: StatusCode, why: &str) -> Response<Body> {
@@ -273,7 +270,7 @@ const PATHS: [&str; 7] = [
     "/metrics",
     "/api/v1/config",
     "/api/v1/routes",
-    super::upstreams::PATH,
+    upstreams::PATH,
     "/api/v1/certificates",
 ];
 

@@ -11,44 +11,35 @@ use config::model::{
 use config::value::Name;
 use serde_json::{Value, json};
 
-use super::Sources;
-use super::operate::commands;
 use crate::clock;
-use crate::control::command::{Command, Details};
 use crate::control::resolve::{NameState, Question};
 use crate::control::shifts::in_units;
+use crate::control::status::Status;
+use crate::state::Shared;
 use crate::upstream::condition::{Condition, Usable, Why};
 use crate::upstream::endpoint::{EndpointSet, Member, Upstream};
 
 pub(super) const PATH: &str = "/api/v1/upstreams";
 
 /// All of them, in the order of their names.
-pub(super) async fn upstreams(sources: &Sources) -> Value {
-    let details = details(sources).await;
-    let snapshot = sources.shared.snapshot.load_full();
+pub(super) fn upstreams(shared: &Shared, status: &Status) -> Value {
+    let snapshot = shared.snapshot.load_full();
+    let (known, drains) = (status.names.load(), status.drains.load());
     let mut all: Vec<_> = snapshot.upstreams.iter().collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let all: Vec<Value> = all.into_iter().map(|upstream| one(upstream, &details)).collect();
+    let all: Vec<Value> = all.into_iter().map(|upstream| one(upstream, &known, &drains)).collect();
     json!({ "generation": snapshot.generation, "upstreams": all })
 }
 
-/// Nothing where the control thread does not answer.
-async fn details(sources: &Sources) -> Details {
-    match commands(sources) {
-        Ok(commands) => commands.ask(|tell| Command::Details { tell }).await.unwrap_or_default(),
-        Err(_) => Details::default(),
-    }
-}
-
-fn one(upstream: &Upstream, details: &Details) -> Value {
+fn one(upstream: &Upstream, known: &[NameState], drains: &[(Name, String)]) -> Value {
     let Upstream { name, spec, state, .. } = upstream;
     let set = state.endpoints.load();
     let now_ms = clock::process_ms();
     let endpoints: Vec<Value> =
         set.members.iter().map(|member| endpoint(member, spec, now_ms)).collect();
     let is_member = |text: &str| set.members.iter().any(|member| *member.endpoint.text == *text);
-    let absent = details.drains.iter().filter(|(of, text)| of == name && !is_member(text));
-    let names = names(spec, &details.names);
+    let absent = drains.iter().filter(|(of, text)| of == name && !is_member(text));
+    let names = names(spec, known);
     let unresolved = set.unresolved.iter().map(|written| {
         let known = names.iter().find(|(name, _)| name == written);
         json!({ "name": written, "why": known.and_then(|(_, known)| known.error.as_ref()) })

@@ -165,14 +165,13 @@ mod tests {
     #[test]
     fn the_table() {
         let expected = "\
-UPSTREAM  ENDPOINT                 STATE       WHY                             WEIGHT  REQUESTS  CONNECTIONS  LATENCY
-api       192.0.2.1:80             healthy     health checks pass              2       3         10           1.25 ms
+UPSTREAM  ENDPOINT                 STATE       WHY                              WEIGHT  REQUESTS  CONNECTIONS  LATENCY
+api       192.0.2.1:80             healthy     health checks pass               2       3         10           1.25 ms
 api       192.0.2.2:80             unhealthy   health checks fail: refused [2J  1       0         0            -
-web       web.openclaw.example:80  unresolved  no such name                    -       -         -            -
-empty     -                        -           -                               -       -         -            -
-"
-        .replace("check pass  ", "check pass");
-        assert_eq!(table(&entries(&told())).replace("  ", " "), expected.replace("  ", " "));
+web       web.openclaw.example:80  unresolved  no such name                     -       -         -            -
+empty     -                        -           -                                -       -         -            -
+";
+        assert_eq!(table(&entries(&told())), expected);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use config::value::Name;
 use tokio::sync::{mpsc, oneshot};
 
-use super::resolve::NameState;
 use super::shifts::Shown;
 use crate::clock;
 
@@ -18,7 +17,6 @@ pub enum Command {
     Undrain { of: EndpointOf, tell: Tell<Drained> },
     Shift { route: String, weights: BTreeMap<Name, u32>, lasts: Lasts, tell: Tell<Shown> },
     Unshift { route: String, tell: Tell<Shown> },
-    Details { tell: Tell<Details> },
 }
 
 pub type Tell<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -40,15 +38,6 @@ pub struct Drained {
     pub changed: bool,
     /// Requests under way at the endpoint.
     pub requests: usize,
-}
-
-/// What only the control thread knows of upstreams.
-#[derive(Default)]
-pub struct Details {
-    /// What is taken out, endpoint now or not, as (upstream, address).
-    pub drains: Vec<(Name, String)>,
-    /// Every name that endpoints are resolved from.
-    pub names: Vec<NameState>,
 }
 
 /// Why a command is not carried out, as a sentence.
@@ -164,16 +153,13 @@ mod tests {
     #[tokio::test]
     async fn the_queue_is_bounded() {
         let (commands, _inbox) = channel();
-        let waiting: Vec<_> = (0..QUEUE)
-            .map(|_| {
-                let commands = commands.clone();
-                tokio::spawn(async move { unshift(&commands).await })
-            })
-            .collect();
-        tokio::task::yield_now().await;
+        for _ in 0..QUEUE {
+            let (tell, _) = oneshot::channel();
+            let command = Command::Unshift { route: "r".to_owned(), tell };
+            assert!(commands.queue.try_send(command).is_ok());
+        }
         let told = unshift(&commands).await;
         assert_eq!(told, Err(Refusal::Busy("too much is asked at once".to_owned())));
-        waiting.into_iter().for_each(|task| task.abort());
     }
 
     #[tokio::test]

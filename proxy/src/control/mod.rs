@@ -105,7 +105,7 @@ impl Control {
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
-                    self.publisher.sweep_drains();
+                    self.sweep_drains();
                     self.publisher.count_endpoints();
                     self.checker.tick();
                     self.status.names.store(Arc::new(self.resolver.state()));

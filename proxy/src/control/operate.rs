@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use config::merge::Accepted;
 use config::value::Name;
 
-use super::command::{Command, Details, Drained, EndpointOf, Event, Lasts, Refusal};
+use super::command::{Command, Drained, EndpointOf, Event, Lasts, Refusal};
 use super::shifts::{Ending, Shift, Shown, configured, in_units, list, split_of};
 use super::{Control, Publisher};
 use crate::clock;
@@ -22,10 +22,14 @@ impl Control {
             // Who asked has given up.
             Event::Command(command) if command.is_forsaken() => {}
             Event::Command(Command::Drain { of, force, tell }) => {
-                let _ = tell.send(self.publisher.drain(&of, force));
+                let drained = self.publisher.drain(&of, force);
+                self.show_drains();
+                let _ = tell.send(drained);
             }
             Event::Command(Command::Undrain { of, tell }) => {
-                let _ = tell.send(self.publisher.undrain(&of));
+                let drained = self.publisher.undrain(&of);
+                self.show_drains();
+                let _ = tell.send(drained);
             }
             Event::Command(Command::Shift { route, weights, lasts, tell }) => {
                 let shifted = self.publisher.shift(&self.accepted, &route, weights, lasts);
@@ -36,10 +40,6 @@ impl Control {
                 let unshifted = self.publisher.unshift(&self.accepted, &route);
                 self.republish(unshifted.is_ok());
                 let _ = tell.send(unshifted);
-            }
-            Event::Command(Command::Details { tell }) => {
-                let drains = self.publisher.drains();
-                let _ = tell.send(Ok(Details { drains, names: self.resolver.state() }));
             }
             Event::Expired => {
                 let ended = self.publisher.shifts.expire(clock::process_ms());
@@ -61,6 +61,19 @@ impl Control {
         }
     }
 
+    /// Forgets drained addresses that have been no endpoints for long.
+    pub(super) fn sweep_drains(&mut self) {
+        for (upstream, target) in self.publisher.sweep_drains() {
+            tracing::info!("upstream {upstream}: {target} is gone for long, no longer drained");
+            self.show_drains();
+        }
+    }
+
+    /// To the admin server.
+    fn show_drains(&self) {
+        self.status.drains.store(Arc::new(self.publisher.drains()));
+    }
+
     /// To the admin server.
     pub(super) fn show_shifts(&self) {
         self.status.shifts.store(Arc::new(self.publisher.shifts.shown()));
@@ -72,7 +85,6 @@ impl Command {
         match self {
             Command::Drain { tell, .. } | Command::Undrain { tell, .. } => tell.is_closed(),
             Command::Shift { tell, .. } | Command::Unshift { tell, .. } => tell.is_closed(),
-            Command::Details { tell } => tell.is_closed(),
         }
     }
 }
@@ -132,8 +144,7 @@ impl Publisher {
         self.endpoints.drains.iter().map(shown).collect()
     }
 
-    /// Forgets drained addresses that have been no endpoints for long.
-    pub(super) fn sweep_drains(&mut self) {
+    fn sweep_drains(&mut self) -> Vec<(Name, Target)> {
         let snapshot = self.shared.snapshot.load();
         let is_endpoint = |name: &Name, target: &Target| {
             let upstream = snapshot.upstreams.iter().find(|upstream| upstream.name == *name);
@@ -142,9 +153,7 @@ impl Publisher {
                 set.members.iter().any(|member| member.endpoint.target == *target)
             })
         };
-        for (upstream, target) in self.endpoints.drains.sweep(clock::process_ms(), is_endpoint) {
-            tracing::info!("upstream {upstream}: {target} is gone for long; no longer drained");
-        }
+        self.endpoints.drains.sweep(clock::process_ms(), is_endpoint)
     }
 
     /// Takes the shift in; it serves with the next table.

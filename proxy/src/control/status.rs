@@ -29,6 +29,8 @@ pub struct Status {
     pub acme: OnceLock<Arc<acme::keeper::Keeper>>,
     /// What the operator asks for goes there; set once the process has started.
     pub commands: OnceLock<Commands>,
+    /// What the operator has taken out, endpoint now or not, as (upstream, address).
+    pub drains: ArcSwap<Vec<(Name, String)>>,
     /// Routes whose split is shifted now.
     pub shifts: ArcSwap<BTreeMap<Name, Shown>>,
     certificates_loaded: AtomicBool,
