@@ -43,6 +43,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
+/// What unread frames smaller than 256 bytes may lack of that, all together, before h2 ends the
+/// connection: 65,000 events that clients do not read.
+const SMALL_FRAMES: usize = 16 * 1024 * 1024;
 /// Streams that we have reset and whose last frames are still on their way.
 const RESET_STREAMS: usize = 1000;
 
@@ -189,6 +192,7 @@ fn builder() -> Builder {
         .initial_max_send_streams(DEFAULT_STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
+        .data_frame_budget(SMALL_FRAMES)
         .max_concurrent_reset_streams(RESET_STREAMS);
     builder
 }

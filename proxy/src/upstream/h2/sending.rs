@@ -15,7 +15,8 @@ use crate::http1::chunked::{self, Decoder, Step};
 /// Largest DATA that is handed to h2 at once.
 const FRAME_BYTES: usize = 32 * 1024;
 
-/// Sends as much of a framed body as the endpoint's windows take.
+/// Sends as much of a framed body as the endpoint's windows take. Small chunks share a frame:
+/// endpoints close connections on which too many small frames come, and others share this one.
 pub fn poll_body(
     cx: &mut Context<'_>,
     decoder: &mut BodyDecoder,
@@ -23,61 +24,72 @@ pub fn poll_body(
     place: &Place,
     buf: &[u8],
 ) -> Poll<io::Result<usize>> {
-    let mut used = 0;
-    while used < buf.len() && !decoder.is_done() {
-        let rest = &buf[used..];
-        let left = match decoder {
-            BodyDecoder::Sized(left) => *left,
-            BodyDecoder::Chunked(chunks) => chunks.data_left(),
-            BodyDecoder::UntilClose | BodyDecoder::Done => break,
-        };
-        if left == 0 {
-            used += framing(decoder, stream, rest)?;
-            continue;
-        }
-        let wanted = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let n = match poll_room(cx, stream, wanted) {
-            Poll::Ready(room) => room?,
-            Poll::Pending if used > 0 => break,
-            Poll::Pending => return Poll::Pending,
-        };
-        let mut last = false;
-        match decoder {
-            BodyDecoder::Sized(left) => {
-                *left -= n as u64;
-                last = *left == 0;
+    match decoder {
+        BodyDecoder::Sized(left) => {
+            let wanted = buf.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            let n = ready!(poll_room(cx, stream, wanted))?;
+            *left -= n as u64;
+            let last = *left == 0;
+            if last {
+                *decoder = BodyDecoder::Done;
             }
-            BodyDecoder::Chunked(chunks) => {
-                chunks.step(&rest[..n]).map_err(invalid)?;
+            send(stream, place, buf.get(..n).unwrap_or(&[]).to_vec(), last)?;
+            Poll::Ready(Ok(n))
+        }
+        BodyDecoder::Chunked(chunks) => {
+            let used = ready!(poll_chunks(cx, chunks, stream, place, buf))?;
+            if chunks.is_done() {
+                let ended = match trailers(chunks) {
+                    Some(trailers) => stream.send_trailers(trailers),
+                    None => stream.send_data(Bytes::new(), true),
+                };
+                *decoder = BodyDecoder::Done;
+                ended.map_err(|_| io::Error::from(ErrorKind::ConnectionReset))?;
             }
-            BodyDecoder::UntilClose | BodyDecoder::Done => {}
+            Poll::Ready(Ok(used))
         }
-        send(stream, place, &rest[..n], last)?;
-        used += n;
-        if last {
-            *decoder = BodyDecoder::Done;
-        }
+        BodyDecoder::UntilClose | BodyDecoder::Done => Poll::Ready(Ok(0)),
     }
-    Poll::Ready(Ok(used))
 }
 
-/// Takes chunk framing; with the last of it the body ends.
-fn framing(
-    decoder: &mut BodyDecoder,
+/// Takes chunks, and sends what they hold as one frame.
+fn poll_chunks(
+    cx: &mut Context<'_>,
+    chunks: &mut Decoder,
     stream: &mut SendStream<Bytes>,
-    rest: &[u8],
-) -> io::Result<usize> {
-    let BodyDecoder::Chunked(chunks) = decoder else { return Ok(0) };
-    let Step::Skip(n) = chunks.step(rest).map_err(invalid)? else { return Ok(0) };
-    if chunks.is_done() {
-        let ended = match trailers(chunks) {
-            Some(trailers) => stream.send_trailers(trailers),
-            None => stream.send_data(Bytes::new(), true),
+    place: &Place,
+    buf: &[u8],
+) -> Poll<io::Result<usize>> {
+    let (mut used, mut data) = (0, Vec::new());
+    while used < buf.len() && !chunks.is_done() {
+        let mut rest = &buf[used..];
+        let left = chunks.data_left();
+        if left > 0 {
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let wanted = data.len() + rest.len().min(left);
+            let room = match poll_room(cx, stream, wanted) {
+                Poll::Ready(room) => room?.saturating_sub(data.len()),
+                Poll::Pending => 0,
+            };
+            if room == 0 {
+                break;
+            }
+            rest = &rest[..room.min(rest.len()).min(left)];
+        }
+        used += match chunks.step(rest).map_err(invalid)? {
+            Step::Skip(n) => n,
+            Step::Data(n) => {
+                data.extend_from_slice(&rest[..n]);
+                n
+            }
+            Step::Done => 0,
         };
-        *decoder = BodyDecoder::Done;
-        ended.map_err(|_| io::Error::from(ErrorKind::ConnectionReset))?;
     }
-    Ok(n)
+    if !data.is_empty() {
+        send(stream, place, data, false)?;
+    }
+    // Only the lack of room stops it at the first byte, and then the task is woken by room.
+    if used == 0 && !buf.is_empty() { Poll::Pending } else { Poll::Ready(Ok(used)) }
 }
 
 fn invalid(_: chunked::ChunkError) -> io::Error {
@@ -118,12 +130,12 @@ pub fn poll_room(
 pub fn send(
     stream: &mut SendStream<Bytes>,
     place: &Place,
-    data: &[u8],
+    data: Vec<u8>,
     last: bool,
 ) -> io::Result<()> {
     let mut charge = Charge::new(&place.link.shared);
-    charge.set(data.len());
-    let data = Bytes::from_owner(Charged { data: data.to_vec(), _charge: charge });
+    charge.set(data.capacity());
+    let data = Bytes::from_owner(Charged { data, _charge: charge });
     stream.send_data(data, last).map_err(|_| ErrorKind::ConnectionReset.into())
 }
 

@@ -102,7 +102,7 @@ impl H2Stream {
             }
             Sending::Raw(stream) => {
                 let n = ready!(poll_room(cx, stream, buf.len()))?;
-                send(stream, &self.place, &buf[..n], false)?;
+                send(stream, &self.place, buf[..n].to_vec(), false)?;
                 Poll::Ready(Ok(n))
             }
             Sending::Ended => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),

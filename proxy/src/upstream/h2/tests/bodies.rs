@@ -72,6 +72,41 @@ fn a_sized_answer_keeps_its_length() {
     });
 }
 
+/// An endpoint that has not read a hundred small frames may close the connection that others share.
+#[test]
+fn small_chunks_share_a_frame() {
+    run(async {
+        let go = Rc::new(Notify::new());
+        let wait = go.clone();
+        let server = serve(
+            |_| {},
+            move |request, mut reply| {
+                let wait = wait.clone();
+                async move {
+                    wait.notified().await;
+                    let (body, _) = received(request.into_body()).await;
+                    let mut stream = reply.send_response(Response::new(()), false).unwrap();
+                    stream.send_data(body.into(), true).unwrap();
+                }
+            },
+        )
+        .await;
+        let lab = Lab::http2(server.address);
+        let mut io = stream(&lab).await;
+        let mut request =
+            b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for byte in pattern(2000) {
+            crate::http1::chunked::encode(&mut request, &[byte]);
+        }
+        write_all(&mut io, &request).await.unwrap();
+        assert_eq!(write_until_blocked(&mut io, b"0\r\n\r\n").await, 5);
+        go.notify_one();
+        let (bytes, end) = talk(&mut io, b"").await;
+        end.unwrap();
+        assert_eq!(Answer::read(&bytes, false).body, pattern(2000));
+    });
+}
+
 /// Writes until it would have to wait for long. What was taken.
 async fn write_until_blocked(io: &mut UpstreamIo, bytes: &[u8]) -> usize {
     let (mut sent, mut idle) = (0, 0);
@@ -271,6 +306,9 @@ proptest! {
                 let (piece, after) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
                 write_all(&mut io, piece).await.unwrap();
                 rest = after;
+                // Too many small frames that it has not read end the server's connection.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
             }
             let (bytes, end) = talk(&mut io, b"").await;
             end.unwrap();
