@@ -39,6 +39,8 @@ pub struct Upload {
     pub refused: bool,
     /// It tore the connection down.
     reset: bool,
+    /// A write failed that may have sent a part: TLS takes bytes before it sends them.
+    partly: bool,
     /// Worker milliseconds of the last progress.
     pub progress_ms: u64,
     /// The endpoint has taken bytes since `progress_ms` was last set.
@@ -84,6 +86,7 @@ impl Upload {
             replayable: !matches!(length, BodyLength::Sized(n) if n > REPLAY_BYTES as u64),
             refused: false,
             reset: false,
+            partly: false,
             progress_ms: now_ms,
             moved: false,
             rate: Rate::default(),
@@ -172,6 +175,7 @@ impl Upload {
                     self.moved = true;
                 }
                 Poll::Ready(other) => {
+                    self.partly = !io.sends_what_it_takes();
                     self.refuse(&other.err().unwrap_or(ErrorKind::WriteZero.into()));
                     return Poll::Ready(());
                 }
@@ -225,7 +229,7 @@ impl Upload {
 
     /// Nothing was handed to the connection: the endpoint cannot have seen the request.
     pub fn untouched(&self) -> bool {
-        self.sent == 0
+        self.sent == 0 && !self.partly
     }
 
     /// Whether the request can be sent once more from its beginning.
@@ -243,7 +247,7 @@ impl Upload {
         }
         self.rest.clear();
         self.sent = 0;
-        (self.refused, self.reset) = (false, false);
+        (self.refused, self.reset, self.partly) = (false, false, false);
         true
     }
 
