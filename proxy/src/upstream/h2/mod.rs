@@ -108,7 +108,9 @@ pub async fn acquire(
     let link = match connect(wanted, timer, books).await {
         Ok(link) => link,
         Err(rejection) => {
-            if let Some(guard) = &mut guard {
+            // Our own time being over says nothing to the others: one of them goes on.
+            let own = matches!(rejection.cause, Cause::ConnectTimeout | Cause::Draining);
+            if let Some(guard) = guard.as_mut().filter(|_| !own) {
                 guard.dialling.failed.set(Some(rejection));
             }
             return Err(rejection);
