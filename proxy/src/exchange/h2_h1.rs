@@ -264,8 +264,8 @@ impl Waiting {
             let (len, status) = (head.len, head.status);
             match status {
                 101 if job.plan.websocket && job.source.is_some() => {
-                    self.attempt.answered(&head);
                     let compiled = self.compile(&head, job)?;
+                    self.attempt.answered(&head);
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
                 101 => return Err(protocol("unsolicited_101")),
@@ -277,11 +277,12 @@ impl Waiting {
                     self.head.drain(..len);
                 }
                 _ => {
-                    self.attempt.answered(&head);
                     if attempts.replaces(status, &job.upload) {
+                        self.attempt.answered(&head);
                         return Ok(Some(Found::Replaced));
                     }
                     let compiled = self.compile(&head, job)?;
+                    self.attempt.answered(&head);
                     return Ok(Some(Found::Final(compiled, self.head.split_off(len))));
                 }
             }
