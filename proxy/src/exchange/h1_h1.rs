@@ -277,6 +277,7 @@ impl Exchange {
             Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ClientGone.into()),
             Poll::Ready(Ok(n)) => {
                 upload.progress_ms = now_ms;
+                self.attempt.body_came();
                 let used = upload.take(cx, &mut self.attempt.connection.io, &scratch[..n])?;
                 job.carry.extend_from_slice(&scratch[used..n]);
                 match upload.fast_enough(now_ms, min_rate) {

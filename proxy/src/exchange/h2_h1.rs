@@ -189,7 +189,7 @@ impl Waiting {
             cx,
             &mut job.upload,
             &mut job.source,
-            &mut self.attempt.connection,
+            &mut self.attempt,
             now_ms,
             policy.timeouts.body_min_rate,
         )?;

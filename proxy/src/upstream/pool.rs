@@ -16,6 +16,9 @@ use crate::state::Shared;
 /// Idle connections kept per endpoint and worker; more are closed.
 const MAX_IDLE: usize = 256;
 
+/// The limit that is reached, as a rejection's detail: that of one endpoint alone.
+pub const ENDPOINT_CONNECTIONS: &str = "endpoint_connections";
+
 /// The idle connections of one worker.
 #[derive(Default)]
 pub struct Pools {
@@ -79,11 +82,7 @@ impl Slot {
         let counts = [
             (&shared.gauges.upstream_connections, most, "upstream_connections"),
             (&upstream.state.connections, limit(limits.connections), "connections"),
-            (
-                &endpoint.load.connections,
-                limit(limits.endpoint_connections),
-                "endpoint_connections",
-            ),
+            (&endpoint.load.connections, limit(limits.endpoint_connections), ENDPOINT_CONNECTIONS),
         ];
         for (at, (count, most, name)) in counts.iter().enumerate() {
             if count.fetch_add(1, Ordering::Relaxed) >= *most {

@@ -48,10 +48,7 @@ impl Attempts {
         self.fresh = true;
         if reason != "stale_connection" {
             self.tried.push(attempt.connection.endpoint.id);
-            // With nobody else left the same one gets another chance.
-            if self.tried.len() >= self.upstream().state.endpoints.load().members.len() {
-                self.tried.clear();
-            }
+            self.met = true;
         }
     }
 
@@ -70,11 +67,8 @@ impl Attempts {
             Cause::UpstreamClosed if attempt.connection.io.unprocessed() => {
                 (self.again < self.most()).then_some("refused_stream")
             }
-            Cause::UpstreamClosed if attempt.connection.reused && !self.fresh => {
-                let unseen = upload.untouched()
-                    || self.rules.idempotent
-                    || (rejection == CLOSED && attempt.never_arrived());
-                unseen.then_some("stale_connection")
+            Cause::UpstreamClosed if self.stale(attempt, rejection, upload) => {
+                Some("stale_connection")
             }
             Cause::UpstreamClosed => {
                 (self.rules.repeatable && self.may_send_again()).then_some("closed")
@@ -84,6 +78,15 @@ impl Attempts {
             }
             _ => None,
         }
+    }
+
+    /// Whether a pooled connection had died, and another one may have the request.
+    fn stale(&self, attempt: &mut Attempt, rejection: Rejection, upload: &Upload) -> bool {
+        attempt.connection.reused
+            && !self.fresh
+            && (upload.untouched()
+                || self.rules.idempotent
+                || (rejection == CLOSED && attempt.never_arrived()))
     }
 
     fn most(&self) -> u32 {

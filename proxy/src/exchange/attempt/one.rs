@@ -1,7 +1,6 @@
 //! One attempt, and what its end tells of the endpoint.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 use crate::clock;
 use crate::http1::field::FieldId;
@@ -18,9 +17,9 @@ use crate::upstream::tcp_info::bytes_acked;
 /// One attempt: a connection to an endpoint, and what is known of it.
 pub struct Attempt {
     pub connection: UpstreamConnection,
-    pub(super) upstream: Arc<Upstream>,
     pub(super) place: Place,
-    pub(super) started_us: u64,
+    /// Since when the endpoint is waited for, where balancing wants to know: process microseconds.
+    pub(super) since_us: Option<u64>,
     /// Acknowledged bytes before the request, where a proof may be needed that it never arrived.
     pub(super) acked: Option<u64>,
 }
@@ -33,19 +32,33 @@ impl Attempt {
         {
             self.place.endpoint.keep_alive.announced(value);
         }
-        let elapsed = clock::process_us() - self.started_us;
-        self.place.endpoint.load.latency.observe(elapsed, clock::process_ms());
+        self.observe();
         match head.status {
             501 | 0..=499 => self.place.succeeded(),
             _ => self.place.failed(),
         }
     }
 
+    /// More of the body has come: what went before was the client's time.
+    pub fn body_came(&mut self) {
+        if let Some(since) = &mut self.since_us {
+            *since = clock::process_us();
+        }
+    }
+
+    fn observe(&self) {
+        if let Some(since) = self.since_us {
+            let elapsed = clock::process_us().saturating_sub(since);
+            self.place.endpoint.load.latency.observe(elapsed, clock::process_ms());
+        }
+    }
+
     /// The cookie that binds the client to this endpoint, where it is not bound to it yet
     /// (RFC 6265 §4.1).
     pub fn cookie(&self, plan: &Plan) -> Option<String> {
-        let sticky = self.upstream.spec.sticky.as_ref()?;
-        let id = sticky_id(self.upstream.name.as_str(), &self.place.endpoint);
+        let upstream = self.place.upstream();
+        let sticky = upstream.spec.sticky.as_ref()?;
+        let id = sticky_id(upstream.name.as_str(), &self.place.endpoint);
         if plan.affinity.sticky == Some(id) {
             return None;
         }
@@ -63,11 +76,14 @@ impl Attempt {
     /// The attempt has ended without a complete answer; `begun`: its head had come.
     pub fn failed(&mut self, local: &Local, rejection: Rejection, begun: bool) {
         let cause = rejection.cause;
-        count_failed(local, &self.upstream, cause);
+        count_failed(local, self.place.upstream(), cause);
         let own_fault = matches!(
             cause,
             Cause::UpstreamClosed | Cause::UpstreamProtocol | Cause::FirstByteTimeout
         );
+        if cause == Cause::FirstByteTimeout && !begun {
+            self.observe();
+        }
         if own_fault && !begun {
             self.place.failed();
         }
@@ -75,15 +91,15 @@ impl Attempt {
 
     /// The answer is dropped in favour of another endpoint's.
     pub(super) fn replaced(&self, local: &Local) {
-        let labels = [self.upstream.name.as_str(), "replaced"];
+        let labels = [self.place.upstream().name.as_str(), "replaced"];
         local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
     }
 
     /// The answer is complete and the connection may carry another request.
     pub fn keep(self, local: &Local) {
-        let Attempt { connection, upstream, place, .. } = self;
+        let Attempt { connection, place, .. } = self;
+        let keep_alive = place.upstream().spec.timeouts.keep_alive;
         drop(place);
-        let keep_alive = upstream.spec.timeouts.keep_alive;
         local.pools.give(connection, local.timers.now_ms(), keep_alive);
     }
 
