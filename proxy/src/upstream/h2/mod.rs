@@ -40,6 +40,11 @@ use crate::timer::Timer;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// What h2 allows small DATA frames that nobody has read to cost: 256 bytes each, less what they
+/// carry. Beyond it the connection ends for all who share it. Its default, half a window, is less
+/// than one client that does not read leaves of a stream of tokens; this is a window of frames of
+/// 16 bytes.
+const FRAME_BUDGET: usize = 16 * 1024 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// Streams that we have reset and whose last frames are still on their way.
 const RESET_STREAMS: usize = 1000;
@@ -145,6 +150,9 @@ async fn wait(wanted: &Wanted<'_>, timer: &Timer) -> Result<Option<Acquired>, Re
         if let Some(rejection) = dialling.failed.get() {
             return Err(rejection);
         }
+        if timer.fired().is_some() {
+            return within(timer, std::future::pending()).await;
+        }
     }
 }
 
@@ -188,6 +196,7 @@ fn builder() -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(DEFAULT_STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(FRAME_BUDGET)
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_reset_streams(RESET_STREAMS);
     builder
