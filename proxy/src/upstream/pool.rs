@@ -45,7 +45,7 @@ pub struct UpstreamConnection {
 
 /// What counts a connection while it lives.
 pub struct Books {
-    _slot: Slot,
+    slot: Slot,
     gauges: ConnectionGauges,
     pooled: bool,
 }
@@ -68,6 +68,8 @@ pub struct Slot {
     shared: Arc<Shared>,
     upstream: Arc<UpstreamState>,
     endpoint: Arc<Endpoint>,
+    /// The upstream or the endpoint has a limit.
+    limited: bool,
 }
 
 impl Slot {
@@ -92,8 +94,14 @@ impl Slot {
                 return Err(name);
             }
         }
+        let limited = limits.connections.or(limits.endpoint_connections).is_some();
         let (upstream, endpoint) = (upstream.state.clone(), endpoint.clone());
-        Ok(Slot { shared: shared.clone(), upstream, endpoint })
+        Ok(Slot { shared: shared.clone(), upstream, endpoint, limited })
+    }
+
+    /// Whether requests, of any worker, may be waiting for this place.
+    fn wanted(&self) -> bool {
+        self.limited && !self.upstream.queue.is_empty()
     }
 }
 
@@ -117,7 +125,7 @@ impl Books {
     /// A connection that is in use from now on.
     pub fn open(slot: Slot, gauges: ConnectionGauges) -> Books {
         gauges.active.inc();
-        Books { _slot: slot, gauges, pooled: false }
+        Books { slot, gauges, pooled: false }
     }
 
     /// Moves the connection between the counts of active and idle ones.
@@ -191,8 +199,9 @@ impl Pools {
         }
     }
 
-    /// Closes what has been idle for too long, was closed by the endpoint, or leads to an endpoint
-    /// that is gone.
+    /// Closes what has been idle for too long, was closed by the endpoint, leads to an endpoint
+    /// that is gone, or keeps requests of another worker waiting: those of this one would have
+    /// taken it.
     pub fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|_, list| {
             list.retain(|idle| {
@@ -205,7 +214,8 @@ impl Pools {
                 if !open {
                     endpoint.keep_alive.closed(now_ms.saturating_sub(idle.since_ms));
                 }
-                open && !endpoint.condition.gone()
+                let wanted = idle.connection.books.as_ref().is_some_and(|b| b.slot.wanted());
+                open && !wanted && !endpoint.condition.gone()
             });
             !list.is_empty()
         });

@@ -102,6 +102,19 @@ fn an_endpoint_without_room_for_a_connection_leaves_the_rest_to_the_others() {
     held.last_mut().unwrap().response().assert_ok("gated");
 }
 
+/// Connections belong to a worker; those that it does not need must not starve the others.
+#[test]
+fn an_idle_connection_of_another_worker_is_given_up() {
+    let backend = Backend::named("ok");
+    let keys = "limits: { connections: 1 }, timeouts: { keep_alive: 60s }";
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], keys, "").workers(2));
+    // Whichever worker takes them: both do with near certainty.
+    for _ in 0..20 {
+        ask(&edge).response().assert_ok("ok");
+    }
+    assert!(backend.connections() > 1, "one worker took all");
+}
+
 // === who is left ===
 
 #[test]
