@@ -50,6 +50,8 @@ pub struct Upload {
 
 struct Kept {
     bytes: Vec<u8>,
+    /// Of earlier attempts: they are in `first` now.
+    moved: usize,
     charge: Charge,
 }
 
@@ -242,8 +244,10 @@ impl Upload {
         if !self.replayable() {
             return false;
         }
-        if let Some(kept) = self.kept.take() {
+        if let Some(kept) = &mut self.kept {
             self.first.extend_from_slice(&kept.bytes);
+            kept.moved += kept.bytes.len();
+            kept.bytes = Vec::new();
         }
         self.rest.clear();
         self.sent = 0;
@@ -271,6 +275,11 @@ impl Upload {
     fn count(&mut self, data: u64) -> Result<(), Rejection> {
         self.received += data;
         self.rate.bytes += data;
+        // Part of it may be in `first`.
+        if self.received > REPLAY_BYTES as u64 {
+            self.replayable = false;
+            self.kept = None;
+        }
         self.allowed = self.allowed.checked_sub(data).ok_or(Cause::BodyTooLarge)?;
         Ok(())
     }
@@ -291,16 +300,18 @@ fn keep(kept: &mut Option<Kept>, replayable: &mut bool, local: &Local, fresh: &[
     if !*replayable || fresh.is_empty() {
         return;
     }
-    let kept_bytes = kept.as_ref().map_or(0, |kept| kept.bytes.len());
+    let kept_bytes = kept.as_ref().map_or(0, |kept| kept.moved + kept.bytes.len());
     if kept_bytes + fresh.len() > REPLAY_BYTES {
         *replayable = false;
         *kept = None;
         return;
     }
-    let kept =
-        kept.get_or_insert_with(|| Kept { bytes: Vec::new(), charge: Charge::new(&local.shared) });
+    let kept = kept.get_or_insert_with(|| {
+        let charge = Charge::new(&local.shared);
+        Kept { bytes: Vec::new(), moved: 0, charge }
+    });
     kept.bytes.extend_from_slice(fresh);
-    kept.charge.set(kept.bytes.capacity());
+    kept.charge.set(kept.moved + kept.bytes.capacity());
 }
 
 impl Rate {

@@ -248,3 +248,27 @@ fn an_endpoint_with_broken_heads_is_ejected() {
     let bad = (0..20).filter(|_| ask(&edge).response().status == 502).count();
     assert_eq!(bad, 3);
 }
+
+/// What is kept of a body is bounded over all attempts, not in each.
+#[test]
+fn a_body_that_grows_from_attempt_to_attempt_is_kept_no_further() {
+    const PART: usize = 40 * 1024;
+    let backend = Backend::script(|peer| {
+        let Some(_) = peer.head() else { return };
+        let parts = if peer.index == 0 { 1 } else { 2 };
+        let Ok(_) = peer.wire.exact(parts * PART) else { return };
+        peer.send(BROKEN);
+        peer.wait_end();
+    });
+    let route = "retry: { when: [5xx] }";
+    let edge = Edge::start(&Conf::app_with(&[backend.addr], "ejection: off", route));
+    let mut client = edge.client();
+    let chunk = format!("{PART:x}\r\n{}\r\n", "x".repeat(PART));
+    client.send(format!(
+        "PUT / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
+    ));
+    wait_until("a second attempt", || backend.connections() == 2);
+    client.send(format!("{chunk}0\r\n\r\n"));
+    assert_eq!(client.response().text(), "broken");
+    assert_eq!(backend.connections(), 2);
+}
