@@ -85,6 +85,7 @@ fn tick(local: &Local, all: bool) {
     let open = local.shared.gauges.upstream_connections.load(Ordering::Relaxed);
     if open >= local.snapshot().limits.upstream_connections.saturating_mul(15) / 16 {
         local.pools.clear();
+        local.h2.close_idle();
     }
     local.meters.flush();
     local.log.flush(local);

@@ -12,8 +12,9 @@ use std::sync::Arc;
 pub use endpoint::endpoint;
 pub(crate) use endpoint::host_port;
 pub use path::{PathError, normalise};
+pub(crate) use size::is_decimal;
+pub use size::show_duration;
 pub use size::{ByteSize, duration, percent};
-pub(crate) use size::{is_decimal, show_duration};
 
 /// Name of an entry: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. It is a metric label and a log field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

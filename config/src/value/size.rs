@@ -96,7 +96,7 @@ pub fn percent(text: &str) -> Result<u8, ValueError> {
 }
 
 /// The duration as [`duration`] reads it back, in the largest unit that is exact.
-pub(crate) fn show_duration(duration: Duration) -> String {
+pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis == 0 {
         return "0s".to_owned();

@@ -42,7 +42,7 @@ impl Gather {
     }
 }
 
-const SHARE: u64 = 40;
+const SHARE: u64 = 100;
 /// However long it took: a change is not held back for longer than this.
 const MOST_US: u64 = 1_000_000;
 

@@ -207,18 +207,19 @@ impl Download {
             let len = head.len;
             match head.status {
                 101 => {
-                    attempt.answered(&head);
                     self.switch(&head, attempt, shape, record)?;
+                    attempt.answered(&head);
                 }
                 100..=199 => self.interim(&head, shape)?,
                 status => {
-                    attempt.answered(&head);
                     // Interim responses that the client has seen are no harm.
                     if shape.attempts.replaces(status, shape.upload) {
+                        attempt.answered(&head);
                         self.state = State::Replaced;
                         return Ok(());
                     }
                     self.begin(&head, attempt, shape, record)?;
+                    attempt.answered(&head);
                 }
             }
             bytes = bytes.get(len..).unwrap_or(&[]);

@@ -90,7 +90,7 @@ pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
             }
             Err(rejection) => {
                 let Exchange { attempt, download } = &mut exchange;
-                if !attempts.again(attempt, rejection, download.touched, &mut upload) {
+                if !attempts.again(attempt, rejection, download.touched, &mut upload).await {
                     return exchange.fail(&mut job, rejection, &upload);
                 }
                 attempt.failed(job.local, rejection, false);
@@ -277,6 +277,7 @@ impl Exchange {
             Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ClientGone.into()),
             Poll::Ready(Ok(n)) => {
                 upload.progress_ms = now_ms;
+                self.attempt.body_came();
                 let used = upload.take(cx, &mut self.attempt.connection.io, &scratch[..n])?;
                 job.carry.extend_from_slice(&scratch[used..n]);
                 match upload.fast_enough(now_ms, min_rate) {

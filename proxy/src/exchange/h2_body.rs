@@ -205,10 +205,12 @@ impl Relay {
     /// itself.
     fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Rejection> {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
-        let connection = &mut attempt.connection;
+        if self.upload.replayable() {
+            self.upload.release(&self.local);
+        }
         let now_ms = self.watch.timer.now_ms();
         let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
-        poll_upload(cx, &mut self.upload, &mut self.source, connection, now_ms, min_rate)?;
+        poll_upload(cx, &mut self.upload, &mut self.source, attempt, now_ms, min_rate)?;
         self.release_endpoint();
         Ok(())
     }

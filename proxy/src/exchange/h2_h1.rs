@@ -68,7 +68,7 @@ pub async fn run(
     let mut attempts = Attempts::new(&job.local, &job.plan);
     watch.timer.follow(Some(job.plan.route.life.clone()));
     if !watch.begin()
-        && let Err(rejection) = turn(&mut job, watch, respond).await
+        && let Err(rejection) = turn(&mut job, attempts.deadline_ms(), watch, respond).await
     {
         return Err(Box::new((rejection, job.record)));
     }
@@ -93,7 +93,7 @@ pub async fn run(
             Err(rejection) => rejection,
         };
         let Waiting { attempt, touched, .. } = &mut waiting;
-        let again = attempts.again(attempt, rejection, *touched, &mut job.upload);
+        let again = attempts.again(attempt, rejection, *touched, &mut job.upload).await;
         attempt.failed(&job.local, rejection, false);
         if !again {
             job.record.bytes_in += job.upload.received;
@@ -105,13 +105,14 @@ pub async fn run(
 /// Waits for the connection's first answer, or for a place among those who began before it.
 async fn turn(
     job: &mut Job,
+    deadline_ms: u64,
     watch: &Watch,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<(), Rejection> {
     // As long as one that has begun may take to its answer.
     let timeouts = &job.plan.target.timeouts;
     let limit = timeouts.connect.saturating_add(timeouts.first_byte);
-    watch.timer.set_at(deadline(watch.timer.now_ms(), limit));
+    watch.timer.set_at(deadline(watch.timer.now_ms(), limit).min(deadline_ms));
     poll_fn(|cx| {
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Cause::ClientGone.into()));
@@ -123,6 +124,9 @@ async fn turn(
         }
         match watch.timer.check(cx) {
             None => Poll::Pending,
+            Some(Fired::Deadline) if watch.timer.now_ms() >= deadline_ms => {
+                Poll::Ready(Err(Cause::DeadlineExceeded.into()))
+            }
             Some(Fired::Deadline) => Poll::Ready(Err(TOO_MANY_STREAMS)),
             Some(fired) => Poll::Ready(Err(cut(fired))),
         }
@@ -189,7 +193,7 @@ impl Waiting {
             cx,
             &mut job.upload,
             &mut job.source,
-            &mut self.attempt.connection,
+            &mut self.attempt,
             now_ms,
             policy.timeouts.body_min_rate,
         )?;
@@ -264,8 +268,8 @@ impl Waiting {
             let (len, status) = (head.len, head.status);
             match status {
                 101 if job.plan.websocket && job.source.is_some() => {
-                    self.attempt.answered(&head);
                     let compiled = self.compile(&head, job)?;
+                    self.attempt.answered(&head);
                     return Ok(Some(Found::Switch(compiled, self.head.split_off(len))));
                 }
                 101 => return Err(protocol("unsolicited_101")),
@@ -277,11 +281,12 @@ impl Waiting {
                     self.head.drain(..len);
                 }
                 _ => {
-                    self.attempt.answered(&head);
                     if attempts.replaces(status, &job.upload) {
+                        self.attempt.answered(&head);
                         return Ok(Some(Found::Replaced));
                     }
                     let compiled = self.compile(&head, job)?;
+                    self.attempt.answered(&head);
                     return Ok(Some(Found::Final(compiled, self.head.split_off(len))));
                 }
             }

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
+use super::attempt::Attempt;
 use super::h2_head::trailer_lines;
 use super::upload::Upload;
 use crate::buffers::Charge;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
-use crate::upstream::pool::UpstreamConnection;
 
 /// Where body bytes come from.
 pub struct Source {
@@ -99,21 +99,22 @@ pub fn poll_upload(
     cx: &mut Context<'_>,
     upload: &mut Upload,
     source: &mut Option<Source>,
-    connection: &mut UpstreamConnection,
+    attempt: &mut Attempt,
     now_ms: u64,
     min_rate: u64,
 ) -> Result<(), Rejection> {
     loop {
-        let flushed = upload.poll_flush(cx, &mut connection.io);
+        let flushed = upload.poll_flush(cx, &mut attempt.connection.io);
         if std::mem::take(&mut upload.moved) {
             upload.progress_ms = now_ms;
         }
-        if upload.refused && upload.wants_body() {
+        if upload.refused && upload.wants_body() && !upload.replayable() {
             // What h2 has of it is freed.
             *source = None;
         }
         let Some(body) = source else { return Ok(()) };
-        if flushed.is_pending() || !upload.wants_body() {
+        // Another endpoint may want the rest of what this one refused.
+        if flushed.is_pending() || !upload.wants_body() || upload.refused {
             body.hold(cx);
             return Ok(());
         }
@@ -125,6 +126,7 @@ pub fn poll_upload(
             Poll::Ready(Ok(Piece::Data(data))) => {
                 let last = body.stream.is_end_stream();
                 upload.progress_ms = now_ms;
+                attempt.body_came();
                 upload.take_data(&data)?;
                 if last {
                     end(upload, source, &[])?;

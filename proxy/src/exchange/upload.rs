@@ -39,6 +39,8 @@ pub struct Upload {
     pub refused: bool,
     /// It tore the connection down.
     reset: bool,
+    /// A write failed that may have sent a part: TLS takes bytes before it sends them.
+    partly: bool,
     /// Worker milliseconds of the last progress.
     pub progress_ms: u64,
     /// The endpoint has taken bytes since `progress_ms` was last set.
@@ -48,6 +50,8 @@ pub struct Upload {
 
 struct Kept {
     bytes: Vec<u8>,
+    /// Of earlier attempts: they are in `first` now.
+    moved: usize,
     charge: Charge,
 }
 
@@ -84,6 +88,7 @@ impl Upload {
             replayable: !matches!(length, BodyLength::Sized(n) if n > REPLAY_BYTES as u64),
             refused: false,
             reset: false,
+            partly: false,
             progress_ms: now_ms,
             moved: false,
             rate: Rate::default(),
@@ -172,6 +177,7 @@ impl Upload {
                     self.moved = true;
                 }
                 Poll::Ready(other) => {
+                    self.partly = !io.sends_what_it_takes();
                     self.refuse(&other.err().unwrap_or(ErrorKind::WriteZero.into()));
                     return Poll::Ready(());
                 }
@@ -225,7 +231,7 @@ impl Upload {
 
     /// Nothing was handed to the connection: the endpoint cannot have seen the request.
     pub fn untouched(&self) -> bool {
-        self.sent == 0
+        self.sent == 0 && !self.partly
     }
 
     /// Whether the request can be sent once more from its beginning.
@@ -238,12 +244,14 @@ impl Upload {
         if !self.replayable() {
             return false;
         }
-        if let Some(kept) = self.kept.take() {
+        if let Some(kept) = &mut self.kept {
             self.first.extend_from_slice(&kept.bytes);
+            kept.moved += kept.bytes.len();
+            kept.bytes = Vec::new();
         }
         self.rest.clear();
         self.sent = 0;
-        (self.refused, self.reset) = (false, false);
+        (self.refused, self.reset, self.partly) = (false, false, false);
         true
     }
 
@@ -267,6 +275,11 @@ impl Upload {
     fn count(&mut self, data: u64) -> Result<(), Rejection> {
         self.received += data;
         self.rate.bytes += data;
+        // Part of it may be in `first`.
+        if self.received > REPLAY_BYTES as u64 {
+            self.replayable = false;
+            self.kept = None;
+        }
         self.allowed = self.allowed.checked_sub(data).ok_or(Cause::BodyTooLarge)?;
         Ok(())
     }
@@ -287,16 +300,18 @@ fn keep(kept: &mut Option<Kept>, replayable: &mut bool, local: &Local, fresh: &[
     if !*replayable || fresh.is_empty() {
         return;
     }
-    let kept_bytes = kept.as_ref().map_or(0, |kept| kept.bytes.len());
+    let kept_bytes = kept.as_ref().map_or(0, |kept| kept.moved + kept.bytes.len());
     if kept_bytes + fresh.len() > REPLAY_BYTES {
         *replayable = false;
         *kept = None;
         return;
     }
-    let kept =
-        kept.get_or_insert_with(|| Kept { bytes: Vec::new(), charge: Charge::new(&local.shared) });
+    let kept = kept.get_or_insert_with(|| {
+        let charge = Charge::new(&local.shared);
+        Kept { bytes: Vec::new(), moved: 0, charge }
+    });
     kept.bytes.extend_from_slice(fresh);
-    kept.charge.set(kept.bytes.capacity());
+    kept.charge.set(kept.moved + kept.bytes.capacity());
 }
 
 impl Rate {

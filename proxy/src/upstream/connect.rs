@@ -126,6 +126,7 @@ fn slot(
     let take = || Slot::take(&local.shared, upstream, endpoint, most);
     let slot = match take() {
         Err("upstream_connections") if local.pools.evict_one(|_| true) => take(),
+        Err("upstream_connections") if local.h2.close_idle() => take(),
         Err("connections") if evict_of(local, upstream) => take(),
         other => other,
     };

@@ -77,6 +77,12 @@ impl UpstreamIo {
         }
     }
 
+    /// Whether a write that fails has sent nothing. TLS makes records of the bytes first, and some
+    /// of those may be on their way.
+    pub fn sends_what_it_takes(&self) -> bool {
+        !matches!(self.carrier, Carrier::Tls(_))
+    }
+
     /// Whether another request, of any client, may be sent on it after this one.
     pub fn poolable(&self) -> bool {
         !self.proxied && !matches!(self.carrier, Carrier::H2(_))

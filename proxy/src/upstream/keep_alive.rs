@@ -23,14 +23,13 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// For how long a connection may stay idle; `configured` until something is learnt.
+    /// For how long a connection may stay idle: `configured`, less where less was learnt.
     pub fn limit(&self, configured: Duration) -> Duration {
         let configured = u32::try_from(configured.as_millis()).unwrap_or(u32::MAX);
         let announced = self.announced.load(Ordering::Relaxed);
         let observed = self.observed.load(Ordering::Relaxed);
-        let limit = if announced == 0 { configured } else { announced };
-        let limit = if observed == 0 { limit } else { limit.min(observed) };
-        Duration::from_millis(limit.into())
+        let learnt = [announced, observed].into_iter().filter(|ms| *ms > 0);
+        Duration::from_millis(learnt.fold(configured, u32::min).into())
     }
 
     /// The endpoint has sent `Keep-Alive` with this value (RFC 2068 §19.7.1.1; Node and Apache do).
@@ -92,7 +91,8 @@ mod tests {
         for (value, ms) in [
             ("timeout=5", 4000),
             ("timeout=5, max=100", 4000),
-            ("max=3,Timeout = 75", 60_000),
+            ("max=3,Timeout = 75", 4000),
+            ("max=3,Timeout = 4", 3000),
             ("timeout=2", 1000),
             ("timeout=1", 250),
             ("timeout=0", 250),
@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(limit_ms(&learnt), 2000);
         learnt.announced(b"timeout=30");
         assert_eq!(limit_ms(&learnt), 2000, "what was seen counts more than what was said");
+        assert_eq!(learnt.limit(Duration::from_millis(500)).as_millis(), 500);
         let before = limit_ms(&learnt);
         learnt.outlasted();
         assert!((before + 1..before + 100).contains(&limit_ms(&learnt)));

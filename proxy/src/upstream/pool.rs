@@ -16,6 +16,9 @@ use crate::state::Shared;
 /// Idle connections kept per endpoint and worker; more are closed.
 const MAX_IDLE: usize = 256;
 
+/// The limit that is reached, as a rejection's detail: that of one endpoint alone.
+pub const ENDPOINT_CONNECTIONS: &str = "endpoint_connections";
+
 /// The idle connections of one worker.
 #[derive(Default)]
 pub struct Pools {
@@ -42,7 +45,7 @@ pub struct UpstreamConnection {
 
 /// What counts a connection while it lives.
 pub struct Books {
-    _slot: Slot,
+    slot: Slot,
     gauges: ConnectionGauges,
     pooled: bool,
 }
@@ -65,6 +68,8 @@ pub struct Slot {
     shared: Arc<Shared>,
     upstream: Arc<UpstreamState>,
     endpoint: Arc<Endpoint>,
+    /// The upstream or the endpoint has a limit.
+    limited: bool,
 }
 
 impl Slot {
@@ -79,11 +84,7 @@ impl Slot {
         let counts = [
             (&shared.gauges.upstream_connections, most, "upstream_connections"),
             (&upstream.state.connections, limit(limits.connections), "connections"),
-            (
-                &endpoint.load.connections,
-                limit(limits.endpoint_connections),
-                "endpoint_connections",
-            ),
+            (&endpoint.load.connections, limit(limits.endpoint_connections), ENDPOINT_CONNECTIONS),
         ];
         for (at, (count, most, name)) in counts.iter().enumerate() {
             if count.fetch_add(1, Ordering::Relaxed) >= *most {
@@ -93,8 +94,14 @@ impl Slot {
                 return Err(name);
             }
         }
+        let limited = limits.connections.or(limits.endpoint_connections).is_some();
         let (upstream, endpoint) = (upstream.state.clone(), endpoint.clone());
-        Ok(Slot { shared: shared.clone(), upstream, endpoint })
+        Ok(Slot { shared: shared.clone(), upstream, endpoint, limited })
+    }
+
+    /// Whether requests, of any worker, may be waiting for this place.
+    fn wanted(&self) -> bool {
+        self.limited && !self.upstream.queue.is_empty()
     }
 }
 
@@ -118,7 +125,7 @@ impl Books {
     /// A connection that is in use from now on.
     pub fn open(slot: Slot, gauges: ConnectionGauges) -> Books {
         gauges.active.inc();
-        Books { _slot: slot, gauges, pooled: false }
+        Books { slot, gauges, pooled: false }
     }
 
     /// Moves the connection between the counts of active and idle ones.
@@ -192,8 +199,9 @@ impl Pools {
         }
     }
 
-    /// Closes what has been idle for too long, was closed by the endpoint, or leads to an endpoint
-    /// that is gone.
+    /// Closes what has been idle for too long, was closed by the endpoint, leads to an endpoint
+    /// that is gone, or keeps requests of another worker waiting: those of this one would have
+    /// taken it.
     pub fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|_, list| {
             list.retain(|idle| {
@@ -206,7 +214,8 @@ impl Pools {
                 if !open {
                     endpoint.keep_alive.closed(now_ms.saturating_sub(idle.since_ms));
                 }
-                open && !endpoint.condition.gone()
+                let wanted = idle.connection.books.as_ref().is_some_and(|b| b.slot.wanted());
+                open && !wanted && !endpoint.condition.gone()
             });
             !list.is_empty()
         });

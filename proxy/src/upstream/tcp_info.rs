@@ -13,15 +13,26 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const AT: usize = 8 + 24 * 4 + 2 * 8;
 const LEN: usize = AT + size_of::<u64>();
 
-/// Bytes that the peer has acknowledged since the connection began (RFC 4898,
-/// tcpEStatsAppHCThruOctetsAcked), in some connections with one more for the SYN: only a
+/// `TCP_CLOSE` of include/net/tcp_states.h: the first byte of the structure.
+const CLOSED: u8 = 7;
+
+/// What the kernel knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// It is over for both sides: the peer has reset it, or has acknowledged the end of both.
+    pub over: bool,
+    /// Bytes that the peer has acknowledged since the connection began.
+    pub bytes_acked: u64,
+}
+
+/// Asks the kernel. Acknowledged bytes are those of RFC 4898 (tcpEStatsAppHCThruOctetsAcked), in some connections with one more for the SYN: only a
 /// difference says something. Still readable after a reset.
 ///
 /// A number that has risen proves that the peer's kernel has bytes. One that has not proves nothing
 /// by itself: the peer may delay its acknowledgement, and a reset is processed without it.
 ///
 /// Fails where the socket is not TCP, and on Linux before 4.1.
-pub fn bytes_acked(fd: BorrowedFd<'_>) -> io::Result<u64> {
+pub fn look(fd: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let mut info = [0u8; LEN];
     let mut filled = LEN as libc::socklen_t;
     // SAFETY: `fd` is open for the duration of the call, which is what its lifetime says. `info`
@@ -45,7 +56,7 @@ pub fn bytes_acked(fd: BorrowedFd<'_>) -> io::Result<u64> {
     }
     let mut acked = [0; size_of::<u64>()];
     acked.copy_from_slice(&info[AT..]);
-    Ok(u64::from_ne_bytes(acked))
+    Ok(TcpInfo { over: info[0] == CLOSED, bytes_acked: u64::from_ne_bytes(acked) })
 }
 
 #[cfg(test)]
@@ -73,7 +84,7 @@ mod tests {
     }
 
     fn acked(io: &TcpStream) -> u64 {
-        bytes_acked(io.as_fd()).unwrap()
+        look(io.as_fd()).unwrap().bytes_acked
     }
 
     /// Waits until the peer's acknowledgements have come to `count`.
@@ -175,6 +186,6 @@ mod tests {
     #[test]
     fn other_sockets_have_no_such_number() {
         let (near, _far) = UnixStream::pair().unwrap();
-        assert!(bytes_acked(near.as_fd()).is_err());
+        assert!(look(near.as_fd()).is_err());
     }
 }

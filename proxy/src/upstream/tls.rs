@@ -27,6 +27,9 @@ pub struct TlsEnd {
     stream: RefCell<TlsStream<Socket>>,
     /// Found after bytes that had to be handed out first.
     error: Option<io::Error>,
+    /// What sending met while nobody wrote. The kernel says so once: a read would then find an
+    /// ordinary end.
+    unsent: Option<io::Error>,
     charge: Charge,
     /// Closes with RST: no good-bye.
     aborted: std::cell::Cell<bool>,
@@ -36,7 +39,7 @@ impl TlsEnd {
     pub fn new(shared: &Arc<Shared>, mut stream: TlsStream<Socket>) -> TlsEnd {
         stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
         let (stream, charge) = (RefCell::new(stream), Charge::new(shared));
-        TlsEnd { stream, error: None, charge, aborted: std::cell::Cell::new(false) }
+        TlsEnd { stream, error: None, unsent: None, charge, aborted: std::cell::Cell::new(false) }
     }
 
     /// Fills `buf` with all the plaintext that is at hand.
@@ -58,9 +61,11 @@ impl TlsEnd {
                     filled += n;
                     Pin::new(&mut *stream).consume(n);
                 }
-                Poll::Ready(Err(error)) if filled == 0 => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) if filled == 0 => {
+                    return Poll::Ready(Err(self.cut(error)));
+                }
                 Poll::Ready(Err(error)) => {
-                    self.error = Some(error);
+                    self.error = Some(self.cut(error));
                     break;
                 }
                 Poll::Pending if filled == 0 => return Poll::Pending,
@@ -80,7 +85,7 @@ impl TlsEnd {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => {
                 // The next read says what it was.
-                self.error = Some(error);
+                self.error = Some(self.cut(error));
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => Poll::Pending,
@@ -154,9 +159,19 @@ impl TlsEnd {
 
     /// Sends what rustls holds, as far as the socket takes it. What goes wrong here, a read says.
     fn push(&mut self, cx: &mut Context<'_>) {
-        if self.stream.get_mut().get_ref().1.wants_write() {
-            let _ = Pin::new(self.stream.get_mut()).poll_flush(cx);
+        if self.unsent.is_none() && self.stream.get_mut().get_ref().1.wants_write() {
+            if let Poll::Ready(Err(error)) = Pin::new(self.stream.get_mut()).poll_flush(cx) {
+                self.unsent = Some(error);
+            }
             self.count(0);
+        }
+    }
+
+    /// An end without good-bye may be the reset that a write has met.
+    fn cut(&mut self, error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.unsent.take().unwrap_or(error),
+            _ => error,
         }
     }
 
@@ -207,5 +222,65 @@ impl Write for Now<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::ErrorKind;
+
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use rustls_pki_types::{PrivateKeyDer, ServerName};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector, server};
+
+    use super::*;
+    use crate::log::Sink;
+
+    const HOST: &str = "app.openclaw.example";
+
+    async fn pair() -> (TlsEnd, server::TlsStream<TcpStream>) {
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let name = ServerName::try_from(HOST).unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let (near, far) =
+            tokio::join!(connector.connect(name, Socket::Tcp(near)), acceptor.accept(far));
+        let shared = Arc::new(Shared::new(Sink::start_on(0, std::io::sink()).0));
+        (TlsEnd::new(&shared, near.unwrap()), far.unwrap())
+    }
+
+    /// Replays depend on it: after an end in order they may be safe, after a reset never.
+    #[tokio::test]
+    async fn a_reset_that_a_write_has_met_is_no_end() {
+        let (mut near, far) = pair().await;
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Until rustls holds what the socket does not take.
+        while near.poll_write(&mut cx, &[0; 16 * 1024]).is_ready() {}
+        assert!(near.stream.get_mut().get_ref().1.wants_write());
+        crate::io::reset_on_close(far.get_ref().0);
+        drop(far);
+        let read = poll_fn(|cx| near.poll_read(cx, &mut [0; 64])).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 }

@@ -6,6 +6,7 @@ mod access_log;
 mod acme_mock;
 mod acme_real;
 mod admin;
+mod attempts;
 mod bodies;
 mod bulk;
 mod certs_cli;

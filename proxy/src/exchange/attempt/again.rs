@@ -17,14 +17,15 @@ impl Attempts {
 
     /// Whether the request is sent again after this end of an attempt, `touched` telling whether
     /// any byte of an answer had come. If so everything is ready for [`Attempts::acquire`].
-    pub fn again(
+    pub async fn again(
         &mut self,
         attempt: &mut Attempt,
         rejection: Rejection,
         touched: bool,
         upload: &mut Upload,
     ) -> bool {
-        let Some(reason) = self.reason(attempt, rejection, touched, upload) else { return false };
+        let why = self.reason(attempt, rejection, touched, upload).await;
+        let Some(reason) = why else { return false };
         if !upload.rewind() {
             return false;
         }
@@ -48,15 +49,12 @@ impl Attempts {
         self.fresh = true;
         if reason != "stale_connection" {
             self.tried.push(attempt.connection.endpoint.id);
-            // With nobody else left the same one gets another chance.
-            if self.tried.len() >= self.upstream().state.endpoints.load().members.len() {
-                self.tried.clear();
-            }
+            self.met = true;
         }
     }
 
     /// Why it is safe, and allowed, to send the request once more.
-    fn reason(
+    async fn reason(
         &self,
         attempt: &mut Attempt,
         rejection: Rejection,
@@ -70,11 +68,8 @@ impl Attempts {
             Cause::UpstreamClosed if attempt.connection.io.unprocessed() => {
                 (self.again < self.most()).then_some("refused_stream")
             }
-            Cause::UpstreamClosed if attempt.connection.reused && !self.fresh => {
-                let unseen = upload.untouched()
-                    || self.rules.idempotent
-                    || (rejection == CLOSED && attempt.never_arrived());
-                unseen.then_some("stale_connection")
+            Cause::UpstreamClosed if self.stale(attempt, rejection, upload).await => {
+                Some("stale_connection")
             }
             Cause::UpstreamClosed => {
                 (self.rules.repeatable && self.may_send_again()).then_some("closed")
@@ -84,6 +79,15 @@ impl Attempts {
             }
             _ => None,
         }
+    }
+
+    /// Whether a pooled connection had died, and another one may have the request.
+    async fn stale(&self, attempt: &mut Attempt, rejection: Rejection, upload: &Upload) -> bool {
+        attempt.connection.reused
+            && !self.fresh
+            && (upload.untouched()
+                || self.rules.idempotent
+                || (rejection == CLOSED && attempt.never_arrived().await))
     }
 
     fn most(&self) -> u32 {

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use config::model::Balance;
+
 pub use self::one::Attempt;
 use self::one::acked;
-use self::wait::Queued;
+use self::wait::{Queued, absent};
 use crate::clock;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
@@ -23,7 +25,7 @@ use crate::upstream::balance::{Pick, Picked};
 use crate::upstream::connect::Wanted;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::place::Place;
-use crate::upstream::pool::UpstreamConnection;
+use crate::upstream::pool::{ENDPOINT_CONNECTIONS, UpstreamConnection};
 use crate::upstream::proxy_protocol::ProxySource;
 
 /// Endpoints remembered as tried for one request; with more the request gives up on connecting.
@@ -46,6 +48,8 @@ pub struct Attempts {
     turn: usize,
     /// Ids of endpoints that have failed this request.
     tried: Vec<u32>,
+    /// One of those was reached: with nobody else left it gets another chance.
+    met: bool,
     /// A pooled connection had died: only a new one will do.
     fresh: bool,
     /// Times that the request was sent again.
@@ -77,8 +81,7 @@ impl Attempts {
             idempotent: plan.idempotent,
             repeatable: plan.idempotent || target.retry.non_idempotent,
         };
-        let deadline_ms =
-            plan.deadline.map_or(u64::MAX, |limit| now_ms.saturating_add(millis(limit)));
+        let deadline_ms = plan.deadline.map_or(u64::MAX, |limit| after(now_ms, limit));
         Attempts {
             turn: state.cursor.fetch_add(1, Ordering::Relaxed),
             local: local.clone(),
@@ -88,6 +91,7 @@ impl Attempts {
             websocket: plan.websocket,
             target,
             tried: Vec::new(),
+            met: false,
             fresh: false,
             again: 0,
             reserved: None,
@@ -137,8 +141,14 @@ impl Attempts {
                     self.upstream().state.queue.recovered();
                     return Ok(self.begin(connection, place));
                 }
+                Err(why) if why.detail == ENDPOINT_CONNECTIONS => {
+                    // Others may have room.
+                    self.tried.push(place.endpoint.id);
+                    self.unreached = Some(why);
+                    place.give_up();
+                }
                 Err(why) if why.cause == Cause::OverCapacity => {
-                    drop(place);
+                    place.give_up();
                     self.wait(why, timer).await?;
                 }
                 Err(why) => self.unreached(place, why)?,
@@ -148,6 +158,25 @@ impl Attempts {
 
     /// A place at the endpoint whose turn it is; an error says why there is none.
     fn place(&mut self) -> Result<Place, Rejection> {
+        if let Some(place) = self.pick()? {
+            return Ok(place);
+        }
+        if std::mem::take(&mut self.met) {
+            self.tried.clear();
+            if let Some(place) = self.pick()? {
+                return Ok(place);
+            }
+        }
+        Err(self.nobody())
+    }
+
+    /// Why there is nobody left to try.
+    fn nobody(&self) -> Rejection {
+        self.unreached.unwrap_or(Cause::NoEndpoint.into())
+    }
+
+    /// `None`: there is nobody left to try.
+    fn pick(&self) -> Result<Option<Place>, Rejection> {
         let upstream = &self.target.upstream;
         let set = upstream.state.endpoints.load();
         if set.members.is_empty() {
@@ -155,12 +184,12 @@ impl Attempts {
             return Err(if unresolved { Cause::DnsFailed } else { Cause::NoEndpoint }.into());
         }
         if self.tried.len() >= MAX_TRIED {
-            return Err(self.unreached.unwrap_or(Cause::NoEndpoint.into()));
+            return Err(self.nobody());
         }
         let picked = Pick {
             members: &set.members,
             table: &set.table,
-            now_ms: clock::process_ms(),
+            now_ms: self.local.timers.now_ms(),
             slow_start_ms: millis(upstream.spec.slow_start),
             key: self.affinity.key,
             sticky: self.affinity.sticky.and_then(|id| set.table.by_sticky(&id)),
@@ -173,13 +202,13 @@ impl Attempts {
         let full = Rejection { cause: Cause::OverCapacity, detail: "requests" };
         match picked {
             Picked::Endpoint(endpoint) | Picked::Panic(endpoint) => {
-                Place::take(&self.local, upstream, endpoint, false).ok_or(full)
+                Place::take(&self.local, upstream, endpoint, false).ok_or(full).map(Some)
             }
             Picked::Trial(endpoint) => {
-                Place::take(&self.local, upstream, endpoint, true).ok_or(full)
+                Place::take(&self.local, upstream, endpoint, true).ok_or(full).map(Some)
             }
             Picked::AtLimit => Err(full),
-            Picked::None => Err(self.unreached.unwrap_or(Cause::NoEndpoint.into())),
+            Picked::None => Ok(None),
         }
     }
 
@@ -201,8 +230,13 @@ impl Attempts {
         self.queued = None;
         let proof = connection.reused && !self.rules.idempotent;
         let acked = if proof { acked(&mut connection) } else { None };
-        let upstream = self.target.upstream.clone();
-        Attempt { connection, upstream, place, started_us: clock::process_us(), acked }
+        let since_us = self.measures().then(clock::process_us);
+        Attempt { connection, place, started_us: clock::process_us(), since_us, acked }
+    }
+
+    /// Whether balancing wants to know how fast endpoints answer.
+    fn measures(&self) -> bool {
+        matches!(self.upstream().spec.balance, Balance::PeakEwma)
     }
 
     async fn connect(&self, place: &Place, timer: &Timer) -> Result<UpstreamConnection, Rejection> {
@@ -224,11 +258,17 @@ impl Attempts {
         ) {
             return Err(why);
         }
+        if why.cause == Cause::ConnectTimeout && self.measures() {
+            let waited_us = millis(self.target.timeouts.connect).saturating_mul(1000);
+            place.endpoint.load.latency.observe(waited_us, clock::process_ms());
+        }
         place.failed();
         self.tried.push(place.endpoint.id);
         self.unreached = Some(why);
-        // A refusal costs nothing; each of the others costs its time.
-        if why.detail != "refused" {
+        // A refusal costs nothing, and who waits for a restart has the time; each of the others
+        // costs some.
+        let bridged = self.queued.is_some() && absent(why);
+        if !bridged && !matches!(why.detail, "refused" | "no_socket" | "backlog") {
             self.again += 1;
             if self.again > self.upstream().spec.retries.attempts {
                 return Err(why);
@@ -242,6 +282,12 @@ impl Attempts {
         let labels = [self.upstream().name.as_str(), reason];
         self.local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
     }
+}
+
+/// Never early: worker time is up to a tick old.
+fn after(now_ms: u64, limit: Duration) -> u64 {
+    let tick_ms = millis(crate::timer::TICK);
+    now_ms.saturating_add(millis(limit)).saturating_add(tick_ms)
 }
 
 fn millis(duration: Duration) -> u64 {

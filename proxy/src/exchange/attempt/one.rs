@@ -1,7 +1,7 @@
 //! One attempt, and what its end tells of the endpoint.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock;
 use crate::http1::field::FieldId;
@@ -13,14 +13,15 @@ use crate::upstream::balance::sticky::sticky_id;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::place::Place;
 use crate::upstream::pool::UpstreamConnection;
-use crate::upstream::tcp_info::bytes_acked;
+use crate::upstream::tcp_info::{self, TcpInfo};
 
 /// One attempt: a connection to an endpoint, and what is known of it.
 pub struct Attempt {
     pub connection: UpstreamConnection,
-    pub(super) upstream: Arc<Upstream>,
     pub(super) place: Place,
     pub(super) started_us: u64,
+    /// Since when the endpoint is waited for, where balancing wants to know: process microseconds.
+    pub(super) since_us: Option<u64>,
     /// Acknowledged bytes before the request, where a proof may be needed that it never arrived.
     pub(super) acked: Option<u64>,
 }
@@ -33,19 +34,33 @@ impl Attempt {
         {
             self.place.endpoint.keep_alive.announced(value);
         }
-        let elapsed = clock::process_us() - self.started_us;
-        self.place.endpoint.load.latency.observe(elapsed, clock::process_ms());
+        self.observe();
         match head.status {
             501 | 0..=499 => self.place.succeeded(),
             _ => self.place.failed(),
         }
     }
 
+    /// More of the body has come: what went before was the client's time.
+    pub fn body_came(&mut self) {
+        if let Some(since) = &mut self.since_us {
+            *since = clock::process_us();
+        }
+    }
+
+    fn observe(&self) {
+        if let Some(since) = self.since_us {
+            let elapsed = clock::process_us().saturating_sub(since);
+            self.place.endpoint.load.latency.observe(elapsed, clock::process_ms());
+        }
+    }
+
     /// The cookie that binds the client to this endpoint, where it is not bound to it yet
     /// (RFC 6265 §4.1).
     pub fn cookie(&self, plan: &Plan) -> Option<String> {
-        let sticky = self.upstream.spec.sticky.as_ref()?;
-        let id = sticky_id(self.upstream.name.as_str(), &self.place.endpoint);
+        let upstream = self.place.upstream();
+        let sticky = upstream.spec.sticky.as_ref()?;
+        let id = sticky_id(upstream.name.as_str(), &self.place.endpoint);
         if plan.affinity.sticky == Some(id) {
             return None;
         }
@@ -64,14 +79,14 @@ impl Attempt {
     pub fn failed(&mut self, local: &Local, rejection: Rejection, begun: bool) {
         let cause = rejection.cause;
         let elapsed_us = clock::process_us() - self.started_us;
-        count_failed(local, &self.upstream, cause, elapsed_us);
-        if cause == Cause::FirstByteTimeout && !begun {
-            self.place.endpoint.load.latency.observe(elapsed_us, clock::process_ms());
-        }
+        count_failed(local, self.place.upstream(), cause, elapsed_us);
         let own_fault = matches!(
             cause,
             Cause::UpstreamClosed | Cause::UpstreamProtocol | Cause::FirstByteTimeout
         );
+        if cause == Cause::FirstByteTimeout && !begun {
+            self.observe();
+        }
         if own_fault && !begun {
             self.place.failed();
         }
@@ -79,37 +94,58 @@ impl Attempt {
 
     /// The answer is dropped in favour of another endpoint's.
     pub(super) fn replaced(&self, local: &Local) {
-        let labels = [self.upstream.name.as_str(), "replaced"];
+        let labels = [self.place.upstream().name.as_str(), "replaced"];
         local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
     }
 
     /// The answer is complete; `reuse`: the connection may carry another request.
     pub fn finish(self, local: &Local, reuse: bool) {
-        let Attempt { connection, upstream, place, started_us, .. } = self;
-        drop(place);
+        let Attempt { connection, place, started_us, .. } = self;
+        let upstream = place.upstream();
         let durations = upstream.state.ok_duration.get_or_init(|| {
             let labels = [upstream.name.as_str(), "ok"];
             local.shared.metrics.upstream_request_duration.with_label_values(&labels)
         });
         durations.observe(seconds(clock::process_us() - started_us));
+        let keep_alive = upstream.spec.timeouts.keep_alive;
+        drop(place);
         if reuse {
-            let keep_alive = upstream.spec.timeouts.keep_alive;
             local.pools.give(connection, local.timers.now_ms(), keep_alive);
         }
     }
 
-    /// The endpoint's kernel has acknowledged nothing since the request went out. Together with a
-    /// close in order this proves that the endpoint had closed before the request came: what ends
-    /// a connection in order acknowledges everything that had arrived. Alone it is no proof, a
-    /// reset takes pending acknowledgements with it.
-    pub(super) fn never_arrived(&mut self) -> bool {
-        self.acked.is_some() && acked(&mut self.connection) == self.acked
+    /// Whether the request, sent on a connection that has ended in order since, never arrived: the
+    /// endpoint's kernel has acknowledged nothing of it, and answered it by a reset because nobody
+    /// had the connection open any more. Neither is a proof alone: an acknowledgement may be under
+    /// way, and a reset takes it along; an endpoint may have closed only its own direction, and go
+    /// on reading. The reset takes one round trip, so it is waited for a moment.
+    pub(super) async fn never_arrived(&mut self) -> bool {
+        for wait_ms in RESET_WAITS_MS {
+            if wait_ms > 0 {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            }
+            let Some(info) = look(&mut self.connection) else { return false };
+            if Some(info.bytes_acked) != self.acked {
+                return false;
+            }
+            if info.over {
+                return true;
+            }
+        }
+        false
     }
 }
 
+/// Longer than a delayed acknowledgement, which proves the contrary.
+const RESET_WAITS_MS: [u64; 8] = [0, 1, 2, 5, 10, 20, 40, 160];
+
 pub(super) fn acked(connection: &mut UpstreamConnection) -> Option<u64> {
+    look(connection).map(|info| info.bytes_acked)
+}
+
+fn look(connection: &mut UpstreamConnection) -> Option<TcpInfo> {
     let socket: BorrowedFd<'_> = connection.io.socket()?;
-    bytes_acked(socket).ok()
+    tcp_info::look(socket).ok()
 }
 
 /// Counts an attempt that did not end well.

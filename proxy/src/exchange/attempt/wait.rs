@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Attempts, millis};
+use super::{Attempts, after};
 use crate::clock;
 use crate::exchange::tunnel::cut;
 use crate::request::cause::{Cause, Rejection};
 use crate::timer::{Fired, Timer};
+use crate::upstream::pool::ENDPOINT_CONNECTIONS;
 use crate::upstream::queue::Waiting;
 
 /// A wait in the upstream's queue.
@@ -25,8 +26,7 @@ impl Attempts {
         let crowded = why.cause == Cause::OverCapacity;
         let own_limit =
             !matches!(why.detail, "upstream_connections" | "file_descriptors" | "local_ports");
-        let bridged = matches!(why.cause, Cause::ConnectFailed | Cause::NoEndpoint);
-        if !(bridged || crowded && own_limit) {
+        if !(absent(why) || crowded && own_limit) {
             return Err(why);
         }
         let state = self.target.upstream.state.clone();
@@ -38,7 +38,7 @@ impl Attempts {
                 0 => return Err(why),
                 size => Waiting::enter(&state, size).ok_or_else(full)?,
             };
-            let until_ms = now_ms.saturating_add(millis(queue.timeout)).min(self.deadline_ms);
+            let until_ms = after(now_ms, queue.timeout).min(self.deadline_ms);
             let recoveries = state.queue.recoveries();
             self.queued = Some(Queued { _place: place, until_ms, recoveries });
         }
@@ -70,9 +70,16 @@ impl Attempts {
         .await;
         timer.clear();
         queued.recoveries = state.queue.recoveries();
-        if !crowded {
+        if !crowded || why.detail == ENDPOINT_CONNECTIONS {
             self.tried.clear();
         }
         over
     }
+}
+
+/// Nobody is there, as in a restart: a listener that goes takes along what it has not accepted,
+/// which TLS notices in its handshake.
+pub(super) fn absent(why: Rejection) -> bool {
+    matches!(why.cause, Cause::ConnectFailed | Cause::NoEndpoint)
+        || (why.cause == Cause::UpstreamTlsFailed && why.detail == "closed")
 }

@@ -42,6 +42,11 @@ use crate::timer::Timer;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// What h2 allows small DATA frames that nobody has read to cost: 256 bytes each, less what they
+/// carry. Beyond it the connection ends for all who share it. Its default, half a window, is less
+/// than one client that does not read leaves of a stream of tokens; this is a window of frames of
+/// 16 bytes.
+const FRAME_BUDGET: usize = 16 * 1024 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// What unread frames smaller than 256 bytes may lack of that, all together, before h2 ends the
 /// connection: 65,000 events that clients do not read.
@@ -113,7 +118,9 @@ pub async fn acquire(
     let link = match connect(wanted, timer, books).await {
         Ok(link) => link,
         Err(rejection) => {
-            if let Some(guard) = &mut guard {
+            // Our own time being over says nothing to the others: one of them goes on.
+            let own = matches!(rejection.cause, Cause::ConnectTimeout | Cause::Draining);
+            if let Some(guard) = guard.as_mut().filter(|_| !own) {
                 guard.dialling.failed.set(Some(rejection));
             }
             return Err(rejection);
@@ -147,6 +154,9 @@ async fn wait(wanted: &Wanted<'_>, timer: &Timer) -> Result<Option<Acquired>, Re
         .await?;
         if let Some(rejection) = dialling.failed.get() {
             return Err(rejection);
+        }
+        if timer.fired().is_some() {
+            return within(timer, std::future::pending()).await;
         }
     }
 }
@@ -191,6 +201,7 @@ fn builder() -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(DEFAULT_STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(FRAME_BUDGET)
         .max_header_list_size(HEADER_LIST)
         .data_frame_budget(SMALL_FRAMES)
         .max_concurrent_reset_streams(RESET_STREAMS);
