@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use config::model::Balance;
-
 pub use self::one::Attempt;
 use self::one::acked;
 use self::wait::{Queued, absent};
@@ -230,13 +228,8 @@ impl Attempts {
         self.queued = None;
         let proof = connection.reused && !self.rules.idempotent;
         let acked = if proof { acked(&mut connection) } else { None };
-        let since_us = self.measures().then(clock::process_us);
-        Attempt { connection, place, started_us: clock::process_us(), since_us, acked }
-    }
-
-    /// Whether balancing wants to know how fast endpoints answer.
-    fn measures(&self) -> bool {
-        matches!(self.upstream().spec.balance, Balance::PeakEwma)
+        let started_us = clock::process_us();
+        Attempt { connection, place, started_us, since_us: started_us, acked }
     }
 
     async fn connect(&self, place: &Place, timer: &Timer) -> Result<UpstreamConnection, Rejection> {
@@ -258,7 +251,7 @@ impl Attempts {
         ) {
             return Err(why);
         }
-        if why.cause == Cause::ConnectTimeout && self.measures() {
+        if why.cause == Cause::ConnectTimeout {
             let waited_us = millis(self.target.timeouts.connect).saturating_mul(1000);
             place.endpoint.load.latency.observe(waited_us, clock::process_ms());
         }

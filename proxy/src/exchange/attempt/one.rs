@@ -20,8 +20,8 @@ pub struct Attempt {
     pub connection: UpstreamConnection,
     pub(super) place: Place,
     pub(super) started_us: u64,
-    /// Since when the endpoint is waited for, where balancing wants to know: process microseconds.
-    pub(super) since_us: Option<u64>,
+    /// Since when the endpoint is waited for: process microseconds.
+    pub(super) since_us: u64,
     /// Acknowledged bytes before the request, where a proof may be needed that it never arrived.
     pub(super) acked: Option<u64>,
 }
@@ -43,16 +43,13 @@ impl Attempt {
 
     /// More of the body has come: what went before was the client's time.
     pub fn body_came(&mut self) {
-        if let Some(since) = &mut self.since_us {
-            *since = clock::process_us();
-        }
+        self.since_us = clock::process_us();
     }
 
     fn observe(&self) {
-        if let Some(since) = self.since_us {
-            let elapsed = clock::process_us().saturating_sub(since);
-            self.place.endpoint.load.latency.observe(elapsed, clock::process_ms());
-        }
+        let now_us = clock::process_us();
+        let elapsed_us = now_us.saturating_sub(self.since_us);
+        self.place.endpoint.load.latency.observe(elapsed_us, now_us / 1000);
     }
 
     /// The cookie that binds the client to this endpoint, where it is not bound to it yet

@@ -42,11 +42,6 @@ use crate::timer::Timer;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
-/// What h2 allows small DATA frames that nobody has read to cost: 256 bytes each, less what they
-/// carry. Beyond it the connection ends for all who share it. Its default, half a window, is less
-/// than one client that does not read leaves of a stream of tokens; this is a window of frames of
-/// 16 bytes.
-const FRAME_BUDGET: usize = 16 * 1024 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// What unread frames smaller than 256 bytes may lack of that, all together, before h2 ends the
 /// connection: 65,000 events that clients do not read.
@@ -201,7 +196,6 @@ fn builder() -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(DEFAULT_STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
-        .data_frame_budget(FRAME_BUDGET)
         .max_header_list_size(HEADER_LIST)
         .data_frame_budget(SMALL_FRAMES)
         .max_concurrent_reset_streams(RESET_STREAMS);

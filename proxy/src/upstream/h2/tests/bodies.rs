@@ -72,36 +72,6 @@ fn a_sized_answer_keeps_its_length() {
     });
 }
 
-/// One client that does not read must not end the connection for the others.
-#[test]
-fn many_small_frames_may_wait() {
-    const FRAMES: usize = 5000;
-    run(async {
-        let server = serve(
-            |_| {},
-            |request, mut reply| async move {
-                let frames = if request.uri().path() == "/many" { FRAMES } else { 1 };
-                let mut stream = reply.send_response(Response::new(()), false).unwrap();
-                for n in 1..=frames {
-                    stream.send_data(Bytes::from_static(&[b'x'; 40]), n == frames).unwrap();
-                }
-            },
-        )
-        .await;
-        let lab = Lab::http2(server.address);
-        let mut many = stream(&lab).await;
-        write_all(&mut many, b"GET /many HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        for _ in 0..100 {
-            let got = answer(&mut stream(&lab).await, "GET / HTTP/1.1\nHost: a\n\n").await;
-            assert_eq!(got.body.len(), 40);
-        }
-        let (bytes, end) = talk(&mut many, b"").await;
-        end.unwrap();
-        assert_eq!(Answer::read(&bytes, false).body.len(), FRAMES * 40);
-        assert_eq!(server.connections.get(), 1);
-    });
-}
-
 /// An endpoint that has not read a hundred small frames may close the connection that others share.
 #[test]
 fn small_chunks_share_a_frame() {
