@@ -1,6 +1,6 @@
 //! Changed names until their upstreams are rebuilt. Usually that is at once; where it takes long
 //! (ten thousand endpoints over many names), further changes are gathered until the rebuilding has
-//! had no more than a [`SHARE`]th of the time.
+//! had no more than a `SHARE`th of the time.
 
 use std::collections::HashSet;
 use std::time::Duration;

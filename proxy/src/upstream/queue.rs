@@ -52,7 +52,7 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Whether the caller is the one to ask an endpoint now: one request in [`PROBE_MS`], however
+    /// Whether the caller is the one to ask an endpoint now: one request in `PROBE_MS`, however
     /// many wait.
     pub fn may_probe(&self, now_ms: u64) -> bool {
         let due = self.probe_at_ms.load(Ordering::Relaxed);

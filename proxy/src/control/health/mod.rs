@@ -1,6 +1,6 @@
 //! Questions to endpoints (active health checks), on the control plane. One scheduler for all of
-//! them: a heap of due times, at most [`AT_ONCE`] questions under way. Each answer goes into the
-//! endpoint's [`Verdict`] and, where that changes, into its condition, which workers read.
+//! them: a heap of due times, at most `AT_ONCE` questions under way. Each answer goes into the
+//! endpoint's `Verdict` and, where that changes, into its condition, which workers read.
 //!
 //! An endpoint's verdict lives as long as the endpoint is a member of its upstream and the health
 //! check is written as it is; a changed check starts anew. Without a check nobody asks.
