@@ -21,10 +21,21 @@ pub struct Args {
     /// Clients over each of h1 and h2
     #[arg(long, default_value_t = 4)]
     clients: usize,
+    /// `retry: { non_idempotent: true }`: a POST is sent again also after a reset, when nobody can
+    /// know whether it was executed
+    #[arg(long)]
+    replay_posts: bool,
 }
 
 pub fn run(args: &Args) -> Result<Outcome> {
-    let mut outcome = Outcome::new("Rolling restart of three real backends")?;
+    let (title, route) = match args.replay_posts {
+        false => ("Rolling restart of three real backends", ""),
+        true => (
+            "Rolling restart of three real backends, POSTs sent again after a reset",
+            ", retry: { non_idempotent: true }",
+        ),
+    };
+    let mut outcome = Outcome::new(title)?;
     let dir = tempfile::tempdir()?;
     let kinds = [(Kind::Uvicorn, "uvicorn-1"), (Kind::Node, "node"), (Kind::Uvicorn, "uvicorn-2")];
     let mut services = Vec::new();
@@ -32,7 +43,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         services.push(Service::start(dir.path(), kind, name, number)?);
     }
     let endpoints: Vec<String> = services.iter().map(|s| s.addr.to_string()).collect();
-    let stand = Stand::start(&args.edge, &dir, &one_upstream(&endpoints, ""), &[])?;
+    let entries = one_upstream(&endpoints, "");
+    let routed = format!("upstream: app{route} }}");
+    let entries = entries.replace("upstream: app }", &routed);
+    let stand = Stand::start(&args.edge, &dir, &entries, &[])?;
     let load = Steady::start(&stand.plan(args.clients))?;
     thread::sleep(Duration::from_secs(1));
     let (start, mut restarts) = (Instant::now(), 0);
