@@ -1,11 +1,12 @@
 //! Every default in one place (design.md §4); the reference in README.md repeats them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
     AccessLog, Admin, Balance, Drain, Ejection, EndpointSpec, HealthCheck, Http2Policy, Listener,
-    ListenerLimits, ListenerTimeouts, Log, OrderLimits, Probe, ProcessLimits, Queue, Retries,
+    ListenerLimits, ListenerTimeouts, Log, OrderLimits, Probe, ProcessLimits, Queue, Rate, Retries,
     TlsPolicy, TlsVersion, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTimeouts,
 };
 use crate::value::Name;
@@ -14,6 +15,13 @@ use crate::value::Name;
 pub const STATE_DIR: &str = "/var/lib/openclaw-edge";
 /// Request body in bytes.
 pub const BODY_LIMIT: u64 = 10 * 1024 * 1024;
+
+/// Keys that each rate limit remembers.
+pub const LIMITER_KEYS: usize = 100_000;
+/// New connections of one client address.
+const CONNECTION_RATE: Rate = Rate { count: NonZeroU32::new(200).unwrap(), per: SECOND };
+const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Let's Encrypt, production.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -70,6 +78,8 @@ impl Default for ListenerLimits {
             head_fields: 100,
             target_bytes: 16 * 1024,
             handshakes: 1024,
+            connection_rate: Some(CONNECTION_RATE),
+            connection_burst: CONNECTION_RATE.count.saturating_mul(TWO),
         }
     }
 }
@@ -108,7 +118,11 @@ impl Default for OrderLimits {
 
 impl Default for ProcessLimits {
     fn default() -> Self {
-        ProcessLimits { buffered_bytes: 128 * 1024 * 1024, upstream_connections: None }
+        ProcessLimits {
+            buffered_bytes: 128 * 1024 * 1024,
+            upstream_connections: None,
+            limiter_keys: LIMITER_KEYS,
+        }
     }
 }
 

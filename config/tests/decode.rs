@@ -153,6 +153,7 @@ fn listeners_are_read() {
         head_fields: 4,
         target_bytes: 500,
         handshakes: 6,
+        ..ListenerLimits::default()
     };
     assert_eq!(main.limits, limits);
     let timeouts = ListenerTimeouts {
@@ -236,7 +237,14 @@ fn entries_are_read() {
     assert_eq!(shown(&full.headers.response.add), ["x-d=1", "x-d=2"]);
     assert!(matches!(&route("prefix").path, PathRule::Prefix(path) if path.as_str() == "/p"));
     let redirect = |https, host: Option<&str>, status| {
-        Action::Redirect(Redirect { https, host: host.map(Into::into), status })
+        Action::Redirect(Redirect {
+            https,
+            host: host.map(Into::into),
+            port: None,
+            path: None,
+            keep_query: true,
+            status,
+        })
     };
     assert_eq!(route("prefix").action, redirect(true, None, 308));
     assert_eq!(route("moved").action, redirect(false, Some("f.x"), 307));

@@ -1,5 +1,7 @@
 //! `tests:`, a request and what must happen to it. `check` runs them.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::{At, Cx, Fields, keys};
 use crate::model::{Expectation, TestCase};
 use crate::node::Node;
@@ -36,7 +38,15 @@ impl Cx<'_> {
         let status = status.and_then(|status| u16::try_from(status).ok()).map(Expectation::Status);
         let expect = route.map(Expectation::Route).or(redirect).or(status)?;
         let Request { method, https, host, target } = request?;
-        Some(TestCase { method, https, host, target, expect, line: node.pos.line })
+        Some(TestCase {
+            method,
+            https,
+            host,
+            target,
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            expect,
+            line: node.pos.line,
+        })
     }
 }
 

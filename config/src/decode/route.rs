@@ -13,6 +13,13 @@ use crate::model::{Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route
 use crate::node::{Kind, Node};
 use crate::value::{ByteSize, HostPattern, MethodName, Name, NormPath, ValueError, quote};
 
+impl Redirect {
+    /// To the same place by https.
+    fn to_https() -> Redirect {
+        Redirect { https: true, host: None, port: None, path: None, keep_query: true, status: 308 }
+    }
+}
+
 impl Route {
     /// The upstreams it forwards to, if it does.
     pub fn upstreams(&self) -> Vec<&Name> {
@@ -63,7 +70,15 @@ impl Cx<'_> {
             methods: methods.unwrap_or_default(),
             action,
             body_limit: body_limit.unwrap_or(defaults.body_limit),
+            rate_limits: Vec::new(),
+            access: None,
+            maintenance: None,
+            cors: None,
+            rewrite: None,
+            pacing: None,
+            error_pages: Vec::new(),
             headers: headers.unwrap_or_default(),
+            security_headers: None,
             hsts,
             access_log: access_log.unwrap_or(defaults.access_log),
             timeouts: timeouts.unwrap_or_default(),
@@ -164,7 +179,7 @@ impl Cx<'_> {
     fn redirect(&mut self, node: &Node, at: &At<'_>) -> Option<Redirect> {
         if let Kind::Scalar(_) = node.kind {
             self.word(node, at, &[("https", ())])?;
-            return Some(Redirect { https: true, host: None, status: 308 });
+            return Some(Redirect::to_https());
         }
         let fields = self.fields(node, at, &keys::REDIRECT)?;
         let https = self.field(&fields, "https", Self::boolean).unwrap_or(false);
@@ -182,7 +197,7 @@ impl Cx<'_> {
             self.error(node.pos, at, "the redirect leads to where it came from", Some(help.into()));
         }
         let status = status.unwrap_or(if permanent == Some(false) { 307 } else { 308 });
-        Some(Redirect { https, host, status })
+        Some(Redirect { https, host, status, ..Redirect::to_https() })
     }
 
     fn respond(&mut self, node: &Node, at: &At<'_>) -> Option<FixedResponse> {

@@ -4,11 +4,12 @@
 //! a whole; certificates, upstreams and routes are entries, and a bad entry is quarantined alone.
 
 pub(crate) mod issuance;
+mod policy;
 mod upstream;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,11 @@ use ipnet::IpNet;
 
 pub use self::issuance::{
     AcmeIssuer, Certificate, CertificateSource, Challenge, Eab, Issuer, KeyType, OrderLimits,
+};
+pub use self::policy::{
+    Access, AddressPrefix, BasicAuth, Cors, ErrorPage, KeyPart, LimitKey, Maintenance, Missing,
+    OriginPattern, Origins, Pacing, PasswordEntry, PasswordHash, Rate, RateLimit, Rewrite, Satisfy,
+    SecurityHeaders,
 };
 pub use self::upstream::{
     Balance, ClientCertificate, Ejection, EndpointAddress, EndpointSpec, HashKey, HealthCheck,
@@ -107,6 +113,11 @@ pub struct ListenerLimits {
     pub target_bytes: usize,
     /// TLS handshakes under way at once, per worker. Default 1,024.
     pub handshakes: usize,
+    /// New connections per client address (IPv4 /32, IPv6 /64), before TLS; `None` (written
+    /// `off`): no limit. Not for loopback and trusted proxies. Default 200/s.
+    pub connection_rate: Option<Rate>,
+    /// New connections that may come at once. Default: twice the number of `connection_rate`.
+    pub connection_burst: NonZeroU32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -142,6 +153,8 @@ pub struct ProcessLimits {
     pub buffered_bytes: u64,
     /// Open connections to endpoints; `None`: (RLIMIT_NOFILE - 128) / 2.
     pub upstream_connections: Option<usize>,
+    /// Keys that each rate limit remembers; those beyond share buckets. Default 100,000.
+    pub limiter_keys: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -179,7 +192,16 @@ pub struct Route {
     pub action: Action,
     /// Request body in bytes; `None` (written `unlimited`): no limit. Default 10 MiB.
     pub body_limit: Option<u64>,
+    pub rate_limits: Vec<RateLimit>,
+    /// `None`: everybody.
+    pub access: Option<Access>,
+    pub maintenance: Option<Maintenance>,
+    pub cors: Option<Cors>,
+    pub rewrite: Option<Rewrite>,
+    pub pacing: Option<Pacing>,
+    pub error_pages: Vec<ErrorPage>,
     pub headers: HeaderRules,
+    pub security_headers: Option<SecurityHeaders>,
     pub hsts: Option<Hsts>,
     pub timeouts: RouteTimeouts,
     pub retry: RouteRetry,
@@ -206,12 +228,19 @@ pub enum Action {
     Respond(FixedResponse),
 }
 
-/// Where a redirect leads: parts that are `None` are kept from the request; path and query always.
+/// Where a redirect leads: parts that are `None` are kept from the request (as it is after
+/// `rewrite`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redirect {
     /// `true`: https, on the public port of the https listener.
     pub https: bool,
     pub host: Option<String>,
+    /// Of the URL that clients are sent to; `None`: the scheme's, or the https listener's own.
+    pub port: Option<u16>,
+    /// Absolute path, as it goes into `Location`.
+    pub path: Option<String>,
+    /// The query goes along. Default true.
+    pub keep_query: bool,
     /// 301, 302, 307 or 308. Default 308.
     pub status: u16,
 }
@@ -257,6 +286,8 @@ pub struct TestCase {
     pub host: String,
     /// Path and query as written, `/` when absent.
     pub target: String,
+    /// Where it comes from. Default 127.0.0.1.
+    pub client: IpAddr,
     pub expect: Expectation,
     /// 1-based line in the config file, for the report.
     pub line: u64,

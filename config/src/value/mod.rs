@@ -3,6 +3,7 @@
 mod endpoint;
 mod host;
 mod path;
+mod regex;
 mod size;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub use endpoint::endpoint;
 pub(crate) use endpoint::host_port;
 pub use path::{PathError, normalise};
+pub use regex::Regex;
 pub(crate) use size::is_decimal;
 pub use size::show_duration;
 pub use size::{ByteSize, duration, percent};

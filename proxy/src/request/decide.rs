@@ -96,7 +96,14 @@ fn act<F: FieldSource>(
     let route = match found {
         Found::Route(route) => route,
         Found::ToHttps(port) => {
-            let to = Redirect { https_port: Some(port), host: None, status: 308 };
+            let to = Redirect {
+                https: true,
+                port: Some(port),
+                host: None,
+                path: None,
+                keep_query: true,
+                status: 308,
+            };
             return Decision::Answer(redirect(None, &to, view));
         }
     };
@@ -148,21 +155,19 @@ fn plan<F: FieldSource>(
 /// redirect that keeps the scheme is scheme-relative (`//host/path`, RFC 3986 §4.2).
 fn redirect<F>(route: Option<Arc<Route>>, to: &Redirect, view: &HeadView<'_, F>) -> Answer {
     let host = to.host.as_deref().unwrap_or(&view.host);
-    let mut location = Vec::with_capacity(16 + host.len() + view.target.len());
-    match to.https_port {
-        Some(port) => {
-            location.extend_from_slice(b"https://");
-            location.extend_from_slice(host.as_bytes());
-            if port != 443 {
-                location.extend_from_slice(format!(":{port}").as_bytes());
-            }
-        }
-        None => {
-            location.extend_from_slice(b"//");
-            location.extend_from_slice(host.as_bytes());
-        }
+    let (path, query) = split_target(&view.target);
+    let path = to.path.as_deref().map_or(path, str::as_bytes);
+    let mut location = Vec::with_capacity(16 + host.len() + path.len() + query.len());
+    location.extend_from_slice(if to.https { b"https://" } else { b"//" });
+    location.extend_from_slice(host.as_bytes());
+    if let Some(port) = to.port.filter(|port| !to.https || *port != 443) {
+        location.extend_from_slice(format!(":{port}").as_bytes());
     }
-    location.extend_from_slice(if view.target.starts_with(b"/") { &view.target } else { b"/" });
+    // `*` of OPTIONS is no path.
+    location.extend_from_slice(if path.starts_with(b"/") { path } else { b"/" });
+    if to.keep_query {
+        location.extend_from_slice(query);
+    }
     Answer { route, kind: AnswerKind::Redirect { status: to.status, location } }
 }
 

@@ -197,8 +197,11 @@ fn route(
             Action::Forward(Targets::Split(Split::new(parts.collect::<Option<_>>()?)))
         }
         model::Action::Redirect(to) => Action::Redirect(Redirect {
-            https_port: to.https.then_some(https_port),
+            https: to.https,
+            port: to.port.or(to.https.then_some(https_port)),
             host: to.host.as_deref().map(Into::into),
+            path: to.path.as_deref().map(Into::into),
+            keep_query: to.keep_query,
             status: to.status,
         }),
         model::Action::Respond(fixed) => Action::Respond(Respond {

@@ -42,7 +42,7 @@ impl HostEntry {
 }
 
 fn only_upgrades(action: &Action) -> bool {
-    matches!(action, Action::Redirect(to) if to.https_port.is_some() && to.host.is_none())
+    matches!(action, Action::Redirect(to) if to.https && to.host.is_none() && to.path.is_none())
 }
 
 fn catches_all(rule: &PathRule) -> bool {

@@ -180,9 +180,14 @@ impl Targets {
 }
 
 pub struct Redirect {
-    /// `Some(port)`: https on this public port; `None`: the scheme stays.
-    pub https_port: Option<u16>,
+    /// To https; otherwise the scheme stays.
+    pub https: bool,
+    /// Of the URL; `None`: the scheme's own.
+    pub port: Option<u16>,
     pub host: Option<Box<str>>,
+    /// `None`: the request's own.
+    pub path: Option<Box<str>>,
+    pub keep_query: bool,
     pub status: u16,
 }
 
