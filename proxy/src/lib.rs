@@ -9,6 +9,7 @@ pub mod control;
 pub mod demo;
 pub mod downstream;
 pub mod exchange;
+pub mod filter;
 pub mod http1;
 pub mod io;
 pub mod local;

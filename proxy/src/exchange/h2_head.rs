@@ -48,6 +48,12 @@ pub fn compile(
     for (name, value) in &edits.pairs {
         fields.append(name, value.clone());
     }
+    for absent in &edits.absent {
+        let (name, value) = &absent.pair;
+        if !fields.contains_key(name) {
+            fields.insert(name, value.clone());
+        }
+    }
     if let Some(hsts) = hsts {
         fields.insert(header::STRICT_TRANSPORT_SECURITY, hsts.value.clone());
     }

@@ -186,6 +186,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &Respo
     } else if cx.confirm_keep_alive {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
+    write_absent(out, &head.fields, head.connection.nominates, cx.edits);
     out.extend_from_slice(&cx.edits.lines);
     if let Some(line) = cx.hsts {
         out.extend_from_slice(line);
@@ -227,6 +228,19 @@ fn write_response_fields(
             && !dropped(cx.edits, name.as_bytes())
         {
             field(out, name.as_bytes(), value);
+        }
+    }
+}
+
+/// Writes what the head that goes on lacks.
+fn write_absent(out: &mut Vec<u8>, fields: &Fields<'_, '_>, nominates: bool, edits: &Edits) {
+    for absent in &edits.absent {
+        let name = absent.pair.0.as_str();
+        let sent = fields.find(name).is_some()
+            && !dropped(edits, name.as_bytes())
+            && !(nominates && fields.nominated(name));
+        if !sent {
+            out.extend_from_slice(&absent.line);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What is to be done with an admitted request: data that the exchange executes.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::Rejection;
 use crate::http1::framing::BodyLength;
-use crate::route::table::{Route, RouteTarget};
+use crate::route::table::{Edits, Route, RouteTarget};
 use crate::upstream::balance::sticky::StickyId;
 use crate::upstream::proxy_protocol::ProxySource;
 
@@ -81,7 +82,11 @@ impl Answer {
             return Vec::new();
         }
         let hsts = route.hsts.as_ref().filter(|_| hsts);
-        [&*route.response_edits.lines, hsts.map_or(&[][..], |hsts| &*hsts.line)].concat()
+        let Edits { lines, absent, .. } = &route.response_edits;
+        let hsts = hsts.map(|hsts| &*hsts.line);
+        let absent = absent.iter().map(|absent| &*absent.line);
+        let parts: Vec<&[u8]> = iter::once(&**lines).chain(absent).chain(hsts).collect();
+        parts.concat()
     }
 }
 
@@ -92,7 +97,9 @@ impl Answer {
         if matches!(self.kind, AnswerKind::Reject(_)) {
             return Vec::new();
         }
-        let mut pairs = route.response_edits.pairs.clone();
+        let Edits { pairs, absent, .. } = &route.response_edits;
+        let absent = absent.iter().map(|absent| &absent.pair);
+        let mut pairs: Vec<_> = pairs.iter().chain(absent).cloned().collect();
         if let Some(hsts) = route.hsts.as_ref().filter(|_| hsts) {
             pairs.push((http::header::STRICT_TRANSPORT_SECURITY, hsts.value.clone()));
         }

@@ -18,6 +18,10 @@ use super::table::{
 };
 use crate::downstream::cert_table::CertTable;
 use crate::downstream::tls;
+use crate::filter::cors::{self, CorsPolicy};
+use crate::filter::pages::Pages;
+use crate::filter::rewrite::Rewrite;
+use crate::filter::security;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -216,7 +220,11 @@ fn route(
         action,
         body_limit: spec.body_limit.unwrap_or(u64::MAX),
         request_edits: edits(&spec.headers.request),
-        response_edits: edits(&spec.headers.response),
+        response_edits: response_edits(spec),
+        cors: spec.cors.as_ref().and_then(CorsPolicy::compile),
+        rewrite: spec.rewrite.as_ref().map(Rewrite::compile),
+        maintenance: spec.maintenance.clone(),
+        pages: Pages::compile(&spec.error_pages),
         hsts: spec.hsts.as_ref().and_then(hsts),
         access_log: spec.access_log,
         life,
@@ -240,7 +248,21 @@ fn edits(spec: &HeaderEdits) -> Edits {
             .zip(HeaderValue::from_str(value.expose()).ok());
         pairs.extend(pair);
     }
-    Edits { drop, lines: lines.into(), pairs }
+    Edits { drop, lines: lines.into(), pairs, absent: Box::default() }
+}
+
+/// The header rules, and what the filters of the route do to each response alike.
+fn response_edits(spec: &model::Route) -> Edits {
+    let rules = &spec.headers.response;
+    let mut edits = edits(rules);
+    if spec.cors.is_some() {
+        let own = cors::OWN_FIELDS.iter().map(|name| Box::from(*name));
+        edits.drop = edits.drop.into_iter().chain(own).collect();
+    }
+    if let Some(preset) = spec.security_headers {
+        edits.absent = security::absent(preset, rules);
+    }
+    edits
 }
 
 /// RFC 6797 §6.1.
@@ -289,6 +311,10 @@ fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
         body_limit: u64::MAX,
         request_edits: Edits::default(),
         response_edits: Edits::default(),
+        cors: None,
+        rewrite: None,
+        maintenance: None,
+        pages: Pages::default(),
         hsts: None,
         access_log: true,
         life: Arc::default(),

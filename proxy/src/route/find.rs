@@ -26,7 +26,7 @@ impl HostEntry {
     /// Puts the rules into the order that `find` relies on.
     pub fn new(mut rules: Vec<Rule>) -> HostEntry {
         rules.sort_by_key(|rule| Reverse(specificity(rule)));
-        let path_rules = rules.iter().any(|rule| !catches_all(&rule.path));
+        let path_rules = rules.iter().any(reads_path);
         HostEntry { rules, path_rules }
     }
 
@@ -39,6 +39,11 @@ impl HostEntry {
                 && !(secure && only_upgrades(&rule.route.action))
         })
     }
+}
+
+/// What a rewrite makes of a path, and what it lets through, must hold for every spelling of it.
+fn reads_path(rule: &Rule) -> bool {
+    !catches_all(&rule.path) || rule.route.rewrite.is_some()
 }
 
 fn only_upgrades(action: &Action) -> bool {
@@ -76,6 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::filter::pages::Pages;
     use crate::route::table::{Edits, Respond, Route};
 
     fn rule(path: &str, exact: bool, methods: &[&str], name: &str) -> Rule {
@@ -89,6 +95,10 @@ mod tests {
             body_limit: u64::MAX,
             request_edits: Edits::default(),
             response_edits: Edits::default(),
+            cors: None,
+            rewrite: None,
+            maintenance: None,
+            pages: Pages::default(),
             hsts: None,
             access_log: true,
             life: Arc::default(),

@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::model::{
-    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, PathRule, RouteRetry,
+    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, PathRule, RouteRetry,
     UpstreamTimeouts,
 };
 use config::value::Name;
 use ipnet::IpNet;
 
 use crate::downstream::tls::ListenerTls;
+use crate::filter::cors::CorsPolicy;
+use crate::filter::pages::Pages;
+use crate::filter::rewrite::Rewrite;
 use crate::upstream::endpoint::Upstream;
 
 /// One generation of everything that a request is decided by.
@@ -76,7 +79,7 @@ pub struct HostTable {
 /// The routes of one host, most specific first.
 pub struct HostEntry {
     pub rules: Vec<Rule>,
-    /// Whether any rule reads the path: then targets are normalised (design.md #15).
+    /// Whether any rule reads the path or changes it: then targets are normalised (design.md #15).
     pub path_rules: bool,
 }
 
@@ -97,6 +100,11 @@ pub struct Route {
     pub body_limit: u64,
     pub request_edits: Edits,
     pub response_edits: Edits,
+    pub cors: Option<CorsPolicy>,
+    pub rewrite: Option<Rewrite>,
+    pub maintenance: Option<Maintenance>,
+    /// Of the edge's own errors on this route.
+    pub pages: Pages,
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
     pub access_log: bool,
@@ -213,6 +221,26 @@ pub struct Edits {
     pub lines: Box<[u8]>,
     /// The same as pairs, for HTTP/2.
     pub pairs: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Response fields that are set where the message does not have them. At most 32.
+    pub absent: Box<[Absent]>,
+}
+
+/// A field for messages that lack it, ready for both protocols.
+pub struct Absent {
+    /// The finished line with its CRLF.
+    pub line: Box<[u8]>,
+    pub pair: (http::HeaderName, http::HeaderValue),
+}
+
+impl Edits {
+    /// Nothing is dropped, these fields are added.
+    pub fn adding(pairs: Vec<(http::HeaderName, http::HeaderValue)>) -> Edits {
+        let mut lines = Vec::new();
+        for (name, value) in &pairs {
+            crate::http1::write::field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
+        }
+        Edits { lines: lines.into(), pairs, ..Edits::default() }
+    }
 }
 
 /// Shared by all generations of a route of one name; tells streams when the route was removed.

@@ -1,0 +1,276 @@
+//! Cross-origin requests of browsers (Fetch standard §3.3, "HTTP CORS protocol").
+//!
+//! Browsers enforce, the edge tells: a request of a foreign origin is forwarded like any other and
+//! its answer lacks the permission to read it, as with nginx and Envoy. Only preflights are
+//! answered here. One that is not allowed gets the same 204 without any permission, rather than a
+//! list that lacks the method: browsers take GET, HEAD and POST as allowed whatever
+//! `Access-Control-Allow-Methods` says (§4.9), so naming the origin would permit them.
+
+use std::collections::HashSet;
+
+use config::model::{Cors, OriginPattern, Origins};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
+};
+use http::{HeaderName, HeaderValue};
+
+use crate::http1::field::members;
+use crate::request::view::{FieldSource, HeadView};
+use crate::route::table::Edits;
+
+/// Response fields that belong to the edge on a route with CORS: the endpoint's own are dropped,
+/// two of them would be none to a browser. Compiled into the route's `response_edits`.
+pub const OWN_FIELDS: [&str; 7] = [
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-allow-private-network",
+    "access-control-expose-headers",
+    "access-control-max-age",
+];
+
+/// What scripts may read in every case: what the edge says about limits, and the request id.
+const EXPOSED: &str = "Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, \
+    X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id";
+
+/// Bytes of the field names that a preflight may ask for where all are allowed.
+const MAX_ASKED: usize = 4096;
+
+/// The CORS rules of a route, compiled.
+pub struct CorsPolicy {
+    origins: Allowed,
+    credentials: bool,
+    methods: Box<[Box<str>]>,
+    allow_methods: HeaderValue,
+    /// `None`: what the preflight asks for.
+    allow_headers: Option<HeaderValue>,
+    expose: HeaderValue,
+    max_age: HeaderValue,
+}
+
+enum Allowed {
+    /// `*`, which browsers do not take for requests with credentials.
+    Star,
+    /// `*` with credentials: any web origin, by name.
+    Web,
+    List {
+        exact: HashSet<Box<[u8]>>,
+        wildcards: Box<[Wildcard]>,
+    },
+}
+
+/// One label between `start` and `end`.
+struct Wildcard {
+    /// `https://`
+    start: Box<[u8]>,
+    /// `.app.example:8443`
+    end: Box<[u8]>,
+}
+
+/// The answer to a preflight: 204 with these fields, which are all of CORS ([`CorsPolicy::edits`]
+/// is for other answers).
+pub struct Preflight {
+    /// What was asked for is allowed.
+    pub allowed: bool,
+    pub fields: Edits,
+}
+
+impl CorsPolicy {
+    /// `None` where the model holds what can be no field value; decoding has refused that.
+    pub fn compile(cors: &Cors) -> Option<CorsPolicy> {
+        let value = |text: &str| HeaderValue::from_str(text).ok();
+        let mut expose = cors.expose.join(", ");
+        if !expose.is_empty() {
+            expose.push_str(", ");
+        }
+        expose.push_str(EXPOSED);
+        let allow_headers = match &cors.headers {
+            Some(names) => Some(value(&names.join(", "))?),
+            None => None,
+        };
+        Some(CorsPolicy {
+            origins: Allowed::compile(&cors.origins, cors.credentials),
+            credentials: cors.credentials,
+            methods: cors.methods.iter().map(|method| method.as_str().into()).collect(),
+            allow_methods: value(&cors.methods.join(", "))?,
+            allow_headers,
+            expose: value(&expose)?,
+            max_age: cors.max_age.as_secs().into(),
+        })
+    }
+
+    /// The answer if the request is a preflight: OPTIONS with `Origin` and
+    /// `Access-Control-Request-Method` (§3.3.2).
+    pub fn preflight<F: FieldSource>(&self, view: &HeadView<'_, F>) -> Option<Preflight> {
+        if view.method != "OPTIONS" {
+            return None;
+        }
+        let origin = view.fields.find("origin")?;
+        let method = view.fields.find("access-control-request-method")?;
+        let permission = self.permission(origin, method, view);
+        let allowed = permission.is_some();
+        let mut fields = permission.unwrap_or_default();
+        let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+        fields.push((VARY, HeaderValue::from_static(vary)));
+        Some(Preflight { allowed, fields: Edits::adding(fields) })
+    }
+
+    fn permission<F: FieldSource>(
+        &self,
+        origin: &[u8],
+        method: &[u8],
+        view: &HeadView<'_, F>,
+    ) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        let mut fields = self.permit(only(&view.fields, "origin").then_some(origin)?)?;
+        if !self.methods.iter().any(|allowed| allowed.as_bytes() == method) {
+            return None;
+        }
+        fields.push((ACCESS_CONTROL_ALLOW_METHODS, self.allow_methods.clone()));
+        let headers = match &self.allow_headers {
+            Some(listed) => Some(listed.clone()),
+            None => asked_headers(&view.fields)?,
+        };
+        if let Some(headers) = headers.filter(|headers| !headers.is_empty()) {
+            fields.push((ACCESS_CONTROL_ALLOW_HEADERS, headers));
+        }
+        fields.push((ACCESS_CONTROL_MAX_AGE, self.max_age.clone()));
+        Some(fields)
+    }
+
+    /// What responses other than to preflights get, the edge's own errors included. The same for
+    /// requests without an origin: a cache may give their answers to others (§3.3.8).
+    pub fn edits<F: FieldSource>(&self, view: &HeadView<'_, F>) -> Edits {
+        let star = matches!(self.origins, Allowed::Star);
+        let origin = view.fields.find("origin").filter(|_| only(&view.fields, "origin"));
+        let permission = if star { self.permit(b"") } else { origin.and_then(|o| self.permit(o)) };
+        let mut fields = permission.unwrap_or_default();
+        if !fields.is_empty() {
+            fields.push((ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone()));
+        }
+        if !star {
+            fields.push((VARY, HeaderValue::from_static("Origin")));
+        }
+        Edits::adding(fields)
+    }
+
+    /// `Access-Control-Allow-Origin` and `-Credentials` for an origin that is allowed.
+    fn permit(&self, origin: &[u8]) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        let named = match &self.origins {
+            Allowed::Star => HeaderValue::from_static("*"),
+            other => {
+                let named = other.matches(origin).then(|| HeaderValue::from_bytes(origin));
+                named?.ok()?
+            }
+        };
+        let mut fields = Vec::with_capacity(6);
+        fields.push((ACCESS_CONTROL_ALLOW_ORIGIN, named));
+        if self.credentials {
+            fields.push((ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")));
+        }
+        Some(fields)
+    }
+}
+
+impl Allowed {
+    fn compile(origins: &Origins, credentials: bool) -> Allowed {
+        let Origins::List(patterns) = origins else {
+            return if credentials { Allowed::Web } else { Allowed::Star };
+        };
+        let (wild, exact): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.wildcard);
+        let whole = |pattern: &&OriginPattern| {
+            let (start, end) = ends(pattern);
+            (start + &end).into_bytes().into()
+        };
+        let wildcard = |pattern: &&OriginPattern| {
+            let (start, end) = ends(pattern);
+            Wildcard {
+                start: start.into_bytes().into(),
+                end: format!(".{end}").into_bytes().into(),
+            }
+        };
+        Allowed::List {
+            exact: exact.iter().map(whole).collect(),
+            wildcards: wild.iter().map(wildcard).collect(),
+        }
+    }
+
+    /// `null` (a sandboxed or local document, which anybody can be) is never on a list.
+    fn matches(&self, origin: &[u8]) -> bool {
+        match self {
+            Allowed::Star => true,
+            Allowed::Web => is_web_origin(origin),
+            Allowed::List { exact, wildcards } => {
+                exact.contains(origin) || wildcards.iter().any(|wildcard| wildcard.matches(origin))
+            }
+        }
+    }
+}
+
+impl Wildcard {
+    fn matches(&self, origin: &[u8]) -> bool {
+        let inner = origin.strip_prefix(&*self.start).and_then(|o| o.strip_suffix(&*self.end));
+        inner.is_some_and(is_label)
+    }
+}
+
+/// Scheme and host with port as browsers write them (Fetch §3.1): lower-case, the scheme's own
+/// port left out.
+fn ends(pattern: &OriginPattern) -> (String, String) {
+    let scheme = pattern.scheme.to_ascii_lowercase();
+    let default = if scheme == "https" { 443 } else { 80 };
+    let port = pattern.port.filter(|port| *port != default);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    (format!("{scheme}://"), format!("{}{port}", pattern.host.to_ascii_lowercase()))
+}
+
+fn is_label(text: &[u8]) -> bool {
+    let allowed = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    (1..=63).contains(&text.len()) && text.iter().all(allowed)
+}
+
+/// `http://` or `https://` with a host and nothing that has no place in an origin.
+fn is_web_origin(origin: &[u8]) -> bool {
+    let rest = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
+    let allowed =
+        |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' | b'[' | b']');
+    rest.is_some_and(|rest| !rest.is_empty() && rest.iter().all(allowed))
+}
+
+/// Whether the field is there once: of two, nobody knows which the endpoint believes.
+fn only(fields: &impl FieldSource, lower: &str) -> bool {
+    let mut count = 0;
+    fields.each(|_, name, _| {
+        count += u8::from(name.eq_ignore_ascii_case(lower.as_bytes())).min(2 - count)
+    });
+    count == 1
+}
+
+/// The field names that a preflight asks for, checked. `Some(None)`: none. `None`: something else
+/// than names, or more than [`MAX_ASKED`] bytes.
+fn asked_headers(fields: &impl FieldSource) -> Option<Option<HeaderValue>> {
+    let mut list: Vec<u8> = Vec::new();
+    let mut sound = true;
+    fields.each(|_, name, value| {
+        if !name.eq_ignore_ascii_case(b"access-control-request-headers") {
+            return;
+        }
+        for member in members(value).filter(|member| !member.is_empty()) {
+            if !list.is_empty() {
+                list.extend_from_slice(b", ");
+            }
+            sound &=
+                list.len() + member.len() <= MAX_ASKED && HeaderName::from_bytes(member).is_ok();
+            if !sound {
+                return;
+            }
+            list.extend_from_slice(member);
+        }
+    });
+    match (sound, list.is_empty()) {
+        (false, _) => None,
+        (true, true) => Some(None),
+        (true, false) => Some(Some(HeaderValue::from_bytes(&list).ok()?)),
+    }
+}
