@@ -1,5 +1,6 @@
 //! openclaw-edge: edge reverse proxy and TLS terminator. Modules in reading order.
 
+pub mod access;
 pub mod admin;
 pub mod buffers;
 pub mod check;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use acme::challenge::Challenges;
 use arc_swap::ArcSwap;
 
+use crate::access::passwords::Passwords;
 use crate::downstream::address_table::AddressTable;
 use crate::downstream::cert_table::CertTable;
 use crate::log::Sink;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub gauges: Gauges,
     /// Open connections per client address.
     pub addresses: AddressTable,
+    /// Verifies the passwords of all routes.
+    pub passwords: Passwords,
     pub metrics: Metrics,
     pub drain: Drain,
     pub access_log: Sink,
@@ -40,6 +43,7 @@ impl Shared {
             challenges: Arc::default(),
             gauges: Gauges::default(),
             addresses: AddressTable::default(),
+            passwords: Passwords::new(),
             metrics: Metrics::new(),
             drain: Drain::default(),
             access_log,

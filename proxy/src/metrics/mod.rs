@@ -9,6 +9,7 @@ use prometheus::{
     GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use crate::access::Decision;
 use crate::state::Shared;
 use family::{Catalogue, forget};
 
@@ -28,6 +29,8 @@ pub struct Metrics {
     pub http_in_flight: IntGaugeVec,
     pub http_local_responses: IntCounterVec,
     pub http_protocol_errors: IntCounterVec,
+    pub auth_decisions: IntCounterVec,
+    pub auth_queue_length: IntGauge,
     pub websocket_connections: IntGaugeVec,
     pub http_upgrades: IntCounterVec,
 
@@ -86,6 +89,8 @@ impl Metrics {
             http_in_flight: c.gauges(HTTP_IN_FLIGHT),
             http_local_responses: c.counters(HTTP_LOCAL_RESPONSES),
             http_protocol_errors: c.counters(HTTP_PROTOCOL_ERRORS),
+            auth_decisions: c.counters(AUTH_DECISIONS),
+            auth_queue_length: c.gauge(AUTH_QUEUE_LENGTH),
             websocket_connections: c.gauges(WEBSOCKET_CONNECTIONS),
             http_upgrades: c.counters(HTTP_UPGRADES),
             connections: c.gauges(CONNECTIONS),
@@ -151,10 +156,17 @@ impl Metrics {
         self.buffered_bytes.set(i64::try_from(buffered).unwrap_or(i64::MAX));
         let dropped = shared.access_log.dropped();
         self.log_dropped.inc_by(dropped.saturating_sub(self.log_dropped.get()));
+        let waiting = shared.passwords.waiting();
+        self.auth_queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         for upstream in &shared.snapshot.load().upstreams {
             let gauge = self.upstream_queue_length.with_label_values(&[upstream.name.as_str()]);
             gauge.set(i64::try_from(upstream.state.queue.len()).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Counts what `access` said to a request.
+    pub fn auth_decided(&self, route: &str, decision: Decision) {
+        self.auth_decisions.with_label_values(&[route, decision.label()]).inc();
     }
 
     /// Every family but `process_*`, in the order of this file.
@@ -171,6 +183,7 @@ impl Metrics {
             &self.http_sent_bytes,
             &self.http_local_responses,
             &self.http_upgrades,
+            &self.auth_decisions,
         ] {
             forget(family, label, name);
         }
@@ -264,6 +277,13 @@ const HTTP_PROTOCOL_ERRORS: Def = (
     "Requests refused for what their bytes are.",
     &["listener", "protocol", "reason"],
 );
+const AUTH_DECISIONS: Def = (
+    "edge_auth_decisions_total",
+    "Requests on routes with `access`, by what it said.",
+    &["route", "result"],
+);
+const AUTH_QUEUE_LENGTH: Def =
+    ("edge_auth_queue_length", "Passwords queued for verification or being verified.", &[]);
 const WEBSOCKET_CONNECTIONS: Def =
     ("edge_websocket_connections", "Open WebSocket tunnels.", &["route"]);
 const HTTP_UPGRADES: Def =

@@ -1,0 +1,150 @@
+//! Who may use a route: by address, by password, or both. It knows no request heads and no
+//! sockets; `request` asks it and answers.
+//!
+//! - [`addresses`]: lists of networks.
+//! - [`credentials`]: what the client says who it is.
+//! - [`users`], [`schemes`]: a password table, and how passwords are kept in one.
+//! - [`passwords`], [`verdicts`]: the thread that verifies them, and what is remembered.
+
+pub mod addresses;
+pub mod credentials;
+pub mod passwords;
+pub mod schemes;
+pub mod users;
+pub mod verdicts;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use config::model::{self, PathRule, Satisfy};
+
+use crate::route::find::path_matches;
+use addresses::Addresses;
+use credentials::Credentials;
+use users::{Question, Users};
+
+/// What a route demands, compiled.
+pub struct Access {
+    addresses: Addresses,
+    passwords: Option<Table>,
+    except: Vec<PathRule>,
+    /// The address or the password is enough.
+    any: bool,
+}
+
+struct Table {
+    users: Arc<Users>,
+    realm: Arc<str>,
+}
+
+/// What the address alone decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByAddress {
+    /// Nothing more is asked.
+    Granted,
+    /// 403.
+    Denied,
+    /// Ask [`Access::by_password`].
+    NeedsPassword,
+}
+
+/// What is known without hashing a password.
+#[derive(Debug)]
+pub enum Judgement {
+    Granted,
+    /// 403: the address.
+    Denied,
+    /// The password decides: a wrong one is 401 with [`Access::realm`].
+    NeedsPassword(Question),
+    /// 401 with this realm: no credentials, or none that can be read.
+    Unauthorized(Arc<str>),
+}
+
+impl Access {
+    pub fn new(model: &model::Access) -> Access {
+        let passwords = model.basic_auth.as_ref().map(|auth| Table {
+            users: Arc::new(Users::new(&auth.users)),
+            realm: auth.realm.as_str().into(),
+        });
+        Access {
+            addresses: Addresses::new(&model.allow, &model.deny),
+            // Of one demand there is nothing to choose.
+            any: model.satisfy == Satisfy::Any && passwords.is_some(),
+            passwords,
+            except: model.except.clone(),
+        }
+    }
+
+    /// Whether nothing is asked for this path (normalised, design.md #15).
+    pub fn excepted(&self, path: &[u8]) -> bool {
+        self.except.iter().any(|rule| path_matches(rule, path))
+    }
+
+    /// The first step: paths and addresses. With `satisfy: any` an address has to be in `allow` to
+    /// do without a password; one that is denied may still bring one.
+    pub fn by_address(&self, address: IpAddr, path: &[u8]) -> ByAddress {
+        if self.excepted(path) {
+            ByAddress::Granted
+        } else if self.any {
+            match self.addresses.listed(address) {
+                Some(true) => ByAddress::Granted,
+                _ => ByAddress::NeedsPassword,
+            }
+        } else if !self.addresses.allows(address) {
+            ByAddress::Denied
+        } else if self.passwords.is_some() {
+            ByAddress::NeedsPassword
+        } else {
+            ByAddress::Granted
+        }
+    }
+
+    /// The second step, where the first one asks for it. `authorization`: the field's value.
+    pub fn by_password(&self, authorization: Option<&[u8]>) -> Judgement {
+        let Some(table) = &self.passwords else { return Judgement::Granted };
+        match authorization.and_then(Credentials::parse) {
+            Some(sent) => Judgement::NeedsPassword(Question::new(table.users.clone(), sent)),
+            None => Judgement::Unauthorized(table.realm.clone()),
+        }
+    }
+
+    /// Both steps.
+    pub fn judge(&self, address: IpAddr, path: &[u8], authorization: Option<&[u8]>) -> Judgement {
+        match self.by_address(address, path) {
+            ByAddress::Granted => Judgement::Granted,
+            ByAddress::Denied => Judgement::Denied,
+            ByAddress::NeedsPassword => self.by_password(authorization),
+        }
+    }
+
+    /// Of the password table, for a wrong password's 401.
+    pub fn realm(&self) -> Option<&Arc<str>> {
+        self.passwords.as_ref().map(|table| &table.realm)
+    }
+}
+
+/// How a request fared; the label `result` of `edge_auth_decisions_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Granted,
+    /// 403: the address.
+    Denied,
+    /// 401: no credentials or wrong ones.
+    Wrong,
+    /// 429: too many wrong guesses.
+    Limited,
+    /// 503: no verdict in time.
+    Busy,
+}
+
+impl Decision {
+    pub fn label(self) -> &'static str {
+        match self {
+            Decision::Granted => "granted",
+            Decision::Denied => "denied",
+            Decision::Wrong => "wrong",
+            Decision::Limited => "limited",
+            Decision::Busy => "busy",
+        }
+    }
+}
