@@ -5,9 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Admin, Balance, Drain, Ejection, EndpointSpec, HealthCheck, Http2Policy, Listener,
-    ListenerLimits, ListenerTimeouts, Log, OrderLimits, Probe, ProcessLimits, Queue, Rate, Retries,
-    TlsPolicy, TlsVersion, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTimeouts,
+    AccessLog, Admin, Balance, Cors, Drain, Ejection, EndpointSpec, HealthCheck, Http2Policy,
+    Listener, ListenerLimits, ListenerTimeouts, Log, Maintenance, OrderLimits, Origins, Probe,
+    ProcessLimits, Queue, Rate, Retries, TlsPolicy, TlsVersion, Upstream, UpstreamLimits,
+    UpstreamProtocol, UpstreamTimeouts,
 };
 use crate::value::Name;
 
@@ -219,5 +220,29 @@ impl Default for Retries {
 impl Default for Queue {
     fn default() -> Self {
         Queue { size: 128, timeout: Duration::from_secs(2) }
+    }
+}
+
+impl Cors {
+    /// With every default.
+    #[must_use]
+    pub fn new(origins: Origins) -> Self {
+        Cors {
+            origins,
+            methods: CORS_METHODS.iter().map(|method| (*method).to_owned()).collect(),
+            headers: None,
+            expose: Vec::new(),
+            credentials: false,
+            max_age: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// What pages may do with a route unless `cors.methods` says otherwise.
+pub const CORS_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Maintenance { retry_after: Duration::from_secs(300), allow: Vec::new() }
     }
 }

@@ -106,7 +106,18 @@ impl Cx<'_> {
         })
     }
 
+    /// Of peers that are believed.
     pub(crate) fn network(&mut self, node: &Node, at: &At<'_>) -> Option<IpNet> {
+        let net = self.subnet(node, at)?;
+        if net.prefix_len() == 0 {
+            let message = "every peer is trusted to name the client address";
+            self.warn(node.pos, at, message, Some("name the addresses of your proxies".into()));
+        }
+        Some(net)
+    }
+
+    /// An address or a network.
+    pub(crate) fn subnet(&mut self, node: &Node, at: &At<'_>) -> Option<IpNet> {
         let net = self.value(node, at, |text| {
             let net = text.parse::<IpNet>().ok();
             let net = net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
@@ -124,10 +135,6 @@ impl Cx<'_> {
                 message,
                 Some(format!("write {}", shown(node, &net.trunc().to_string()))),
             );
-        }
-        if net.prefix_len() == 0 {
-            let message = "every peer is trusted to name the client address";
-            self.warn(node.pos, at, message, Some("name the addresses of your proxies".into()));
         }
         Some(net.trunc())
     }

@@ -7,6 +7,7 @@ mod acme;
 pub(crate) mod cases;
 mod entries;
 mod fields;
+mod filter;
 mod forward;
 mod global;
 mod headers;
@@ -14,6 +15,7 @@ mod issuance;
 pub(crate) mod keys;
 mod listener;
 mod read;
+mod redirect;
 mod route;
 mod upstream;
 

@@ -8,17 +8,11 @@ use super::entries::Claims;
 use super::global::Defaults;
 use super::headers::check_header_value;
 use super::read::shown;
+use super::redirect::Paths;
 use super::{At, Cx, Fields, keys};
-use crate::model::{Action, Entry, FixedResponse, Hsts, PathRule, Redirect, Route};
+use crate::model::{Action, Entry, FixedResponse, Hsts, PathRule, Rewrite, Route};
 use crate::node::{Kind, Node};
 use crate::value::{ByteSize, HostPattern, MethodName, Name, NormPath, ValueError, quote};
-
-impl Redirect {
-    /// To the same place by https.
-    fn to_https() -> Redirect {
-        Redirect { https: true, host: None, port: None, path: None, keep_query: true, status: 308 }
-    }
-}
 
 impl Route {
     /// The upstreams it forwards to, if it does.
@@ -55,7 +49,9 @@ impl Cx<'_> {
         let path = path.unwrap_or_else(root);
         let claims = hosts.iter().map(|host| (host.clone(), path.clone())).collect();
         let methods = self.field(&fields, "methods", Self::methods);
-        let action = self.action(&fields);
+        let filters = self.filters(&fields, &path);
+        let action = self.action(&fields, &path, filters.rewrite.as_ref());
+        self.warn_about_preflights(&fields, filters.cors.is_some(), methods.as_deref());
         let body_limit = self.field(&fields, "body_limit", Self::body_limit);
         let headers = self.field(&fields, "headers", Self::header_rules);
         let hsts = self.field(&fields, "hsts", Self::hsts);
@@ -72,13 +68,13 @@ impl Cx<'_> {
             body_limit: body_limit.unwrap_or(defaults.body_limit),
             rate_limits: Vec::new(),
             access: None,
-            maintenance: None,
-            cors: None,
-            rewrite: None,
+            maintenance: filters.maintenance,
+            cors: filters.cors,
+            rewrite: filters.rewrite,
             pacing: None,
-            error_pages: Vec::new(),
+            error_pages: filters.error_pages,
             headers: headers.unwrap_or_default(),
-            security_headers: None,
+            security_headers: filters.security_headers,
             hsts,
             access_log: access_log.unwrap_or(defaults.access_log),
             timeouts: timeouts.unwrap_or_default(),
@@ -148,10 +144,16 @@ impl Cx<'_> {
     }
 
     /// Exactly one of [`ACTIONS`]. Whether an upstream exists is for `merge` to say.
-    fn action(&mut self, fields: &Fields<'_, '_>) -> Option<Action> {
+    fn action(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        rule: &PathRule,
+        rewrite: Option<&Rewrite>,
+    ) -> Option<Action> {
+        let paths = Paths { rule, rewrite, rewritten: fields.has("rewrite") };
         let upstream = self.field(fields, "upstream", |cx, node, at| cx.value(node, at, Name::new));
         let split = self.field(fields, "split", Self::split);
-        let redirect = self.field(fields, "redirect", Self::redirect);
+        let redirect = self.field(fields, "redirect", |cx, node, at| cx.redirect(node, at, paths));
         let respond = self.field(fields, "respond", Self::respond);
         let written: Vec<&str> = ACTIONS.iter().copied().filter(|key| fields.has(key)).collect();
         match written.as_slice() {
@@ -174,30 +176,6 @@ impl Cx<'_> {
         let redirect = redirect.map(Action::Redirect);
         let upstream = upstream.map(Action::Upstream).or(split.map(Action::Split));
         upstream.or(redirect).or(respond.map(Action::Respond))
-    }
-
-    fn redirect(&mut self, node: &Node, at: &At<'_>) -> Option<Redirect> {
-        if let Kind::Scalar(_) = node.kind {
-            self.word(node, at, &[("https", ())])?;
-            return Some(Redirect::to_https());
-        }
-        let fields = self.fields(node, at, &keys::REDIRECT)?;
-        let https = self.field(&fields, "https", Self::boolean).unwrap_or(false);
-        let host = self.field(&fields, "host", Self::exact_host);
-        let permanent = self.field(&fields, "permanent", Self::boolean);
-        let status = self.field(&fields, "status", |cx, node, at| {
-            cx.word(node, at, &[("301", 301), ("302", 302), ("307", 307), ("308", 308)])
-        });
-        if fields.has("status") && fields.has("permanent") {
-            let message = "`status` and `permanent` say the same";
-            self.error(fields.pos_of("permanent"), at, message, Some("keep `status`".into()));
-        }
-        if !https && !fields.has("host") {
-            let help = "write `https: true` or `host`";
-            self.error(node.pos, at, "the redirect leads to where it came from", Some(help.into()));
-        }
-        let status = status.unwrap_or(if permanent == Some(false) { 307 } else { 308 });
-        Some(Redirect { https, host, status, ..Redirect::to_https() })
     }
 
     fn respond(&mut self, node: &Node, at: &At<'_>) -> Option<FixedResponse> {
@@ -270,7 +248,7 @@ fn root() -> PathRule {
 
 const ACTIONS: &[&str] = &["upstream", "split", "redirect", "respond"];
 /// Names that nobody owns on the internet (RFC 6761, RFC 8375, and `internal`).
-const RESERVED_SUFFIXES: &[&str] =
+pub(super) const RESERVED_SUFFIXES: &[&str] =
     &["example", "test", "localhost", "local", "internal", "lan", "home", "invalid", "corp"];
 const MAX_RESPOND_BODY: usize = 64 * 1024;
 const HSTS_MAX_AGE: RangeInclusive<Duration> =

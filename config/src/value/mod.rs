@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod host;
+mod origin;
 mod path;
 mod regex;
 mod size;

@@ -1,10 +1,12 @@
 //! Every key that a file may hold. One table per mapping: the decoder refuses the rest, and a test
 //! compares the tables with the reference in README.md.
 
+mod filter;
 mod issuance;
 mod route;
 mod upstream;
 
+pub(crate) use filter::{CORS, ERROR_PAGE, MAINTENANCE, REWRITE};
 pub(crate) use issuance::{CERTIFICATE, EAB, INTERNAL, ISSUER, ORDER_LIMITS};
 pub(crate) use route::{
     HEADER_EDITS, HEADERS, HSTS, PATH, REDIRECT, RESPOND, ROUTE, ROUTE_RETRY, ROUTE_TIMEOUTS,
@@ -252,6 +254,10 @@ pub(crate) const ALL: &[&Keys] = &[
     &HEADERS,
     &HEADER_EDITS,
     &HSTS,
+    &CORS,
+    &REWRITE,
+    &MAINTENANCE,
+    &ERROR_PAGE,
     &TEST,
 ];
 

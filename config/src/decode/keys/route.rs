@@ -18,6 +18,11 @@ pub(crate) const ROUTE: Keys = Keys {
         "timeouts",
         "retry",
         "access_log",
+        "maintenance",
+        "cors",
+        "rewrite",
+        "error_pages",
+        "security_headers",
     ],
     foreign: &[
         ("backend", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
@@ -59,17 +64,51 @@ pub(crate) const ROUTE: Keys = Keys {
         ("return", "write `respond: { status: 404 }` or `redirect`"),
         ("status", "write `respond: { status: 404 }`"),
         ("priority", "the most specific route wins: remove it"),
+        ("strip_prefix", STRIP),
+        ("strip_path", STRIP),
+        ("stripPrefix", STRIP),
+        ("stripPrefixRegex", REGEX),
+        ("rewrite-target", REGEX),
+        ("regex_rewrite", REGEX),
+        ("replacePath", REGEX),
+        ("replacePathRegex", REGEX),
+        ("prefix_rewrite", "write `rewrite: { prefix: /a, to: /b }`"),
+        ("addPrefix", "write `rewrite: { prefix: /, to: /a }`"),
+        (
+            "app-root",
+            "write a route with `path: { exact: / }` and `redirect: { path: /app, status: 302 }`",
+        ),
+        ("permanent-redirect", REDIRECT_TO),
+        ("temporal-redirect", REDIRECT_TO),
+        ("redirectRegex", REDIRECT_TO),
+        ("from-to-www-redirect", "write a route for the other host with `redirect: { host }`"),
+        ("redirectScheme", TO_HTTPS),
+        ("ssl-redirect", TO_HTTPS),
+        ("force-ssl-redirect", TO_HTTPS),
+        ("enable-cors", CORS_LIKE),
+        ("cors-allow-origin", CORS_LIKE),
+        ("cors_policy", CORS_LIKE),
+        ("allow_origins", CORS_LIKE),
+        ("add_header", "write `headers: { response: { add: { x-a: b } } }`"),
+        ("more_set_headers", "write `headers: { response: { set: { x-a: b } } }`"),
+        ("customResponseHeaders", "write `headers: { response: { set: { x-a: b } } }`"),
+        ("response_headers", "write `headers: { response: { set: { x-a: b } } }`"),
+        ("proxy_set_header", "write `headers: { request: { set: { x-a: b } } }`"),
+        ("customRequestHeaders", "write `headers: { request: { set: { x-a: b } } }`"),
+        ("request_headers", "write `headers: { request: { set: { x-a: b } } }`"),
+        ("error_page", PAGES),
+        ("errors", PAGES),
+        ("custom-http-errors", PAGES),
+        ("local_reply_config", PAGES),
+        ("default-backend", PAGES),
+        ("frameDeny", SECURITY),
+        ("contentTypeNosniff", SECURITY),
+        ("x_frame_options", SECURITY),
+        ("stsSeconds", "write `hsts: { max_age: 365d }`"),
+        ("disabled", "write `maintenance: on`"),
+        ("enabled", "write `maintenance: on` to close the route"),
     ],
-    later: &[
-        "rate_limits",
-        "access",
-        "compression",
-        "cors",
-        "rewrite",
-        "strip_prefix",
-        "mirror",
-        "concurrency",
-    ],
+    later: &["rate_limits", "access", "compression", "mirror", "concurrency"],
 };
 
 pub(crate) const PATH: Keys = Keys {
@@ -81,14 +120,27 @@ pub(crate) const PATH: Keys = Keys {
 
 pub(crate) const REDIRECT: Keys = Keys {
     path: "routes.NAME.redirect",
-    known: &["https", "host", "status", "permanent"],
+    known: &["https", "host", "port", "path", "keep_query", "status", "permanent"],
     foreign: &[
-        ("to", "write `https: true` or `host`; path and query are kept"),
-        ("url", "write `https: true` or `host`; path and query are kept"),
+        ("to", PARTS),
+        ("url", PARTS),
+        ("location", PARTS),
+        ("replacement", PARTS),
+        (
+            "regex",
+            "write `rewrite: { regex, to }` in the route: the redirect leads to the new path",
+        ),
+        ("prefix_rewrite", "write `rewrite: { prefix, to }` in the route"),
+        ("host_redirect", "write `host`"),
+        ("path_redirect", "write `path`"),
+        ("port_redirect", "write `port`"),
+        ("https_redirect", "write `https: true`"),
+        ("strip_query", "write `keep_query: false`"),
+        ("query", "write `keep_query: false`, and the query in `path`"),
         ("code", "write `status`"),
         ("scheme", "write `https: true`"),
     ],
-    later: &["path", "port"],
+    later: &[],
 };
 
 pub(crate) const RESPOND: Keys = Keys {
@@ -151,3 +203,13 @@ pub(crate) const ROUTE_RETRY: Keys = Keys {
 };
 
 const SPLIT: &str = "write `split: { stable: 95, canary: 5 }`";
+const STRIP: &str = "write `rewrite: { strip_prefix: /a }`";
+const REGEX: &str = "write `rewrite: { regex: \"^/a/(.*)$\", to: \"/$1\" }`";
+const REDIRECT_TO: &str = "write `redirect: { host, path, status: 301 }`";
+const TO_HTTPS: &str = "write `redirect_to: https` in the plaintext listener";
+const CORS_LIKE: &str =
+    "write `cors: { origins: [\"https://app.example.com\"] }`, or `cors: \"*\"`";
+const PAGES: &str = "write `error_pages: [{ status: [502, 503], html: \"${file:/path}\" }]`";
+const SECURITY: &str = "write `security_headers: basic` or `strict`";
+const PARTS: &str =
+    "write its parts: `https: true`, `host`, `port`, `path`; what is left out is kept";

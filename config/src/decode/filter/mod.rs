@@ -1,0 +1,90 @@
+//! What a route makes of requests and answers: `cors`, `rewrite`, `maintenance`, `error_pages`,
+//! `security_headers`.
+
+mod cors;
+mod maintenance;
+mod pages;
+mod rewrite;
+mod security;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::read::shown;
+use super::{At, Cx, Fields};
+use crate::model::{Cors, ErrorPage, Maintenance, PathRule, Rewrite, SecurityHeaders};
+use crate::node::Node;
+use crate::value::MethodName;
+
+pub(super) use rewrite::{covers, is_below};
+
+/// The filters of one route.
+#[derive(Default)]
+pub(super) struct Filters {
+    pub maintenance: Option<Maintenance>,
+    pub cors: Option<Cors>,
+    pub rewrite: Option<Rewrite>,
+    pub error_pages: Vec<ErrorPage>,
+    pub security_headers: Option<SecurityHeaders>,
+}
+
+impl Cx<'_> {
+    /// `path` is the route's own.
+    pub(super) fn filters(&mut self, fields: &Fields<'_, '_>, path: &PathRule) -> Filters {
+        let maintenance = self.field(fields, "maintenance", Self::maintenance);
+        let cors = self.field(fields, "cors", Self::cors);
+        let rewrite = self.field(fields, "rewrite", |cx, node, at| cx.rewrite(node, at, path));
+        let error_pages = self.field(fields, "error_pages", Self::error_pages);
+        let security_headers = self.field(fields, "security_headers", Self::security_headers);
+        if fields.has("rewrite") && fields.has("respond") {
+            let message = "a route with `respond` has no `rewrite`: nobody gets the path";
+            let at = fields.at.key("rewrite");
+            self.error(fields.pos_of("rewrite"), &at, message, Some("remove it".into()));
+        }
+        Filters {
+            maintenance: maintenance.flatten(),
+            cors,
+            rewrite,
+            error_pages: error_pages.unwrap_or_default(),
+            security_headers,
+        }
+    }
+
+    /// The browser asks with OPTIONS before it sends anything: a route with `methods` and without
+    /// OPTIONS never sees the question.
+    pub(super) fn warn_about_preflights(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        cors: bool,
+        methods: Option<&[MethodName]>,
+    ) {
+        let Some(methods) = methods.filter(|_| cors) else { return };
+        if !methods.iter().any(|method| method.as_str() == "OPTIONS") {
+            let message = "browsers ask with OPTIONS first, which this route does not take";
+            let help = Some("add OPTIONS to `methods` of the route".to_owned());
+            self.warn(fields.pos_of("cors"), &fields.at.key("cors"), message, help);
+        }
+    }
+
+    /// A list whose items differ.
+    fn distinct<T: Display>(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        count: RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Self, &Node, &At<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut seen = BTreeSet::new();
+        self.list(node, at, count, |cx, node, at| {
+            let item = read(cx, node, at)?;
+            let text = item.to_string();
+            if seen.contains(&text) {
+                let message = format!("{} is written twice", shown(node, &text));
+                cx.error(node.pos, at, message, None);
+            }
+            seen.insert(text);
+            Some(item)
+        })
+    }
+}
