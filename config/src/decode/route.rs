@@ -51,9 +51,12 @@ impl Cx<'_> {
         let methods = self.field(&fields, "methods", Self::methods);
         let filters = self.filters(&fields, &path);
         let action = self.action(&fields, &path, filters.rewrite.as_ref());
-        self.warn_about_preflights(&fields, filters.cors.is_some(), methods.as_deref());
         let body_limit = self.field(&fields, "body_limit", Self::body_limit);
         let headers = self.field(&fields, "headers", Self::header_rules);
+        if filters.cors.is_some() {
+            self.warn_about_preflights(&fields, methods.as_deref());
+            self.warn_about_doubled_fields(&fields, headers.as_ref());
+        }
         let hsts = self.field(&fields, "hsts", Self::hsts);
         let timeouts = self.field(&fields, "timeouts", Self::route_timeouts);
         let retry = self.field(&fields, "retry", Self::route_retry);

@@ -13,9 +13,9 @@ use std::ops::RangeInclusive;
 
 use super::read::shown;
 use super::{At, Cx, Fields};
-use crate::model::{Cors, ErrorPage, Maintenance, PathRule, Rewrite, SecurityHeaders};
+use crate::model::{Cors, ErrorPage, HeaderRules, Maintenance, PathRule, Rewrite, SecurityHeaders};
 use crate::node::Node;
-use crate::value::MethodName;
+use crate::value::{MethodName, quote};
 
 pub(super) use rewrite::{covers, is_below};
 
@@ -56,14 +56,28 @@ impl Cx<'_> {
     pub(super) fn warn_about_preflights(
         &mut self,
         fields: &Fields<'_, '_>,
-        cors: bool,
         methods: Option<&[MethodName]>,
     ) {
-        let Some(methods) = methods.filter(|_| cors) else { return };
+        let Some(methods) = methods else { return };
         if !methods.iter().any(|method| method.as_str() == "OPTIONS") {
             let message = "browsers ask with OPTIONS first, which this route does not take";
             let help = Some("add OPTIONS to `methods` of the route".to_owned());
             self.warn(fields.pos_of("cors"), &fields.at.key("cors"), message, help);
+        }
+    }
+
+    /// Browsers refuse an answer with two values in such a field.
+    pub(super) fn warn_about_doubled_fields(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        headers: Option<&HeaderRules>,
+    ) {
+        let Some(HeaderRules { response, .. }) = headers else { return };
+        let names = response.set.iter().chain(&response.add).map(|(name, _)| name);
+        for name in names.filter(|name| name.starts_with("access-control-")) {
+            let message = format!("{} is set by `cors` as well", quote(name));
+            let help = Some("remove one of them".to_owned());
+            self.warn(fields.pos_of("headers"), &fields.at.key("headers"), message, help);
         }
     }
 
