@@ -16,6 +16,11 @@ pub fn process_us() -> u64 {
     u64::try_from(START.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Nanoseconds since the process first asked. Never goes back.
+pub fn process_ns() -> u64 {
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Wall clock, milliseconds since 1970 (0 for a clock before that).
 pub fn unix_ms() -> u64 {
     SystemTime::now()

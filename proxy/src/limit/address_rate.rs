@@ -1,0 +1,39 @@
+//! New connections by client address, before anything is read from them.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use config::model::{AddressPrefix, Rate};
+
+use super::clock::{LimitClock, ProcessClock};
+use super::key::KeyHasher;
+use super::rate::Tiers;
+use super::table::KeyTable;
+
+/// One listener's limit, with a table that outlives reloads.
+pub struct AddressRate<C: LimitClock = ProcessClock> {
+    hasher: Arc<KeyHasher>,
+    tiers: Tiers<C>,
+}
+
+impl<C: LimitClock> AddressRate<C> {
+    pub(super) fn new(
+        rate: Rate,
+        burst: NonZeroU32,
+        hasher: Arc<KeyHasher>,
+        table: &Arc<KeyTable<C>>,
+        clock: &C,
+    ) -> AddressRate<C> {
+        AddressRate { hasher, tiers: Tiers::new(rate, burst, table, None, clock) }
+    }
+
+    /// Counts a connection of this client (IPv4 /32, IPv6 /64, and 16 times as many of a /48),
+    /// unless it has had too many.
+    #[must_use]
+    pub fn pass(&self, address: IpAddr) -> bool {
+        let client = self.hasher.client(address, &AddressPrefix::default());
+        let asked = self.hasher.key().client(&client).asked(client);
+        self.tiers.ask(&asked).wait.is_none()
+    }
+}

@@ -1,0 +1,304 @@
+//! What requests are counted by, as 64-bit hashes under a key that is drawn at each start of the
+//! process: no value of a client is stored, and nobody outside can choose values that collide.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+
+use config::model::AddressPrefix;
+
+use crate::siphash::siphash13;
+
+/// Makes keys. Its own key is never shown.
+pub struct KeyHasher {
+    /// One hash function for each kind of part.
+    functions: [(u64, u64); Part::COUNT],
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Address,
+    Header,
+    Cookie,
+    Host,
+    Route,
+    Name,
+    Chain,
+    Bucket,
+}
+
+impl Part {
+    const COUNT: usize = 8;
+}
+
+/// A client by its address. Equal for all addresses of one prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub narrow: u64,
+    /// Of the wider IPv6 prefix that is counted as well.
+    pub wide: Option<u64>,
+}
+
+impl Client {
+    /// What shares an overflow bucket: the widest prefix, so that one network reaches one bucket.
+    pub fn network(&self) -> u64 {
+        self.wide.unwrap_or(self.narrow)
+    }
+}
+
+/// What a limit is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub key: u64,
+    /// The same key with the wider IPv6 prefix in the address's place, where one is in it.
+    pub aggregate: Option<u64>,
+    pub client: Client,
+    /// The client may draw the key at will (header, cookie, host).
+    pub drawn: bool,
+}
+
+impl KeyHasher {
+    /// A new random key.
+    pub fn random() -> KeyHasher {
+        let mut bytes = [0; 16];
+        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+            // The standard library has its own source.
+            let fallback = RandomState::new();
+            bytes[..8].copy_from_slice(&fallback.hash_one(0).to_ne_bytes());
+            bytes[8..].copy_from_slice(&fallback.hash_one(1).to_ne_bytes());
+        }
+        let key = u128::from_ne_bytes(bytes);
+        KeyHasher::with_key(key as u64, (key >> 64) as u64)
+    }
+
+    fn with_key(k0: u64, k1: u64) -> KeyHasher {
+        let derive = |kind: usize| {
+            let half = |half: u8| siphash13(k0, k1, &[kind.to_le_bytes()[0], half]);
+            (half(0), half(1))
+        };
+        KeyHasher { functions: std::array::from_fn(derive) }
+    }
+
+    /// The client of this address.
+    pub fn client(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let bits = u128::from(v4.to_bits()) << 96;
+                Client { narrow: self.prefix(4, bits, prefix.v4), wide: None }
+            }
+            IpAddr::V6(v6) => {
+                let aggregate = prefix.v6_aggregate.filter(|aggregate| *aggregate < prefix.v6);
+                Client {
+                    narrow: self.prefix(6, v6.to_bits(), prefix.v6),
+                    wide: aggregate.map(|length| self.prefix(6, v6.to_bits(), length)),
+                }
+            }
+        }
+    }
+
+    fn prefix(&self, family: u8, bits: u128, length: u8) -> u64 {
+        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+        let mut bytes = [0; 18];
+        bytes[0] = family;
+        bytes[1] = length;
+        bytes[2..].copy_from_slice(&(bits & mask).to_be_bytes());
+        self.hash(Part::Address, &bytes)
+    }
+
+    /// A key without parts yet.
+    pub fn key(&self) -> Key<'_> {
+        Key { hasher: self, key: 0, aggregate: None, drawn: false }
+    }
+
+    /// The key that overflow bucket number `index` has among streams.
+    pub fn bucket(&self, index: usize) -> u64 {
+        self.hash(Part::Bucket, &index.to_le_bytes())
+    }
+
+    fn hash(&self, part: Part, bytes: &[u8]) -> u64 {
+        let (k0, k1) = self.functions[part as usize];
+        siphash13(k0, k1, bytes)
+    }
+
+    fn chain(&self, before: u64, next: u64) -> u64 {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&before.to_le_bytes());
+        bytes[8..].copy_from_slice(&next.to_le_bytes());
+        self.hash(Part::Chain, &bytes)
+    }
+}
+
+impl fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHasher")
+    }
+}
+
+/// A combination of parts, one after the other. Other parts, or the same in another order, are
+/// another key.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    hasher: &'a KeyHasher,
+    key: u64,
+    aggregate: Option<u64>,
+    drawn: bool,
+}
+
+impl Key<'_> {
+    #[must_use]
+    pub fn client(self, client: &Client) -> Self {
+        let aggregate = client.wide.map(|wide| self.hasher.chain(self.key, wide));
+        Key { aggregate, ..self.part(client.narrow) }
+    }
+
+    /// A field by its lower-case name.
+    #[must_use]
+    pub fn header(self, name: &str, value: &[u8]) -> Self {
+        self.named(Part::Header, name, value)
+    }
+
+    #[must_use]
+    pub fn cookie(self, name: &str, value: &[u8]) -> Self {
+        self.named(Part::Cookie, name, value)
+    }
+
+    /// The normalised host. Under a wildcard clients may draw it.
+    #[must_use]
+    pub fn host(self, host: &str) -> Self {
+        let key = self.part(self.hasher.hash(Part::Host, host.as_bytes()));
+        Key { drawn: true, ..key }
+    }
+
+    /// One key for all requests of the route: limits are kept by route anyway.
+    #[must_use]
+    pub fn route(self) -> Self {
+        self.part(self.hasher.hash(Part::Route, &[]))
+    }
+
+    /// The finished key, asked by this client.
+    pub fn asked(self, client: Client) -> Asked {
+        Asked { key: self.key, aggregate: self.aggregate, client, drawn: self.drawn }
+    }
+
+    fn named(self, kind: Part, name: &str, value: &[u8]) -> Self {
+        let name = self.hasher.hash(Part::Name, name.as_bytes());
+        let key = self.part(name).part(self.hasher.hash(kind, value));
+        Key { drawn: true, ..key }
+    }
+
+    fn part(self, part: u64) -> Self {
+        Key {
+            key: self.hasher.chain(self.key, part),
+            aggregate: self.aggregate.map(|key| self.hasher.chain(key, part)),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client(hasher: &KeyHasher, address: &str, prefix: &AddressPrefix) -> Client {
+        hasher.client(address.parse().unwrap(), prefix)
+    }
+
+    #[test]
+    fn addresses_of_one_prefix_are_one_client() {
+        let hasher = KeyHasher::random();
+        let of = |address| client(&hasher, address, &AddressPrefix::default());
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_eq!(of("192.0.2.1").wide, None);
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1").narrow, of("2001:db8:0:1::1").narrow);
+        assert_eq!(of("2001:db8::1").wide, of("2001:db8:0:ffff::1").wide);
+        assert_ne!(of("2001:db8::1").wide, of("2001:db8:1::1").wide);
+        let wide = AddressPrefix { v4: 24, v6: 56, v6_aggregate: None };
+        let of = |address| client(&hasher, address, &wide);
+        assert_eq!(of("192.0.2.1"), of("192.0.2.255"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8:0:ff::1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:100::1"));
+        assert_eq!(of("2001:db8::1").wide, None);
+    }
+
+    /// Cut by string as an independent reference.
+    #[test]
+    fn every_length_cuts_where_it_says() {
+        let hasher = KeyHasher::random();
+        for length in 16..=128u8 {
+            let prefix = AddressPrefix { v4: 32, v6: length, v6_aggregate: None };
+            let of =
+                |bits: u128| hasher.client(std::net::Ipv6Addr::from_bits(bits).into(), &prefix);
+            let base = 0x2001_0db8_5555_5555_5555_5555_5555_5555_u128;
+            assert_ne!(of(base), of(base ^ 1 << (128 - length)), "the last bit of /{length}");
+            if length < 128 {
+                assert_eq!(of(base), of(base ^ 1 << (127 - length)), "the first after /{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_cannot_be_confused() {
+        let hasher = KeyHasher::random();
+        let home = client(&hasher, "2001:db8::1", &AddressPrefix::default());
+        let key = || hasher.key();
+        let keys = [
+            key(),
+            key().route(),
+            key().host("a"),
+            key().header("a", b"b"),
+            key().header("ab", b""),
+            key().header("", b"ab"),
+            key().cookie("a", b"b"),
+            key().client(&home),
+            key().client(&home).route(),
+            key().route().client(&home),
+            key().header("a", b"b").header("c", b"d"),
+            key().header("c", b"d").header("a", b"b"),
+            key().header("a", b"bcd"),
+            key().header("a", b"b").host("cd"),
+        ];
+        let distinct: HashSet<u64> = keys.iter().map(|key| key.key).collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn an_aggregate_is_the_same_key_of_a_wider_client() {
+        let hasher = KeyHasher::random();
+        let of = |address: &str| {
+            let client = client(&hasher, address, &AddressPrefix::default());
+            hasher.key().host("h").client(&client).route().asked(client)
+        };
+        let (one, other) = (of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(one.key, other.key);
+        assert_eq!(one.aggregate, other.aggregate);
+        assert!(one.aggregate.is_some() && one.aggregate != Some(one.key));
+        assert_eq!(of("192.0.2.1").aggregate, None);
+        let drawn = hasher.key().header("a", b"b").asked(one.client);
+        assert_eq!((drawn.aggregate, drawn.drawn), (None, true));
+        assert!(!hasher.key().client(&one.client).route().asked(one.client).drawn);
+    }
+
+    #[test]
+    fn processes_draw_their_own_key() {
+        let key = || KeyHasher::random().key().header("a", b"b").key;
+        assert_ne!(key(), key());
+        assert_eq!(format!("{:?}", KeyHasher::random()), "KeyHasher");
+    }
+
+    proptest! {
+        #[test]
+        fn equal_parts_make_equal_keys(name in "[a-z]{1,8}", value: Vec<u8>, other: Vec<u8>) {
+            let hasher = KeyHasher::with_key(1, 2);
+            let of = |value: &[u8]| hasher.key().header(&name, value).key;
+            prop_assert_eq!(of(&value), of(&value.clone()));
+            prop_assert_eq!(value == other, of(&value) == of(&other));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The mechanism of rate limits (GCRA by governor): who asked how often, in bounded memory, shared
+//! by all workers. Knows no routes, no request heads and no sockets: a caller makes the key of a
+//! request ([`Limit::key`]), asks ([`Limit::check`]), and holds the [`StreamGuard`] until the
+//! request is over.
+//!
+//! No lock outlives a call, nothing here waits.
+
+mod address_rate;
+mod clock;
+mod counter;
+mod key;
+mod rate;
+mod registry;
+mod slot;
+mod streams;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use config::model::{LimitKey, Rate, RateLimit};
+
+pub use address_rate::AddressRate;
+pub use clock::{LimitClock, Moment, ProcessClock};
+pub use counter::Counter;
+pub use key::{Asked, Client, Key, KeyHasher};
+pub use rate::Left;
+pub use registry::{LimitRegistry, LimitStats};
+pub use streams::StreamGuard;
+pub use table::HotKey;
+
+use rate::Tiers;
+use streams::Streams;
+use table::{KeyTable, Place};
+
+/// One limit of one route, as workers ask it.
+pub struct Limit<C: LimitClock = ProcessClock> {
+    /// As configured.
+    pub spec: RateLimit,
+    hasher: Arc<KeyHasher>,
+    state: Arc<State<C>>,
+    rate: Option<Tiers<C>>,
+}
+
+/// The part of a limit that outlives reloads.
+struct State<C: LimitClock> {
+    clock: C,
+    /// What its keys are made of: those of another kind mean nothing to it.
+    kind: LimitKey,
+    table: Arc<KeyTable<C>>,
+    /// New keys by client, where clients may draw keys.
+    creators: OnceLock<Creators<C>>,
+    streams: Arc<Streams>,
+    decisions: Decisions,
+}
+
+struct Creators<C: LimitClock> {
+    table: Arc<KeyTable<C>>,
+    tiers: Arc<Tiers<C>>,
+}
+
+/// Requests by what became of them.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    pub passed: Counter,
+    pub refused: Counter,
+    /// Passed, and would have been refused.
+    pub dry_run: Counter,
+    /// Not asked about, by their address.
+    pub exempt: Counter,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Verdict {
+    Pass(Pass),
+    Refuse(Refuse),
+}
+
+#[derive(Debug)]
+pub struct Pass {
+    /// `None`: the limit has no rate.
+    pub left: Option<Left>,
+    /// To be held until the request is over; `None`: the limit does not count streams.
+    pub stream: Option<StreamGuard>,
+    /// A dry run: what it would have been refused for.
+    pub would_refuse: Option<Why>,
+}
+
+#[derive(Debug)]
+pub struct Refuse {
+    pub why: Why,
+    /// The earliest time at which it may pass; 1 s where nobody can know (streams).
+    pub retry_after: Duration,
+    /// `None`: the limit has no rate. Nothing remains when `why` is [`Why::Rate`].
+    pub left: Option<Left>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Too many requests in time.
+    Rate,
+    /// Too many requests under way.
+    Streams,
+}
+
+impl<C: LimitClock> Limit<C> {
+    fn new(spec: RateLimit, hasher: Arc<KeyHasher>, state: Arc<State<C>>, keys: usize) -> Self {
+        state.table.set_capacity(keys);
+        let creators = spec.key.is_identity().then(|| state.creators(keys));
+        let rate = spec.rate.map(|rate| {
+            let creators = creators.map(|creators| &creators.tiers);
+            Tiers::new(rate, spec.burst, &state.table, creators, &state.clock)
+        });
+        Limit { spec, hasher, state, rate }
+    }
+
+    /// Whether this address is not counted; counts the request as such then.
+    pub fn exempts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let exempt = self.spec.exempt.iter().any(|net| net.contains(&address));
+        if exempt {
+            self.state.decisions.exempt.inc();
+        }
+        exempt
+    }
+
+    /// The client of this address, cut to the configured prefixes.
+    pub fn client(&self, address: IpAddr) -> Client {
+        self.hasher.client(address, &self.spec.prefix)
+    }
+
+    /// A key to add parts to.
+    pub fn key(&self) -> Key<'_> {
+        self.hasher.key()
+    }
+
+    /// Counts this request, unless it is refused.
+    pub fn check(&self, asked: &Asked) -> Verdict {
+        let answer = self.rate.as_ref().map(|rate| rate.ask(asked));
+        let left = answer.map(|answer| answer.left);
+        let mut refusal = answer.and_then(|answer| Some((Why::Rate, answer.wait?)));
+        let mut stream = None;
+        if let Some(most) = self.spec.concurrent
+            && (refusal.is_none() || self.spec.dry_run)
+        {
+            stream = self.enter(asked, answer.map(|answer| answer.place), most);
+            if stream.is_none() {
+                refusal = refusal.or(Some((Why::Streams, RETRY_STREAM)));
+            }
+        }
+        let decisions = &self.state.decisions;
+        match refusal {
+            Some((why, retry_after)) if !self.spec.dry_run => {
+                decisions.refused.inc();
+                Verdict::Refuse(Refuse { why, retry_after, left })
+            }
+            refusal => {
+                if refusal.is_some() { &decisions.dry_run } else { &decisions.passed }.inc();
+                let would_refuse = refusal.map(|(why, _)| why);
+                Verdict::Pass(Pass { left, stream, would_refuse })
+            }
+        }
+    }
+
+    /// Keys without a place of their own share streams as they share the rate.
+    fn enter(&self, asked: &Asked, place: Option<Place>, most: NonZeroU32) -> Option<StreamGuard> {
+        let key = match place {
+            Some(Place::Shared(bucket)) => self.hasher.bucket(bucket),
+            Some(Place::Own) | None => asked.key,
+        };
+        self.state.streams.enter(key, asked.aggregate, most.get())
+    }
+
+    pub fn decisions(&self) -> &Decisions {
+        &self.state.decisions
+    }
+
+    /// Keys that have a place of their own.
+    pub fn keys(&self) -> usize {
+        self.state.table.entries()
+    }
+
+    /// Keys that were removed because they were idle.
+    pub fn evicted(&self) -> &Counter {
+        self.state.table.evicted()
+    }
+
+    /// Requests that were counted in shared buckets.
+    pub fn overflow(&self) -> &Counter {
+        self.state.table.overflow()
+    }
+
+    /// Requests under way, where they are counted.
+    pub fn streams(&self) -> usize {
+        self.state.streams.open()
+    }
+
+    /// The ten busiest keys. Looks at every key: for the control plane.
+    pub fn hottest(&self) -> Vec<HotKey> {
+        self.state.table.hottest(HOTTEST)
+    }
+}
+
+impl<C: LimitClock> State<C> {
+    fn new(clock: C, kind: LimitKey, keys: usize) -> State<C> {
+        State {
+            table: Arc::new(KeyTable::new(clock.clone(), keys)),
+            clock,
+            kind,
+            creators: OnceLock::new(),
+            streams: Arc::default(),
+            decisions: Decisions::default(),
+        }
+    }
+
+    fn creators(&self, keys: usize) -> &Creators<C> {
+        let creators = self.creators.get_or_init(|| {
+            let table = Arc::new(KeyTable::new(self.clock.clone(), keys));
+            let rate = Rate { count: NEW_KEYS, per: Duration::from_secs(60) };
+            let tiers = Tiers::new(rate, NEW_KEYS, &table, None, &self.clock);
+            Creators { table, tiers: Arc::new(tiers) }
+        });
+        creators.table.set_capacity(keys);
+        creators
+    }
+
+    fn sweep(&self) -> usize {
+        if let Some(creators) = self.creators.get() {
+            creators.table.sweep();
+        }
+        self.streams.sweep();
+        self.table.sweep()
+    }
+}
+
+/// New keys of one client per minute, where clients may draw keys.
+const NEW_KEYS: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
+const RETRY_STREAM: Duration = Duration::from_secs(1);
+const HOTTEST: usize = 10;

@@ -1,0 +1,169 @@
+//! governor over [`KeyTable`]: one quota for each key, and 16 times as much for each wider prefix.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::Rate;
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::{Quota, RateLimiter};
+
+use super::clock::LimitClock;
+use super::key::{Asked, Client};
+use super::table::{KeyTable, Place, Visit};
+
+/// A wider prefix may have so many times as much.
+pub const WIDER: u32 = 16;
+
+/// What is left of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Requests that may come now.
+    pub remaining: u32,
+    /// Until the whole burst may come again.
+    pub reset: Duration,
+}
+
+/// The answer to one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    pub left: Left,
+    /// Refused: the earliest time to come again.
+    pub wait: Option<Duration>,
+    /// Where the key was counted.
+    pub place: Place,
+}
+
+/// A rate for keys and, 16 times as high, for their aggregates.
+pub struct Tiers<C: LimitClock> {
+    narrow: Limiter<C>,
+    wide: Limiter<C>,
+}
+
+impl<C: LimitClock> Tiers<C> {
+    pub fn new(
+        rate: Rate,
+        burst: NonZeroU32,
+        table: &Arc<KeyTable<C>>,
+        creators: Option<&Arc<Tiers<C>>>,
+        clock: &C,
+    ) -> Tiers<C> {
+        let limiter = |times: u32| Limiter::new(rate, burst, times, table, creators, clock);
+        Tiers { narrow: limiter(1), wide: limiter(WIDER) }
+    }
+
+    /// A refused key does not use up what its neighbours share. In an overflow bucket they share
+    /// the narrow rate already.
+    pub fn ask(&self, asked: &Asked) -> Answer {
+        let drawn = asked.drawn.then_some(asked.client);
+        let own = self.narrow.ask(asked.key, Some(asked.client.network()), drawn);
+        match asked.aggregate {
+            Some(aggregate) if own.wait.is_none() && own.place == Place::Own => {
+                let shared = self.wide.ask(aggregate, None, None);
+                let tighter = shared.wait.is_some() || shared.left.remaining < own.left.remaining;
+                if tighter { shared } else { own }
+            }
+            _ => own,
+        }
+    }
+
+    /// Whether this client may have one more key.
+    fn may_create(&self, client: &Client) -> bool {
+        let asked =
+            Asked { key: client.narrow, aggregate: client.wide, client: *client, drawn: false };
+        self.ask(&asked).wait.is_none()
+    }
+}
+
+/// One quota.
+struct Limiter<C: LimitClock> {
+    governor: RateLimiter<Visit, Store<C>, C, StateInformationMiddleware>,
+    clock: C,
+    burst: u32,
+    /// Nanoseconds in which one request becomes free.
+    interval: u64,
+}
+
+impl<C: LimitClock> Limiter<C> {
+    fn new(
+        rate: Rate,
+        burst: NonZeroU32,
+        times: u32,
+        table: &Arc<KeyTable<C>>,
+        creators: Option<&Arc<Tiers<C>>>,
+        clock: &C,
+    ) -> Limiter<C> {
+        let count = u64::from(rate.count.get()).saturating_mul(u64::from(times));
+        let per = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
+        let interval = (per / count).max(1);
+        // The longest wait stays far within 64 bits.
+        let most = u32::try_from(LONGEST_NS / interval).unwrap_or(u32::MAX).max(1);
+        let burst = burst.get().saturating_mul(times).min(most);
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(Duration::from_nanos(interval))
+            .unwrap_or_else(|| Quota::per_second(rate.count))
+            .allow_burst(burst);
+        let store = Store { table: table.clone(), creators: creators.cloned() };
+        Limiter {
+            governor: RateLimiter::new(quota, store, clock.clone()),
+            clock: clock.clone(),
+            burst: burst.get(),
+            interval,
+        }
+    }
+
+    fn ask(&self, key: u64, network: Option<u64>, drawn: Option<Client>) -> Answer {
+        let now = self.clock.now();
+        let visit = Visit {
+            key,
+            network,
+            drawn,
+            now: now.0,
+            reach: self.interval.saturating_mul(u64::from(self.burst)),
+            place: Cell::new(Place::Own),
+        };
+        let (left, wait) = match self.governor.check_key(&visit) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = u64::from(self.burst.saturating_sub(remaining));
+                let reset = Duration::from_nanos(used.saturating_mul(self.interval));
+                (Left { remaining, reset }, None)
+            }
+            Err(refusal) => {
+                let wait = refusal.earliest_possible().0.saturating_sub(now.0);
+                let tolerance = self.interval.saturating_mul(u64::from(self.burst - 1));
+                let reset = Duration::from_nanos(wait.saturating_add(tolerance));
+                (Left { remaining: 0, reset }, Some(Duration::from_nanos(wait)))
+            }
+        };
+        Answer { left, wait, place: visit.place.get() }
+    }
+}
+
+/// 100 years.
+const LONGEST_NS: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
+
+/// The table behind a quota.
+struct Store<C: LimitClock> {
+    table: Arc<KeyTable<C>>,
+    /// Bounds the new keys of each client, where clients may draw keys.
+    creators: Option<Arc<Tiers<C>>>,
+}
+
+impl<C: LimitClock> StateStore for Store<C> {
+    type Key = Visit;
+
+    fn measure_and_replace<T, F, E>(&self, visit: &Visit, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let may_create = || match (&self.creators, &visit.drawn) {
+            (Some(creators), Some(client)) => creators.may_create(client),
+            _ => true,
+        };
+        self.table.visit(visit, may_create, decide)
+    }
+}

@@ -1,0 +1,126 @@
+//! States of limits by route and name, for as long as something serves that has them: the control
+//! plane compiles limits here, sweeps them and shows them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use config::model::{ListenerLimits, RateLimit};
+use config::value::Name;
+
+use super::address_rate::AddressRate;
+use super::clock::{LimitClock, ProcessClock};
+use super::key::KeyHasher;
+use super::table::{HotKey, KeyTable};
+use super::{Limit, State};
+
+/// Bounded by what is configured.
+pub struct LimitRegistry<C: LimitClock = ProcessClock> {
+    clock: C,
+    hasher: Arc<KeyHasher>,
+    /// By route and name.
+    limits: BTreeMap<(Name, Name), Weak<State<C>>>,
+    /// Of new connections, by listener.
+    listeners: BTreeMap<Name, Weak<KeyTable<C>>>,
+}
+
+/// One limit as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitStats {
+    pub route: Name,
+    pub limit: Name,
+    pub keys: usize,
+    pub streams: usize,
+    pub passed: u64,
+    pub refused: u64,
+    pub dry_run: u64,
+    pub exempt: u64,
+    pub overflow: u64,
+    pub evicted: u64,
+}
+
+impl Default for LimitRegistry {
+    fn default() -> Self {
+        LimitRegistry::new(ProcessClock)
+    }
+}
+
+impl<C: LimitClock> LimitRegistry<C> {
+    /// Draws the key that all keys of clients are hashed under.
+    pub fn new(clock: C) -> LimitRegistry<C> {
+        LimitRegistry {
+            clock,
+            hasher: Arc::new(KeyHasher::random()),
+            limits: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+        }
+    }
+
+    /// The limit of this configuration. It goes on where one of the same route, name and kind of
+    /// key stands that still serves. `keys`: how many it remembers.
+    pub fn limit(&mut self, route: &Name, spec: &RateLimit, keys: usize) -> Limit<C> {
+        let at = (route.clone(), spec.name.clone());
+        let known = self.limits.get(&at).and_then(Weak::upgrade);
+        let state = known.filter(|state| state.kind == spec.key).unwrap_or_else(|| {
+            let state = Arc::new(State::new(self.clock.clone(), spec.key.clone(), keys));
+            self.limits.insert(at, Arc::downgrade(&state));
+            state
+        });
+        Limit::new(spec.clone(), self.hasher.clone(), state, keys)
+    }
+
+    /// The limit of new connections of this listener; `None`: there is none.
+    pub fn address_rate(
+        &mut self,
+        listener: &Name,
+        limits: &ListenerLimits,
+        keys: usize,
+    ) -> Option<AddressRate<C>> {
+        let rate = limits.connection_rate?;
+        let known = self.listeners.get(listener).and_then(Weak::upgrade);
+        let table = known.unwrap_or_else(|| {
+            let table = Arc::new(KeyTable::new(self.clock.clone(), keys));
+            self.listeners.insert(listener.clone(), Arc::downgrade(&table));
+            table
+        });
+        table.set_capacity(keys);
+        let hasher = self.hasher.clone();
+        Some(AddressRate::new(rate, limits.connection_burst, hasher, &table, &self.clock))
+    }
+
+    /// Evicts idle keys and forgets what no longer serves. To be called every second. Returns how
+    /// many keys of limits were evicted.
+    pub fn sweep(&mut self) -> usize {
+        self.limits.retain(|_, state| state.strong_count() > 0);
+        self.listeners.retain(|_, table| table.strong_count() > 0);
+        for table in self.listeners.values().filter_map(Weak::upgrade) {
+            table.sweep();
+        }
+        self.limits.values().filter_map(Weak::upgrade).map(|state| state.sweep()).sum()
+    }
+
+    /// Every limit that serves, by route and name.
+    pub fn stats(&self) -> Vec<LimitStats> {
+        let stats = |((route, limit), state): (&(Name, Name), &Weak<State<C>>)| {
+            let state = state.upgrade()?;
+            Some(LimitStats {
+                route: route.clone(),
+                limit: limit.clone(),
+                keys: state.table.entries(),
+                streams: state.streams.open(),
+                passed: state.decisions.passed.total(),
+                refused: state.decisions.refused.total(),
+                dry_run: state.decisions.dry_run.total(),
+                exempt: state.decisions.exempt.total(),
+                overflow: state.table.overflow().total(),
+                evicted: state.table.evicted().total(),
+            })
+        };
+        self.limits.iter().filter_map(stats).collect()
+    }
+
+    /// The ten busiest keys of a limit. Looks at every key.
+    pub fn hottest(&self, route: &Name, limit: &Name) -> Vec<HotKey> {
+        let state = self.limits.get(&(route.clone(), limit.clone())).and_then(Weak::upgrade);
+        state.map(|state| state.table.hottest(super::HOTTEST)).unwrap_or_default()
+    }
+}
