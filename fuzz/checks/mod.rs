@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic)] // A panic is how a check fails.
 
+pub mod basic_auth;
 pub mod ca_answer;
 pub mod certificate;
 pub mod chunked;
@@ -17,7 +18,8 @@ pub mod response_head;
 pub type Check = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Check); 9] = [
+pub const ALL: [(&str, Check); 10] = [
+    ("basic_auth", basic_auth::check),
     ("ca_answer", ca_answer::check),
     ("certificate", certificate::check),
     ("chunked", chunked::check),

@@ -3,15 +3,15 @@
 //!
 //! - [`addresses`]: lists of networks.
 //! - [`credentials`]: what the client says who it is.
-//! - [`users`], [`schemes`]: a password table, and how passwords are kept in one.
-//! - [`passwords`], [`verdicts`]: the thread that verifies them, and what is remembered.
+//! - [`users`], `schemes`: a password table, and how passwords are kept in one.
+//! - [`passwords`], `verdicts`: the thread that verifies them, and what is remembered.
 
 pub mod addresses;
 pub mod credentials;
 pub mod passwords;
-pub mod schemes;
+mod schemes;
 pub mod users;
-pub mod verdicts;
+mod verdicts;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -145,6 +145,101 @@ impl Decision {
             Decision::Wrong => "wrong",
             Decision::Limited => "limited",
             Decision::Busy => "busy",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::model::BasicAuth;
+    use config::value::NormPath;
+
+    use super::*;
+
+    const INSIDE: &str = "192.0.2.1";
+    const SHUT_OUT: &str = "192.0.2.66";
+    const ELSEWHERE: &str = "198.51.100.1";
+
+    fn access(satisfy: Satisfy, lists: bool, password: bool) -> Access {
+        let nets = |net: &str| if lists { vec![net.parse().unwrap()] } else { Vec::new() };
+        let norm = |path| NormPath::parse(path).unwrap();
+        Access::new(&model::Access {
+            allow: nets("192.0.2.0/24"),
+            deny: nets("192.0.2.66/32"),
+            basic_auth: password
+                .then(|| BasicAuth { users: Vec::new(), realm: "nango".to_owned() }),
+            satisfy,
+            except: vec![
+                PathRule::Exact(norm("/oauth/callback")),
+                PathRule::Prefix(norm("/webhook")),
+            ],
+        })
+    }
+
+    /// In short: granted, denied, password, 401.
+    fn judge(access: &Access, ip: &str, path: &str, authorization: Option<&str>) -> char {
+        let authorization = authorization.map(str::as_bytes);
+        match access.judge(ip.parse().unwrap(), path.as_bytes(), authorization) {
+            Judgement::Granted => 'g',
+            Judgement::Denied => 'd',
+            Judgement::NeedsPassword(_) => 'p',
+            Judgement::Unauthorized(realm) => {
+                assert_eq!((&*realm, access.realm()), ("nango", Some(&realm)));
+                '4'
+            }
+        }
+    }
+
+    #[test]
+    fn every_combination_of_demands() {
+        let (all, any) = (Satisfy::All, Satisfy::Any);
+        // From an allowed, a denied and another address, without and with credentials.
+        for (satisfy, lists, password, expected) in [
+            (all, true, true, "4p dd dd"),
+            (all, true, false, "gg dd dd"),
+            (all, false, true, "4p 4p 4p"),
+            (all, false, false, "gg gg gg"),
+            (any, true, true, "gg 4p 4p"),
+            // Without a password the addresses decide alone,
+            (any, true, false, "gg dd dd"),
+            // and without an allowed one the password.
+            (any, false, true, "4p 4p 4p"),
+            (any, false, false, "gg gg gg"),
+        ] {
+            let access = access(satisfy, lists, password);
+            let judged: Vec<String> = [INSIDE, SHUT_OUT, ELSEWHERE]
+                .iter()
+                .map(|ip| {
+                    let sent = [None, Some("Basic YTpi")];
+                    sent.iter().map(|sent| judge(&access, ip, "/", *sent)).collect()
+                })
+                .collect();
+            assert_eq!(judged.join(" "), expected, "{satisfy:?} {lists} {password}");
+        }
+    }
+
+    #[test]
+    fn other_credentials_are_none() {
+        let access = access(Satisfy::All, true, true);
+        for sent in ["Bearer YTpi", "Basic", "Basic junk!", ""] {
+            assert_eq!(judge(&access, INSIDE, "/", Some(sent)), '4', "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn excepted_paths_are_open_to_all_and_their_neighbours_are_not() {
+        let access = access(Satisfy::All, true, true);
+        for (path, judged) in [
+            ("/oauth/callback", 'g'),
+            ("/webhook", 'g'),
+            ("/webhook/a/b", 'g'),
+            ("/oauth/callback/", 'd'),
+            ("/oauth/callbackx", 'd'),
+            ("/webhooks", 'd'),
+            ("/WEBHOOK", 'd'),
+            ("/", 'd'),
+        ] {
+            assert_eq!(judge(&access, ELSEWHERE, path, None), judged, "{path}");
         }
     }
 }

@@ -244,3 +244,199 @@ fn step_back() {
 pub const MAX_OPEN: usize = 64;
 /// Requests of one client that wait for the same verdict.
 const MAX_SAME: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::super::users::Users;
+    use super::super::users::tests::{OTHER, RIGHT, question, users};
+    use super::super::verdicts::MAX_WRONG;
+    use super::*;
+
+    fn table() -> Arc<Users> {
+        users(&[("ann", RIGHT)])
+    }
+
+    fn wait(answer: Answer) -> Option<bool> {
+        match answer {
+            Answer::Wait(waiting) => waiting.0.blocking_recv().ok(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Verification stands still until a word is sent for each; also counts them.
+    fn held() -> (Passwords, Sender<()>, Arc<AtomicUsize>) {
+        let (go, gate) = channel();
+        let gate = Mutex::new(gate);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = count.clone();
+        let passwords = Passwords::with(move |question| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            // The end of the test lets all go.
+            let _ = gate.lock().unwrap().recv();
+            question.check()
+        });
+        (passwords, go, count)
+    }
+
+    #[test]
+    fn a_verdict_is_found_out_once() {
+        let (passwords, go, count) = held();
+        (0..2).for_each(|_| go.send(()).unwrap());
+        assert_eq!(wait(passwords.ask(question(&table(), "ann", "right"), 1)), Some(true));
+        assert_eq!(wait(passwords.ask(question(&table(), "ann", "wrong"), 1)), Some(false));
+        // By whomever, and with the table of a reload.
+        for client in 1..100 {
+            let (right, wrong) = (("right", true), ("wrong", false));
+            for (password, verdict) in [right, wrong] {
+                let answer = passwords.ask(question(&table(), "ann", password), client);
+                assert!(matches!(answer, Answer::Known(known) if known == verdict), "{answer:?}");
+            }
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_changed_line_takes_no_former_password() {
+        let passwords = Passwords::new();
+        assert_eq!(wait(passwords.ask(question(&table(), "ann", "right"), 1)), Some(true));
+        let changed = users(&[("ann", OTHER)]);
+        assert_eq!(wait(passwords.ask(question(&changed, "ann", "right"), 1)), Some(false));
+        assert_eq!(wait(passwords.ask(question(&changed, "ann", "other"), 1)), Some(true));
+        let removed = users(&[("bob", RIGHT)]);
+        assert_eq!(wait(passwords.ask(question(&removed, "ann", "right"), 1)), Some(false));
+    }
+
+    /// With a real, slow scheme.
+    #[test]
+    fn a_known_customer_does_not_wait_behind_a_hundred_guesses() {
+        // `htpasswd -B -C 12` of `right`.
+        let slow = users(&[
+            ("ann", RIGHT),
+            ("bob", "$2y$12$pNUVMgtQ20W6rrcCDQ0KmOKbMYFGkGFptZGXR2AX3/7N2QIGjOxYa"),
+        ]);
+        let passwords = Passwords::new();
+        assert_eq!(wait(passwords.ask(question(&slow, "bob", "right"), 0)), Some(true));
+        let guess = |n: u64| passwords.ask(question(&slow, "bob", &format!("guess {n}")), n);
+        let guesses: Vec<Answer> = (1..=100).map(guess).collect();
+        assert!(passwords.waiting() > 0);
+        let answer = passwords.ask(question(&slow, "bob", "right"), 1);
+        assert!(matches!(answer, Answer::Known(true)), "{answer:?}");
+        // What was not taken was refused.
+        let refused = |answer: &&Answer| matches!(answer, Answer::Busy);
+        assert!(guesses.iter().filter(refused).count() > 0);
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let (passwords, go, _) = held();
+        let ask = |n: u64| passwords.ask(question(&table(), "ann", &format!("guess {n}")), n);
+        let mut waiting: Vec<Answer> = (0..MAX_OPEN as u64).map(ask).collect();
+        assert!(waiting.iter().all(|answer| matches!(answer, Answer::Wait(_))));
+        assert_eq!(passwords.waiting(), MAX_OPEN);
+        assert!(matches!(ask(1000), Answer::Busy));
+        // A place is free after the first verdict.
+        go.send(()).unwrap();
+        assert_eq!(wait(waiting.remove(0)), Some(false));
+        assert!(matches!(ask(1001), Answer::Wait(_)));
+        assert!(matches!(ask(1002), Answer::Busy));
+    }
+
+    #[test]
+    fn a_client_has_one_question_at_a_time_and_may_repeat_it() {
+        let (passwords, go, count) = held();
+        let first = passwords.ask(question(&table(), "ann", "right"), 1);
+        assert!(matches!(passwords.ask(question(&table(), "ann", "guess"), 1), Answer::Busy));
+        let again: Vec<Answer> =
+            (1..MAX_SAME).map(|_| passwords.ask(question(&table(), "ann", "right"), 1)).collect();
+        assert!(matches!(passwords.ask(question(&table(), "ann", "right"), 1), Answer::Busy));
+        assert_eq!(passwords.waiting(), 1);
+        go.send(()).unwrap();
+        assert_eq!(wait(first), Some(true));
+        assert!(again.into_iter().all(|answer| wait(answer) == Some(true)));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        // Settled before it was answered.
+        assert_eq!(passwords.waiting(), 0);
+        let next = passwords.ask(question(&table(), "ann", "guess"), 1);
+        assert!(matches!(next, Answer::Wait(_)));
+    }
+
+    #[test]
+    fn who_leaves_is_not_hashed_for() {
+        let (passwords, go, count) = held();
+        let first = passwords.ask(question(&table(), "ann", "1"), 1);
+        let left = passwords.ask(question(&table(), "ann", "2"), 2);
+        let last = passwords.ask(question(&table(), "ann", "3"), 3);
+        assert!(matches!(left, Answer::Wait(_)));
+        drop(left);
+        (0..2).for_each(|_| go.send(()).unwrap());
+        assert_eq!((wait(first), wait(last)), (Some(false), Some(false)));
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+        assert_eq!(passwords.waiting(), 0);
+    }
+
+    #[test]
+    fn a_panic_ends_one_question_only() {
+        let passwords = Passwords::with(|question| {
+            assert!(!question.hopeless());
+            let mut right = false;
+            question.content(|part| {
+                assert_ne!(part, b"boom");
+                right |= part == b"right";
+            });
+            right
+        });
+        assert_eq!(wait(passwords.ask(question(&table(), "ann", "boom"), 1)), None);
+        assert_eq!(wait(passwords.ask(question(&table(), "ann", "right"), 1)), Some(true));
+        // No verdict, no memory of one.
+        assert_eq!(wait(passwords.ask(question(&table(), "ann", "boom"), 1)), None);
+        assert_eq!(passwords.waiting(), 0);
+    }
+
+    #[test]
+    fn a_guesser_is_held_off_and_his_neighbours_are_not() {
+        let passwords = Passwords::new();
+        let ask = |password: &str, client, now| {
+            passwords.ask_at(question(&table(), "ann", password), client, now)
+        };
+        assert_eq!(wait(ask("right", 2, process_ms())), Some(true));
+        for n in 0..MAX_WRONG {
+            assert_eq!(wait(ask(&format!("guess {n}"), 1, process_ms())), Some(false));
+        }
+        let now = process_ms();
+        let Answer::Limited { retry_after } = ask("guess", 1, now) else { panic!("a guess") };
+        assert!(retry_after <= Duration::from_secs(60) && retry_after > Duration::ZERO);
+        // What is known needs no guess: neither from there nor again.
+        assert!(matches!(ask("right", 1, now), Answer::Known(true)));
+        assert!(matches!(ask("guess 0", 1, now), Answer::Known(false)));
+        assert_eq!(wait(ask("guess", 2, now)), Some(false));
+        // Another guess: that one is known by now.
+        assert_eq!(wait(ask("another", 1, now + 60_000)), Some(false));
+    }
+
+    #[test]
+    fn an_endless_password_is_wrong_at_once() {
+        let passwords = Passwords::new();
+        let answer = passwords.ask(question(&table(), "ann", &"a".repeat(1025)), 1);
+        assert!(matches!(answer, Answer::Known(false)), "{answer:?}");
+        assert!(passwords.jobs.lock().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_thread_ends_with_its_owner_and_leaves_the_workers_their_time() {
+        let desk = {
+            let passwords = Passwords::with(|_| {
+                let thread = Some(rustix::thread::gettid());
+                rustix::process::getpriority_process(thread).is_ok_and(|nice| nice >= 10)
+            });
+            let answer = passwords.ask(question(&table(), "ann", "right"), 1);
+            assert_eq!(wait(answer), Some(true));
+            passwords.desk.clone()
+        };
+        while Arc::strong_count(&desk) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
