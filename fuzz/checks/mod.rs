@@ -12,12 +12,13 @@ pub mod import;
 pub mod proxy_protocol;
 pub mod request_head;
 pub mod response_head;
+pub mod rewrite;
 
 /// One fuzz target.
 pub type Check = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Check); 9] = [
+pub const ALL: [(&str, Check); 10] = [
     ("ca_answer", ca_answer::check),
     ("certificate", certificate::check),
     ("chunked", chunked::check),
@@ -27,4 +28,5 @@ pub const ALL: [(&str, Check); 9] = [
     ("proxy_protocol", proxy_protocol::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
+    ("rewrite", rewrite::check),
 ];
