@@ -13,6 +13,7 @@ pub mod import;
 pub mod proxy_protocol;
 pub mod request_head;
 pub mod response_head;
+pub mod rewrite;
 
 /// One fuzz target.
 pub type Check = fn(&[u8]);
@@ -29,4 +30,5 @@ pub const ALL: [(&str, Check); 10] = [
     ("proxy_protocol", proxy_protocol::check),
     ("request_head", request_head::check),
     ("response_head", response_head::check),
+    ("rewrite", rewrite::check),
 ];

@@ -11,6 +11,7 @@ use crate::http1::write::field;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::headers::{dropped, response_field_passes};
 use crate::request::plan::Plan;
+use crate::route::table::Edits;
 
 /// A head ready for h2.
 pub struct Head {
@@ -48,12 +49,7 @@ pub fn compile(
     for (name, value) in &edits.pairs {
         fields.append(name, value.clone());
     }
-    for absent in &edits.absent {
-        let (name, value) = &absent.pair;
-        if !fields.contains_key(name) {
-            fields.insert(name, value.clone());
-        }
-    }
+    add_absent(&mut fields, edits);
     if let Some(hsts) = hsts {
         fields.insert(header::STRICT_TRANSPORT_SECURITY, hsts.value.clone());
     }
@@ -70,6 +66,15 @@ fn shared(copy: &Bytes, bytes: &[u8], value: &[u8]) -> Option<HeaderValue> {
         return HeaderValue::from_bytes(value).ok();
     }
     HeaderValue::from_maybe_shared(copy.slice(start..start + value.len())).ok()
+}
+
+fn add_absent(fields: &mut HeaderMap, edits: &Edits) {
+    for absent in &edits.absent {
+        let (name, value) = &absent.pair;
+        if !fields.contains_key(name) {
+            fields.insert(name, value.clone());
+        }
+    }
 }
 
 fn write_length(
@@ -114,4 +119,25 @@ pub fn trailer_map(decoder: &crate::http1::chunked::Decoder) -> Option<HeaderMap
         }
     });
     (!map.is_empty()).then_some(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use config::model::{HeaderEdits, SecurityHeaders};
+
+    use super::*;
+    use crate::filter::security;
+
+    #[test]
+    fn fields_that_are_there_stay() {
+        let absent = security::absent(SecurityHeaders::Basic, &HeaderEdits::default());
+        let edits = Edits { absent, ..Edits::default() };
+        let mut fields = HeaderMap::new();
+        fields.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        add_absent(&mut fields, &edits);
+        assert_eq!(fields[header::X_FRAME_OPTIONS], "DENY");
+        assert_eq!(fields[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(fields[header::REFERRER_POLICY], "strict-origin-when-cross-origin");
+        assert_eq!(fields.len(), 3);
+    }
 }

@@ -119,3 +119,93 @@ fn thousandths(text: &[u8]) -> Option<u16> {
     }
     (sum <= 1000).then_some(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::ErrorForm::{Grpc, Html, Problem, Text};
+    use super::*;
+    use crate::filter::testing::with_view;
+
+    fn of(fields: &str) -> ErrorForm {
+        with_view("POST", "/x", fields, |view| ErrorForm::of(&view.fields))
+    }
+
+    #[test]
+    fn what_is_taken_decides() {
+        let chrome = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,\
+            image/webp,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7";
+        for (accept, form) in [
+            (chrome, Html),
+            // axios, openai, curl, an event stream, an image.
+            ("application/json, text/plain, */*", Problem),
+            ("application/json", Problem),
+            ("*/*", Text),
+            ("text/event-stream", Text),
+            ("image/avif,image/webp,*/*;q=0.8", Text),
+            ("", Text),
+            ("text/*", Text),
+            ("text/plain", Text),
+            ("application/*", Problem),
+            ("Application/Problem+JSON", Problem),
+            ("application/vnd.api+json; charset=utf-8", Problem),
+            ("text/html", Html),
+            ("TEXT/HTML ; q=0.2", Html),
+            ("text/html;q=0.9, application/json", Problem),
+            ("text/html, application/json;q=0.9", Html),
+            ("text/html, application/json", Html),
+            ("application/json, text/html", Problem),
+            ("application/json;q=0.5, text/plain;q=0.501", Text),
+            ("application/json;q=0, text/html;q=0", Text),
+            ("application/json;q=0.1, */*", Text),
+            ("application/json, */*", Problem),
+            ("text/html;q=0.001", Html),
+            // Weights that are none count as 1.
+            ("text/html;q=0.9, application/json;q=2", Problem),
+            ("text/html;q=0.9, application/json;q=0.1234", Problem),
+            ("text/html;q=0.9, application/json;q=", Problem),
+            ("text/htmlx, application/jsonx, textual/html, +json/x", Text),
+            (",;,/;q=,;q=0.", Text),
+        ] {
+            assert_eq!(of(&format!("Accept: {accept}\r\n")), form, "{accept}");
+        }
+        assert_eq!(of("Accept: text/html;q=0.5\r\nACCEPT: application/json\r\n"), Problem);
+        assert_eq!(of("Accept-Language: text/html\r\nAccepts: text/html\r\n"), Text);
+    }
+
+    #[test]
+    fn who_takes_anything_gets_what_they_sent() {
+        let json = "Content-Type: application/json; charset=utf-8\r\n";
+        for (accept, form) in [
+            ("", Problem),
+            ("Accept: */*\r\n", Problem),
+            ("Accept: text/event-stream\r\n", Problem),
+            ("Accept: text/html\r\n", Html),
+            ("Accept: text/html;q=0.5, */*\r\n", Problem),
+            ("Accept: application/json;q=0, */*\r\n", Text),
+        ] {
+            assert_eq!(of(&format!("{accept}{json}")), form, "{accept}");
+        }
+        assert_eq!(of("Content-Type: application/ld+json\r\n"), Problem);
+        assert_eq!(of("Content-Type: text/json-ish\r\n"), Text);
+        assert_eq!(of("Content-Type: application/grpc+json\r\nAccept: text/html\r\n"), Grpc);
+        assert_eq!(of("Content-Type: application/grpc-web\r\n"), Text);
+    }
+
+    proptest! {
+        #[test]
+        fn weights_are_read_as_written(thousandth in 0u16..=1000, digits in 0usize..=3) {
+            let text = format!("{:.*}", digits, f64::from(thousandth) / 1000.0);
+            let expected = (text.parse::<f64>().unwrap() * 1000.0).round() as u16;
+            prop_assert_eq!(thousandths(text.as_bytes()), Some(expected));
+            prop_assert_eq!(weight(format!("a/b; x=y ;q={text}").as_bytes()), expected);
+        }
+
+        #[test]
+        fn any_accept_has_a_form(accept in "[a-z/*;,=q0-9. +]{0,40}") {
+            let form = of(&format!("Accept: {accept}\r\n"));
+            prop_assert_ne!(form, Grpc);
+        }
+    }
+}

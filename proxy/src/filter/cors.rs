@@ -159,10 +159,8 @@ impl CorsPolicy {
     fn permit(&self, origin: &[u8]) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let named = match &self.origins {
             Allowed::Star => HeaderValue::from_static("*"),
-            other => {
-                let named = other.matches(origin).then(|| HeaderValue::from_bytes(origin));
-                named?.ok()?
-            }
+            named if named.matches(origin) => HeaderValue::from_bytes(origin).ok()?,
+            _ => return None,
         };
         let mut fields = Vec::with_capacity(6);
         fields.push((ACCESS_CONTROL_ALLOW_ORIGIN, named));
@@ -233,17 +231,17 @@ fn is_label(text: &[u8]) -> bool {
 /// `http://` or `https://` with a host and nothing that has no place in an origin.
 fn is_web_origin(origin: &[u8]) -> bool {
     let rest = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
-    let allowed =
-        |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' | b'[' | b']');
+    let allowed = |b: &u8| {
+        let other = matches!(b, b'-' | b'_' | b'.' | b':' | b'[' | b']');
+        other || b.is_ascii_lowercase() || b.is_ascii_digit()
+    };
     rest.is_some_and(|rest| !rest.is_empty() && rest.iter().all(allowed))
 }
 
 /// Whether the field is there once: of two, nobody knows which the endpoint believes.
 fn only(fields: &impl FieldSource, lower: &str) -> bool {
-    let mut count = 0;
-    fields.each(|_, name, _| {
-        count += u8::from(name.eq_ignore_ascii_case(lower.as_bytes())).min(2 - count)
-    });
+    let mut count = 0_usize;
+    fields.each(|_, name, _| count += usize::from(name.eq_ignore_ascii_case(lower.as_bytes())));
     count == 1
 }
 
@@ -256,7 +254,7 @@ fn asked_headers(fields: &impl FieldSource) -> Option<Option<HeaderValue>> {
         if !name.eq_ignore_ascii_case(b"access-control-request-headers") {
             return;
         }
-        for member in members(value).filter(|member| !member.is_empty()) {
+        for member in members(value) {
             if !list.is_empty() {
                 list.extend_from_slice(b", ");
             }
@@ -272,5 +270,230 @@ fn asked_headers(fields: &impl FieldSource) -> Option<Option<HeaderValue>> {
         (false, _) => None,
         (true, true) => Some(None),
         (true, false) => Some(Some(HeaderValue::from_bytes(&list).ok()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::filter::testing::with_view;
+
+    fn pattern(text: &str) -> OriginPattern {
+        let (scheme, rest) = text.split_once("://").unwrap();
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().unwrap())),
+            None => (rest, None),
+        };
+        OriginPattern {
+            scheme: scheme.to_owned(),
+            host: host.trim_start_matches("*.").to_owned(),
+            wildcard: host.starts_with("*."),
+            port,
+        }
+    }
+
+    fn cors(origins: &[&str]) -> Cors {
+        let origins = match origins {
+            ["*"] => Origins::Any,
+            list => Origins::List(list.iter().map(|text| pattern(text)).collect()),
+        };
+        Cors {
+            origins,
+            methods: ["GET", "PUT"].map(str::to_owned).into(),
+            headers: None,
+            expose: vec!["X-Mine".to_owned()],
+            credentials: false,
+            max_age: Duration::from_secs(3600),
+        }
+    }
+
+    fn lines(edits: &Edits) -> Vec<String> {
+        let text = String::from_utf8(edits.lines.to_vec()).unwrap();
+        let pairs = edits.pairs.iter().map(|(n, v)| format!("{n}: {}\r\n", v.to_str().unwrap()));
+        assert_eq!(text, pairs.collect::<String>(), "both protocols say the same");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn preflight(cors: &Cors, fields: &str) -> Option<(bool, Vec<String>)> {
+        let policy = CorsPolicy::compile(cors).unwrap();
+        with_view("OPTIONS", "/x", fields, |view| {
+            policy.preflight(view).map(|p| (p.allowed, lines(&p.fields)))
+        })
+    }
+
+    fn actual(cors: &Cors, fields: &str) -> Vec<String> {
+        let policy = CorsPolicy::compile(cors).unwrap();
+        with_view("GET", "/x", fields, |view| lines(&policy.edits(view)))
+    }
+
+    const APP: &str = "https://app.openclaw.example";
+    const VARY: &str =
+        "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+
+    fn ask(origin: &str, method: &str) -> String {
+        format!("Origin: {origin}\r\nAccess-Control-Request-Method: {method}\r\n")
+    }
+
+    #[test]
+    fn a_preflight_gets_what_is_allowed() {
+        let asked = "Access-Control-Request-Headers: x-a,  Authorization\r\n\
+            Access-Control-Request-Headers: x-b\r\n";
+        let fields = ask(APP, "PUT") + asked;
+        let expected = [
+            "access-control-allow-origin: https://app.openclaw.example",
+            "access-control-allow-methods: GET, PUT",
+            "access-control-allow-headers: x-a, Authorization, x-b",
+            "access-control-max-age: 3600",
+            VARY,
+        ];
+        let (allowed, got) = preflight(&cors(&[APP]), &fields).unwrap();
+        assert!(allowed);
+        assert_eq!(got, expected);
+
+        let listed = Cors {
+            headers: Some(vec!["x-a".to_owned(), "x-c".to_owned()]),
+            credentials: true,
+            ..cors(&[APP])
+        };
+        let (_, got) = preflight(&listed, &fields).unwrap();
+        assert_eq!(got[1], "access-control-allow-credentials: true");
+        assert_eq!(got[3], "access-control-allow-headers: x-a, x-c");
+        let none = Cors { headers: Some(Vec::new()), ..cors(&["*"]) };
+        let (_, got) = preflight(&none, &fields).unwrap();
+        assert_eq!(got[0], "access-control-allow-origin: *");
+        assert!(!got.iter().any(|line| line.starts_with("access-control-allow-headers")));
+    }
+
+    #[test]
+    fn a_preflight_that_is_not_allowed_gets_no_permission_at_all() {
+        let long = "x".repeat(MAX_ASKED + 1);
+        let twice = format!("{}Origin: {APP}\r\n", ask(APP, "PUT"));
+        for fields in [
+            ask("https://evil.example", "PUT"),
+            ask("null", "PUT"),
+            ask(APP, "POST"),
+            ask(APP, "put"),
+            ask(APP, "PUT") + "Access-Control-Request-Headers: a b\r\n",
+            ask(APP, "PUT") + "Access-Control-Request-Headers: a, b:c\r\n",
+            ask(APP, "PUT") + &format!("Access-Control-Request-Headers: {long}\r\n"),
+            twice,
+        ] {
+            let got = preflight(&cors(&[APP]), &fields);
+            assert_eq!(got, Some((false, vec![VARY.to_owned()])), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_preflight_is_forwarded() {
+        let policy = CorsPolicy::compile(&cors(&["*"])).unwrap();
+        let whole = ask(APP, "PUT");
+        let is = |method, fields: &str| {
+            with_view(method, "/x", fields, |view| policy.preflight(view).is_some())
+        };
+        assert!(is("OPTIONS", &whole));
+        assert!(!is("GET", &whole));
+        for part in whole.lines() {
+            assert!(!is("OPTIONS", &format!("{part}\r\n")), "{part}");
+        }
+    }
+
+    #[test]
+    fn responses_name_the_origin_and_say_that_they_do() {
+        let exposed = format!("access-control-expose-headers: X-Mine, {EXPOSED}");
+        let origin = |origin: &str| format!("Origin: {origin}\r\n");
+        let named = format!("access-control-allow-origin: {APP}");
+        let vary = "vary: Origin";
+        let (named, exposed) = (named.as_str(), exposed.as_str());
+        let list = cors(&["https://api.openclaw.example", APP]);
+        assert_eq!(actual(&list, &origin(APP)), [named, exposed, vary]);
+        let twice = origin(APP) + &origin(APP);
+        for stranger in ["", "Origin: null\r\n", "Origin: https://evil.example\r\n", &twice] {
+            assert_eq!(actual(&list, stranger), [vary], "{stranger}");
+        }
+        let star = "access-control-allow-origin: *";
+        for any in ["", "Origin: null\r\n", &origin(APP)] {
+            assert_eq!(actual(&cors(&["*"]), any), [star, exposed], "{any}");
+        }
+    }
+
+    #[test]
+    fn with_credentials_a_star_is_the_origin_itself() {
+        let any = Cors { credentials: true, ..cors(&["*"]) };
+        let got = actual(&any, &format!("Origin: {APP}\r\n"));
+        assert_eq!(got[0], format!("access-control-allow-origin: {APP}"));
+        assert_eq!(got[1], "access-control-allow-credentials: true");
+        assert_eq!(got.last().unwrap(), "vary: Origin");
+        for other in ["null", "file://", "https://", "https://a b", "https://a,https://b", "x"] {
+            assert_eq!(actual(&any, &format!("Origin: {other}\r\n")), ["vary: Origin"], "{other}");
+        }
+    }
+
+    fn listed(patterns: &[&str], origin: &str) -> bool {
+        Allowed::compile(&cors(patterns).origins, false).matches(origin.as_bytes())
+    }
+
+    #[test]
+    fn origins_are_compared_whole() {
+        for (pattern, origin, expected) in [
+            (APP, APP, true),
+            (APP, "http://app.openclaw.example", false),
+            (APP, "https://app.openclaw.example:8443", false),
+            (APP, "https://app.openclaw.example.evil.example", false),
+            (APP, "https://evil-app.openclaw.example", false),
+            (APP, "https://APP.openclaw.example", false),
+            ("https://app.openclaw.example:443", APP, true),
+            ("http://app.openclaw.example:443", "http://app.openclaw.example:443", true),
+            ("https://*.openclaw.example", APP, true),
+            ("https://*.openclaw.example", "https://openclaw.example", false),
+            ("https://*.openclaw.example", "https://.openclaw.example", false),
+            ("https://*.openclaw.example", "https://a.b.openclaw.example", false),
+            ("https://*.openclaw.example", "https://a@b.openclaw.example", false),
+            ("https://*.openclaw.example", "https://evil.example/.openclaw.example", false),
+            ("https://*.openclaw.example", "https://evilopenclaw.example", false),
+            ("https://*.openclaw.example", "https://a.openclaw.example:8443", false),
+            ("https://*.openclaw.example:8443", "https://a.openclaw.example:8443", true),
+            ("https://*.null", "null", false),
+        ] {
+            assert_eq!(listed(&[pattern], origin), expected, "{pattern} {origin}");
+        }
+    }
+
+    /// Label by label, the slow way.
+    fn oracle(pattern: &str, origin: &str) -> bool {
+        let split = |text: &str| {
+            let (scheme, host) = text.split_once("://")?;
+            Some((scheme.to_owned(), host.split('.').map(str::to_owned).collect::<Vec<_>>()))
+        };
+        let (Some((scheme, labels)), Some((got_scheme, got))) = (split(pattern), split(origin))
+        else {
+            return false;
+        };
+        let same = |(label, got): (&String, &String)| match label.as_str() {
+            "*" => !got.is_empty() && got.bytes().all(|b| b"ab-".contains(&b)),
+            label => label == got,
+        };
+        scheme == got_scheme && labels.len() == got.len() && labels.iter().zip(&got).all(same)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_slow_way(
+            pattern in "https?://(\\*\\.)?[ab]{1,2}(\\.[ab]){0,2}",
+            origin in "https?://([ab]{0,2}[@/-]?\\.)?[ab]{1,2}(\\.[ab]){0,2}",
+        ) {
+            prop_assert_eq!(listed(&[&pattern], &origin), oracle(&pattern, &origin));
+        }
+
+        #[test]
+        fn exactly_one_label_in_front(label in "[a-z0-9.@:/ -]{0,8}") {
+            let origin = format!("https://{label}.openclaw.example");
+            let one = !label.is_empty()
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            prop_assert_eq!(listed(&["https://*.openclaw.example"], &origin), one);
+        }
     }
 }

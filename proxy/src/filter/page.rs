@@ -96,3 +96,85 @@ fn escape(out: &mut String, text: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::request::cause::{Cause, Rejection};
+
+    fn fill(html: &str, request_id: &str) -> String {
+        let rejection = Rejection { cause: Cause::NoEndpoint, detail: "unhealthy" };
+        let error = ErrorAnswer {
+            status: 503,
+            rejection,
+            request_id: request_id.as_bytes(),
+            limit: None,
+            retry_after: None,
+        };
+        let page = Page::parse(html);
+        page.fill(&error)
+    }
+
+    #[test]
+    fn placeholders_are_filled_in_and_other_braces_stay() {
+        let html = "<style>a{b:c}</style>{status} {reason}: {cause} {request_id} {status}{";
+        let filled = "<style>a{b:c}</style>503 Service Unavailable: no_endpoint id-1 503{";
+        assert_eq!(fill(html, "id-1"), filled);
+        assert_eq!(fill("{{status}} {status {sentence}{}", "x"), "{503} {status {sentence}{}");
+        assert_eq!(fill("", "x"), "");
+    }
+
+    #[test]
+    fn nothing_filled_in_is_markup_or_a_placeholder() {
+        let attack = "\"'><script>alert(1)</script>&amp;{status}\\`\u{2028}";
+        let filled = fill("<i title={request_id}>{request_id}</i>", attack);
+        let value = filled.split_once('>').unwrap().0.strip_prefix("<i title=").unwrap();
+        assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"&#;".contains(&b)), "{value}");
+        assert!(value.starts_with("&#x22;&#x27;&#x3E;&#x3C;script"), "{value}");
+    }
+
+    #[test]
+    fn the_built_in_page_needs_nothing_from_elsewhere() {
+        let error = ErrorAnswer {
+            status: 502,
+            rejection: Cause::ConnectFailed.into(),
+            request_id: b"id<1>",
+            limit: None,
+            retry_after: None,
+        };
+        let page = Page::built_in().fill(&error);
+        for part in ["<h1>502 Bad Gateway</h1>", "connect_failed", "id&#x3C;1&#x3E;"] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(page.contains(Cause::ConnectFailed.text()), "{page}");
+        for foreign in ["http:", "https:", "//", "url(", "<script", "<link", "<img", "{s", "{r"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_replacing_by_hand(html in "([a{}<]|\\{status\\}|\\{cause\\}|\\{request_id){0,12}") {
+            let expected = html.replace("{status}", "503").replace("{cause}", "no_endpoint");
+            prop_assert_eq!(fill(&html, "id"), expected.replace("{request_id}", "id"));
+        }
+
+        #[test]
+        fn escaped_text_reads_back(text in ".*") {
+            let mut escaped = String::new();
+            escape(&mut escaped, &text);
+            let mut read = String::new();
+            let mut rest = escaped.as_str();
+            while let Some((before, after)) = rest.split_once("&#x") {
+                let (code, after) = after.split_once(';').unwrap();
+                read.push_str(before);
+                read.push(char::from_u32(u32::from_str_radix(code, 16).unwrap()).unwrap());
+                rest = after;
+            }
+            read.push_str(rest);
+            prop_assert_eq!(read, text);
+        }
+    }
+}

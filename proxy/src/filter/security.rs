@@ -49,3 +49,34 @@ fn fields(preset: SecurityHeaders) -> Vec<Field> {
     }
     fields
 }
+
+#[cfg(test)]
+mod tests {
+    use config::value::Secret;
+
+    use super::*;
+
+    fn names(preset: SecurityHeaders, rules: &HeaderEdits) -> Vec<String> {
+        let absent = absent(preset, rules);
+        for field in &absent {
+            let (name, value) = &field.pair;
+            let line = format!("{name}: {}\r\n", value.to_str().unwrap());
+            assert!(line.as_bytes().eq_ignore_ascii_case(&field.line), "{line}");
+        }
+        absent.iter().map(|field| field.pair.0.to_string()).collect()
+    }
+
+    #[test]
+    fn what_the_rules_name_is_left_to_them() {
+        let basic = ["x-content-type-options", "x-frame-options", "referrer-policy"];
+        assert_eq!(names(SecurityHeaders::Basic, &HeaderEdits::default()), basic);
+        assert_eq!(names(SecurityHeaders::Strict, &HeaderEdits::default()).len(), 6);
+        let rules = HeaderEdits {
+            remove: vec!["x-frame-options".to_owned()],
+            set: vec![("referrer-policy".to_owned(), Secret::new("origin"))],
+            add: vec![("content-security-policy".to_owned(), Secret::new("x"))],
+        };
+        let rest = ["x-content-type-options", "cross-origin-opener-policy", "permissions-policy"];
+        assert_eq!(names(SecurityHeaders::Strict, &rules), rest);
+    }
+}

@@ -273,7 +273,10 @@ fn status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::head::{FieldSlots, HeadLimits, parse_request};
+    use config::model::{HeaderEdits, SecurityHeaders};
+
+    use crate::filter::security;
+    use crate::http1::head::{FieldSlots, HeadLimits, parse_request, parse_response};
     use crate::request::admit::admit_h1;
 
     /// The values of TE that the endpoint gets.
@@ -321,5 +324,43 @@ mod tests {
         for other in ["", "TE: gzip\r\n", "TE: trailers;q=1\r\n", "TE: xtrailers\r\n", "TE:\r\n"] {
             assert!(te(&format!("{other}{grpc}"), &none).is_empty(), "{other}");
         }
+    }
+
+    /// The names that the client gets of a response with these fields.
+    fn names(fields: &str, edits: &Edits) -> Vec<String> {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let mut slots = FieldSlots::new();
+        let head = parse_response(head.as_bytes(), 9999, &mut slots).unwrap().unwrap();
+        let cx = ResponseContext {
+            framing: ResponseFraming::Length(0),
+            close: false,
+            confirm_keep_alive: false,
+            websocket: false,
+            edits,
+            hsts: None,
+            cookie: None,
+        };
+        let mut out = Vec::new();
+        write_response(&mut out, &head, &cx);
+        let text = String::from_utf8(out).unwrap();
+        let lines = text.lines().filter_map(|line| line.split_once(": "));
+        lines.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn fields_are_added_where_they_are_missing() {
+        let absent = security::absent(SecurityHeaders::Basic, &HeaderEdits::default());
+        let mut edits = Edits { absent, ..Edits::default() };
+        let (length, nosniff) = ("Content-Length", "X-Content-Type-Options");
+        let (frame, referrer) = ("X-Frame-Options", "Referrer-Policy");
+        let own = "x-frame-options: DENY\r\n";
+        assert_eq!(names("", &edits), [length, nosniff, frame, referrer]);
+        assert_eq!(names(own, &edits), ["x-frame-options", length, nosniff, referrer]);
+        // One that does not go on is missing.
+        let nominated = format!("{own}Connection: X-Frame-Options\r\n");
+        assert_eq!(names(&nominated, &edits), [length, nosniff, frame, referrer]);
+        edits.drop = Box::new(["x-frame-options".into()]);
+        assert_eq!(names(own, &edits), [length, nosniff, frame, referrer]);
+        assert_eq!(names(own, &Edits::default()), ["x-frame-options", length]);
     }
 }

@@ -325,6 +325,7 @@ fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::plan::{Answer, AnswerKind};
 
     #[test]
     fn connections_follow_the_limit_of_open_files() {
@@ -340,5 +341,69 @@ mod tests {
             assert_eq!(client_connections(nofile), clients, "RLIMIT_NOFILE {nofile}");
             assert_eq!(upstream_connections(nofile), upstream, "RLIMIT_NOFILE {nofile}");
         }
+    }
+
+    /// One route on its own host, changed by `change`.
+    fn compiled(action: &str, change: impl FnOnce(&mut model::Route)) -> Snapshot {
+        let text = format!(
+            "version: 1\nlisteners: {{ web: {{ bind: ['127.0.0.1:1'] }} }}\nupstreams:\n  \
+             u: {{ endpoints: ['127.0.0.1:2'] }}\nroutes:\n  \
+             r: {{ hosts: [a.openclaw.example], {action} }}\n"
+        );
+        let read = config::parse("edge.yaml", &text, &config::NoEnvironment).unwrap();
+        let mut accepted = config::merge(None, read);
+        change(Arc::make_mut(&mut accepted.routes.get_mut("r").unwrap().value));
+        let mut deps = Deps {
+            certs: Arc::default(),
+            challenges: Arc::default(),
+            ticketer: crate::downstream::tls::ticketer().unwrap(),
+            bound: &[],
+            nofile: 1024,
+            resolved: &|_| None,
+            shifted: &|_| None,
+            endpoints: &mut EndpointRegistry::default(),
+        };
+        compile(&accepted, &empty(), &mut deps)
+    }
+
+    #[test]
+    fn a_rewrite_makes_its_host_read_paths() {
+        let reads = |change: fn(&mut model::Route)| {
+            let snapshot = compiled("upstream: u", change);
+            snapshot.hosts.find("a.openclaw.example").unwrap().path_rules
+        };
+        assert!(!reads(|_| ()));
+        assert!(reads(|route| {
+            let api = config::value::NormPath::parse("/api").unwrap();
+            route.rewrite = Some(model::Rewrite::StripPrefix(api));
+        }));
+    }
+
+    #[test]
+    fn filters_of_all_responses_are_compiled_into_the_route() {
+        let snapshot = compiled("respond: { status: 200, body: x }", |route| {
+            route.security_headers = Some(model::SecurityHeaders::Basic);
+            route.headers.response.remove = vec!["referrer-policy".to_owned(), "x-a".to_owned()];
+            route.cors = Some(model::Cors {
+                origins: model::Origins::Any,
+                methods: vec!["GET".to_owned()],
+                headers: None,
+                expose: Vec::new(),
+                credentials: false,
+                max_age: std::time::Duration::from_secs(60),
+            });
+        });
+        let route = &snapshot.routes[0];
+        assert!(route.cors.is_some());
+        let dropped = |name: &str| route.response_edits.drop.iter().any(|d| &**d == name);
+        for name in cors::OWN_FIELDS.iter().chain(&["x-a", "referrer-policy"]) {
+            assert!(dropped(name), "{name}");
+        }
+        let answer = Answer { route: Some(route.clone()), kind: AnswerKind::Respond };
+        let lines = "X-Content-Type-Options: nosniff\r\nX-Frame-Options: SAMEORIGIN\r\n";
+        assert_eq!(String::from_utf8(answer.own_lines(true)).unwrap(), lines);
+        let names: Vec<_> =
+            answer.own_pairs(true).into_iter().map(|(n, _)| n.to_string()).collect();
+        assert_eq!(names, ["x-content-type-options", "x-frame-options"]);
     }
 }
