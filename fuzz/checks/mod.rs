@@ -19,7 +19,7 @@ pub mod rewrite;
 pub type Check = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Check); 10] = [
+pub const ALL: [(&str, Check); 11] = [
     ("basic_auth", basic_auth::check),
     ("ca_answer", ca_answer::check),
     ("certificate", certificate::check),

@@ -14,6 +14,7 @@ mod headers;
 mod issuance;
 pub(crate) mod keys;
 mod listener;
+mod policy;
 mod read;
 mod redirect;
 mod route;

@@ -2,8 +2,11 @@
 
 mod endpoint;
 mod host;
+mod htpasswd;
+mod network;
 mod origin;
 mod path;
+mod rate;
 mod regex;
 mod size;
 
@@ -13,7 +16,10 @@ use std::sync::Arc;
 
 pub use endpoint::endpoint;
 pub(crate) use endpoint::host_port;
+pub(crate) use htpasswd::htpasswd;
+pub(crate) use network::{looks_like_a_network, network};
 pub use path::{PathError, normalise};
+pub(crate) use rate::speed;
 pub use regex::Regex;
 pub(crate) use size::is_decimal;
 pub use size::show_duration;

@@ -1,6 +1,7 @@
 //! Keys of `routes`.
 
 use super::Keys;
+use super::limits::{ALLOW, CONCURRENT, DENY, LIMIT, PACE, PASSWORD};
 
 pub(crate) const ROUTE: Keys = Keys {
     path: "routes.NAME",
@@ -23,6 +24,9 @@ pub(crate) const ROUTE: Keys = Keys {
         "rewrite",
         "error_pages",
         "security_headers",
+        "rate_limits",
+        "access",
+        "pacing",
     ],
     foreign: &[
         ("backend", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
@@ -107,8 +111,44 @@ pub(crate) const ROUTE: Keys = Keys {
         ("stsSeconds", "write `hsts: { max_age: 365d }`"),
         ("disabled", "write `maintenance: on`"),
         ("enabled", "write `maintenance: on` to close the route"),
+        ("rate_limit", LIMIT),
+        ("rateLimit", LIMIT),
+        ("ratelimit", LIMIT),
+        ("limits", LIMIT),
+        ("limit_req", LIMIT),
+        ("limit_req_zone", LIMIT),
+        ("limit-rps", LIMIT),
+        ("limit-rpm", "write `rate_limits: [{ key: client_ip, rate: 600/m }]`"),
+        ("local_ratelimit", LIMIT),
+        ("inFlightReq", CONCURRENT),
+        ("limit_conn", CONCURRENT),
+        ("limit-connections", CONCURRENT),
+        ("concurrency", CONCURRENT),
+        ("allow", ALLOW),
+        ("allowlist", ALLOW),
+        ("whitelist", ALLOW),
+        ("whitelist-source-range", ALLOW),
+        ("allowlist-source-range", ALLOW),
+        ("ipAllowList", ALLOW),
+        ("ipWhiteList", ALLOW),
+        ("deny", DENY),
+        ("denylist", DENY),
+        ("blacklist", DENY),
+        ("denylist-source-range", DENY),
+        ("basic_auth", PASSWORD),
+        ("basicAuth", PASSWORD),
+        ("auth_basic", PASSWORD),
+        ("auth_basic_user_file", PASSWORD),
+        ("auth-type", PASSWORD),
+        ("auth-secret", PASSWORD),
+        ("htpasswd", PASSWORD),
+        ("satisfy", "write it in `access`"),
+        ("limit_rate", PACE),
+        ("limit-rate", PACE),
+        ("bandwidth", PACE),
+        ("bandwidth_limit", PACE),
     ],
-    later: &["rate_limits", "access", "compression", "mirror", "concurrency"],
+    later: &["compression", "mirror"],
 };
 
 pub(crate) const PATH: Keys = Keys {
