@@ -306,6 +306,7 @@ impl Download {
             confirm_keep_alive: shape.plan.http10 && !close,
             websocket,
             edits: &route.response_edits,
+            own: shape.plan.terms.edits.as_deref(),
             hsts: route.hsts.as_ref().filter(|_| shape.hsts).map(|hsts| &*hsts.line),
             cookie: cookie.as_deref(),
         };

@@ -3,6 +3,7 @@
 
 pub mod attempt;
 pub mod download;
+pub mod gate;
 pub mod h1_h1;
 pub mod h2_body;
 pub mod h2_h1;
