@@ -285,7 +285,7 @@ fn limits_that_mean_nothing() {
         assert_eq!(found, ["rate_limits: expected a list of limits"], "{one}");
     }
     let twice = reasons("rate_limits: [{ key: host, rate: 1/s }, { key: host, rate: 9/h }]");
-    assert_eq!(twice, ["rate_limits[1]: two limits are called `host`: the first at 4:57"]);
+    assert_eq!(twice, ["rate_limits[1]: two limits have one name: the first at 4:57"]);
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn access_rules_that_are_probably_not_meant() {
     let password = format!("basic_auth: 'a:{BCRYPT}'");
     for (keys, warning) in [
         ("allow: [192.0.2.0]", "allow[0]: `192.0.2.0` is one address"),
-        ("allow: [192.0.2.1, 192.0.2.1/32]", "allow[1]: `192.0.2.1/32` is written twice"),
+        ("allow: [192.0.2.1, 192.0.2.1/32]", "allow[1]: `192.0.2.1` is written twice"),
         (
             "allow: [10.0.0.0/8, 192.0.2.0/24], deny: [192.0.2.0/24]",
             "allow[1]: `192.0.2.0/24` is denied as well, and that decides",
@@ -536,9 +536,9 @@ fn a_limit_behind_a_stricter_one() {
             "rate_limits: [{{ name: a, key: client_ip, {a} }}, {{ name: b, key: client_ip, {b} }}]"
         ))
     };
-    let never = |index: u32, one: &str, other: &str| {
+    let never = |index: u32, column: u32| {
         [format!(
-            "rate_limits[{index}]: the limit `{one}` never refuses: `{other}` has the same key and \
+            "rate_limits[{index}]: the limit never refuses: that at 4:{column} has the same key and \
              is stricter"
         )]
     };
@@ -549,9 +549,9 @@ fn a_limit_behind_a_stricter_one() {
         ("rate: 10/s", "rate: 20/s, exempt: [10.0.0.0/8]"),
         ("rate: 10/s, exempt: [10.1.0.0/16]", "rate: 20/s, exempt: [10.0.0.0/8]"),
     ] {
-        assert_eq!(found(a, b), never(1, "b", "a"), "{a} | {b}");
+        assert_eq!(found(a, b), never(1, 57), "{a} | {b}");
     }
-    assert_eq!(found("rate: 20/s", "rate: 10/s"), never(0, "a", "b"));
+    assert_eq!(found("rate: 20/s", "rate: 10/s"), never(0, 98));
     for (a, b) in [
         // A burst in a second, a mean over an hour.
         ("rate: 10/s", "rate: 1000/h"),

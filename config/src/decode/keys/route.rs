@@ -63,6 +63,7 @@ pub(crate) const ROUTE: Keys = Keys {
         ("return", "write `respond: { status: 404 }` or `redirect`"),
         ("status", "write `respond: { status: 404 }`"),
         ("priority", "the most specific route wins: remove it"),
+        ("middlewares", "write `rate_limits`, `access`, `headers` here"),
         ("rate_limit", LIMIT),
         ("rateLimit", LIMIT),
         ("ratelimit", LIMIT),
