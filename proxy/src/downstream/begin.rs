@@ -64,7 +64,7 @@ impl<'a> Arrival<'a> {
         room: impl FnOnce() -> Result<(), Rejection>,
     ) -> Settled {
         let Arrival { local, client, snapshot, policy, trusted, origin, mut record } = self;
-        let plan = match decide(view, client, origin, &local.tables(snapshot)) {
+        let mut plan = match decide(view, client, origin, &local.tables(snapshot)) {
             Decision::Forward(plan) => plan,
             Decision::Answer(answer) => {
                 record.answered(&answer);
@@ -74,6 +74,10 @@ impl<'a> Arrival<'a> {
         record.routed(&plan.route, Some(&plan.target));
         if let Err(rejection) = room() {
             return Settled::Answer(Answer::reject(Some(plan.route), rejection), record);
+        }
+        if let Some(pacing) = &plan.route.pacing {
+            let now_ms = local.timers.now_ms();
+            plan.pacers = Some(client.pacers.pacers(&plan.route.life, pacing, now_ms));
         }
         let cx = RequestContext {
             client,

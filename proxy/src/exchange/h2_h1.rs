@@ -11,12 +11,14 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::HeaderValue;
 
+use super::answer::is_event_stream;
 use super::attempt::{Attempt, Attempts};
-use super::download::{MAX_HEAD, closed, is_event_stream};
+use super::download::{MAX_HEAD, closed};
 use super::h2_body::Relay;
 use super::h2_head::{self, Head};
 use super::h2_tunnel::Tunnel;
 use super::h2_upload::{Source, poll_upload};
+use super::paced::{HEAD_READ as PACED_HEAD_READ, Pace};
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::downstream::h2_streams::{MODEST_STREAMS, Watch};
@@ -197,8 +199,13 @@ impl Waiting {
             now_ms,
             policy.timeouts.body_min_rate,
         )?;
+        if job.upload.held {
+            job.upload.excuse(now_ms);
+            watch.timer.poll_at_tick();
+        }
         let crowded = watch.open_streams() > MODEST_STREAMS;
         let room = if crowded { CROWDED_HEAD_READ } else { HEAD_READ };
+        let room = if job.plan.pacers.is_some() { room.min(PACED_HEAD_READ) } else { room };
         if let Poll::Ready(outcome) = self.poll_head(cx, job, attempts, now_ms, room) {
             return Poll::Ready(outcome);
         }
@@ -337,6 +344,7 @@ fn next(
     let timeouts = &plan.target.timeouts;
     let idle = if event_stream { timeouts.stream_idle } else { timeouts.idle };
     let mut relay = Box::new(Relay {
+        pace: Pace::download(&plan),
         local,
         plan,
         record,

@@ -148,6 +148,7 @@ fn plan<F: FieldSource>(
         affinity,
         secure: client.tls.is_some(),
         source,
+        pacers: None,
     }
 }
 

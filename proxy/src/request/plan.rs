@@ -1,9 +1,11 @@
 //! What is to be done with an admitted request: data that the exchange executes.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::Rejection;
+use crate::exchange::paced::Pacers;
 use crate::http1::framing::BodyLength;
 use crate::route::table::{Route, RouteTarget};
 use crate::upstream::balance::sticky::StickyId;
@@ -38,6 +40,8 @@ pub struct Plan {
     pub secure: bool,
     /// What endpoints are told in a PROXY header, where they get one.
     pub source: Option<ProxySource>,
+    /// What the client may send and be sent per time on this route; `None`: nothing is paced.
+    pub pacers: Option<Rc<Pacers>>,
 }
 
 /// What binds a request to one endpoint among many.

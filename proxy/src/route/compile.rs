@@ -219,6 +219,7 @@ fn route(
         response_edits: edits(&spec.headers.response),
         hsts: spec.hsts.as_ref().and_then(hsts),
         access_log: spec.access_log,
+        pacing: spec.pacing.clone(),
         life,
     })
 }
@@ -291,6 +292,7 @@ fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
         response_edits: Edits::default(),
         hsts: None,
         access_log: true,
+        pacing: None,
         life: Arc::default(),
     };
     Rule { path: path.clone(), methods: Box::default(), route: Arc::new(route) }

@@ -91,6 +91,7 @@ mod tests {
             response_edits: Edits::default(),
             hsts: None,
             access_log: true,
+            pacing: None,
             life: Arc::default(),
         };
         let methods = methods.iter().map(|m| Box::from(*m)).collect();

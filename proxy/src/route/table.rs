@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::model::{
-    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, PathRule, RouteRetry,
+    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Pacing, PathRule, RouteRetry,
     UpstreamTimeouts,
 };
 use config::value::Name;
@@ -100,6 +100,8 @@ pub struct Route {
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
     pub access_log: bool,
+    /// Of each client connection.
+    pub pacing: Option<Pacing>,
     pub life: Arc<RouteLife>,
 }
 
