@@ -9,6 +9,7 @@ use prometheus::IntGauge;
 
 use super::outbox::Outbox;
 use super::paced::Pace;
+use crate::buffers::SCRATCH_BYTES;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
@@ -21,6 +22,8 @@ struct Lane {
     out: Outbox,
     state: LaneState,
     bytes: u64,
+    /// First bytes that pacing has not let pass.
+    early: Vec<u8>,
     pace: Pace,
     /// Pacing holds the source's bytes back.
     held: bool,
@@ -35,13 +38,15 @@ enum LaneState {
 }
 
 impl Lane {
-    fn new(local: &Rc<Local>, first: &[u8], mut pace: Pace) -> Lane {
-        let mut out = Outbox::new(local);
-        if !first.is_empty() {
+    fn new(local: &Rc<Local>, first: &[u8], pace: Pace) -> Lane {
+        let (mut out, mut early) = (Outbox::new(local), Vec::new());
+        if !pace.is_off() {
+            early = first.to_vec();
+        } else if !first.is_empty() {
             out.buffer().extend_from_slice(first);
         }
-        pace.passed(first.len());
-        Lane { out, state: LaneState::Open, bytes: first.len() as u64, pace, held: false }
+        let (state, bytes) = (LaneState::Open, first.len() as u64);
+        Lane { out, state, bytes, early, pace, held: false }
     }
 
     /// Moves bytes until one side must be waited for. `moved` tells of any progress.
@@ -69,10 +74,18 @@ impl Lane {
                 }
                 LaneState::Open => {}
             }
+            let room = self.pace.room(local.timers.now_ms(), SCRATCH_BYTES);
+            self.held = room == 0;
+            if !self.early.is_empty() && !self.held {
+                let n = room.min(self.early.len());
+                self.out.write_through(cx, to, &self.early[..n]).map_err(at_end)?;
+                self.early.drain(..n);
+                self.pace.passed(n);
+                *moved = true;
+                continue;
+            }
             let n = local.buffers.with_scratch(|scratch| {
-                let room = self.pace.room(local.timers.now_ms(), scratch.len());
-                if room == 0 {
-                    self.held = true;
+                if self.held {
                     return Poll::Pending;
                 }
                 let n = match from.poll_read(cx, &mut scratch[..room]) {

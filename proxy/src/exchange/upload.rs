@@ -415,6 +415,19 @@ mod tests {
         assert_eq!(rate.waited_ms, 990);
     }
 
+    /// Nor is pacing, of whichever direction.
+    #[test]
+    fn time_of_holding_back_does_not_count() {
+        let mut rate = Rate::default();
+        for hour in 1..100 {
+            rate.waiting(hour * 3_600_000);
+            rate.pause(hour * 3_600_000 + 10);
+            rate.pause(hour * 3_600_000 + 600_000);
+            assert!(rate.is_enough(hour * 3_600_000 + 1_000_000, 240));
+        }
+        assert_eq!(rate.waited_ms, 990);
+    }
+
     #[test]
     fn zero_is_off() {
         let mut rate = Rate::default();
