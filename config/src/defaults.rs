@@ -18,6 +18,8 @@ pub const BODY_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// Keys that each rate limit remembers.
 pub const LIMITER_KEYS: usize = 100_000;
+/// What a browser shows when it asks for a password.
+pub const REALM: &str = "restricted";
 /// New connections of one client address.
 const CONNECTION_RATE: Rate = Rate { count: NonZeroU32::new(200).unwrap(), per: SECOND };
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
@@ -79,8 +81,17 @@ impl Default for ListenerLimits {
             target_bytes: 16 * 1024,
             handshakes: 1024,
             connection_rate: Some(CONNECTION_RATE),
-            connection_burst: CONNECTION_RATE.count.saturating_mul(TWO),
+            connection_burst: ListenerLimits::burst_of(Some(CONNECTION_RATE)),
         }
+    }
+}
+
+impl ListenerLimits {
+    /// New connections that may come at once, where nothing else is said: twice the number of the
+    /// rate.
+    #[must_use]
+    pub fn burst_of(rate: Option<Rate>) -> NonZeroU32 {
+        rate.unwrap_or(CONNECTION_RATE).count.saturating_mul(TWO)
     }
 }
 

@@ -128,7 +128,9 @@ impl<'s> Lines<'s> {
 fn find_secrets(node: &Node, parent: &str, secret: bool, spans: &mut Vec<Range<usize>>) {
     match &node.kind {
         Kind::Scalar(scalar)
-            if has_user_info(&scalar.text) || (secret && !is_reference(&scalar.text)) =>
+            if has_user_info(&scalar.text)
+                || has_hash(&scalar.text)
+                || (secret && !is_reference(&scalar.text)) =>
         {
             spans.push(scalar.span.clone());
         }
@@ -157,6 +159,13 @@ fn has_user_info(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| {
         rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
     })
+}
+
+/// A line of an htpasswd file, wherever it stands.
+fn has_hash(text: &str) -> bool {
+    [":$1$", ":$2", ":$5$", ":$6$", ":$apr1$", ":$argon2", ":{SHA", ":{SSHA"]
+        .iter()
+        .any(|scheme| text.contains(scheme))
 }
 
 fn is_reference(text: &str) -> bool {
@@ -238,6 +247,9 @@ const SECRET_WORDS: &[&str] = &[
     "hmac",
     "bearer",
     "basic_auth",
+    "basicauth",
+    "auth_basic",
+    "htpasswd",
     "email",
 ];
 

@@ -47,7 +47,9 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((https.timeouts.body_progress, https.timeouts.body_min_rate), (secs(60), 240));
     assert_eq!(https.timeouts.write_progress, secs(60));
     assert_eq!((https.http2.enabled, https.http2.max_streams), (true, 100));
-    assert_eq!(global.limits.buffered_bytes, 128 << 20);
+    assert_eq!(https.limits.connection_rate, "200/s".parse().ok());
+    assert_eq!(https.limits.connection_burst.get(), 400);
+    assert_eq!((global.limits.buffered_bytes, global.limits.limiter_keys), (128 << 20, 100_000));
     assert_eq!((global.log.access, global.log.queue_bytes), (AccessLog::Json, 8 << 20));
     assert_eq!((global.drain.deadline, global.drain.removed_route_grace), (secs(15), secs(30)));
     let timeouts = &accepted.upstreams["u"].value.timeouts;
@@ -69,7 +71,7 @@ listeners:
     bind: ["127.0.0.1:0", "[::1]:8443"]
     public_port: 8443
     tls: { min_version: "1.3", default_certificate: files }
-    limits: { connections: 1, connections_per_ip: 2, head_bytes: 3KiB, head_fields: 4, target_bytes: 500, handshakes: 6 }
+    limits: { connections: 1, connections_per_ip: 2, head_bytes: 3KiB, head_fields: 4, target_bytes: 500, handshakes: 6, connection_rate: 600/m, connection_burst: 7 }
     timeouts: { handshake: 1s, head: 2s, keep_alive: 3s, body_progress: 4s, body_min_rate: 5, write_progress: 6s, http2_idle: 7m }
     http2: { enabled: false, max_streams: 8 }
     allow_underscores: true
@@ -83,14 +85,14 @@ certificates:
   issued: { names: ["*.A.x"], issuer: one, key: p256 }
   default: { names: [b.x] }
 trusted_proxies: [192.0.2.1, "10.0.0.0/8"]
-limits: { buffered_bytes: 1GiB, upstream_connections: 9 }
+limits: { buffered_bytes: 1GiB, upstream_connections: 9, limiter_keys: 2000 }
 log: { access: text, queue_bytes: 1MiB }
 drain: { deadline: 0s, removed_route_grace: 1h }
 routes: { r: { hosts: [a.x], respond: { status: 200 } } }
 tests:
   - { request: "GET https://a.x:8443/p?q", status: 404 }
   - { request: "GET http://a.x/", redirect: "https://a.x/" }
-  - { request: "PUT http://a.x/", route: r }
+  - { request: "PUT http://a.x/", route: r, client: "::ffff:192.0.2.9" }
 "#;
 
 #[test]
@@ -126,6 +128,7 @@ fn the_global_part_is_read() {
         (global.limits.buffered_bytes, global.limits.upstream_connections),
         (1 << 30, Some(9))
     );
+    assert_eq!(global.limits.limiter_keys, 2000);
     assert_eq!((global.log.access, global.log.queue_bytes), (AccessLog::Text, 1 << 20));
     assert_eq!((global.drain.deadline, global.drain.removed_route_grace), (secs(0), secs(3600)));
     let cases = &accepted.tests;
@@ -134,6 +137,8 @@ fn the_global_part_is_read() {
     assert_eq!(cases[1].expect, Expectation::Redirect("https://a.x/".into()));
     assert_eq!(cases[2].expect, Expectation::Route(name("r")));
     assert_eq!(cases[2].method.as_str(), "PUT");
+    let clients: Vec<String> = cases.iter().map(|case| case.client.to_string()).collect();
+    assert_eq!(clients, ["127.0.0.1", "127.0.0.1", "192.0.2.9"]);
 }
 
 #[test]
@@ -153,7 +158,8 @@ fn listeners_are_read() {
         head_fields: 4,
         target_bytes: 500,
         handshakes: 6,
-        ..ListenerLimits::default()
+        connection_rate: "600/m".parse().ok(),
+        connection_burst: 7.try_into().unwrap(),
     };
     assert_eq!(main.limits, limits);
     let timeouts = ListenerTimeouts {
@@ -293,10 +299,10 @@ fn one_bad_entry_among_500() {
         parse("edge.yaml", &text, &NoEnvironment).unwrap()
     };
     let before = merge(None, file(""));
-    let after = merge(Some(&before), file(", rate_limits: []"));
+    let after = merge(Some(&before), file(", mirror: []"));
     assert_eq!(after.routes, before.routes);
     assert_eq!(after.quarantined.len(), 1);
     let entry = &after.quarantined[0];
     assert_eq!((entry.name.as_str(), entry.line, entry.former_serves), ("r250", 254, true));
-    assert_eq!(entry.reasons[0].message, "`rate_limits` is not available in this version");
+    assert_eq!(entry.reasons[0].message, "`mirror` is not available in this version");
 }

@@ -8,6 +8,9 @@ use std::path::Path;
 use config::model::{Action, Balance, Entry, Expectation, Probe};
 use config::{Accepted, Environment, merge, parse};
 
+/// `ops` with the password `pw`.
+const HTPASSWD: &str = "ops:$2y$04$taRy0yQYshLU3RkJ.USK1.bVWCgxPfnxjh4FSzIGx/GpALKNPGyf2\n";
+
 /// Every reference gives something.
 struct Anything;
 
@@ -17,8 +20,9 @@ impl Environment for Anything {
         Some(if email { "ops@openclaw.example" } else { "aGVsbG8taGVsbG8" }.into())
     }
 
-    fn read(&self, _path: &Path) -> io::Result<String> {
-        Ok("a-token\n".into())
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let htpasswd = path.extension().is_some_and(|extension| extension == "htpasswd");
+        Ok(if htpasswd { HTPASSWD } else { "a-token\n" }.into())
     }
 }
 

@@ -23,6 +23,9 @@ impl Environment for Fixed {
     fn read(&self, path: &Path) -> io::Result<String> {
         match path.to_str() {
             Some("/run/secrets/token") => Ok("TOPSECRET\n".into()),
+            Some("/run/secrets/htpasswd") => {
+                Ok("TOPSECRET:$2y$10$TOPSECRET\nops:{SHA}GpHWL3ymc5liWkNopqtdSjuqYHM=\n\nops:TOPSECRET\n".into())
+            }
             _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
         }
     }

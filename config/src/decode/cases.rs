@@ -18,6 +18,7 @@ impl Cx<'_> {
         let fields = self.fields(node, at, &keys::TEST)?;
         let request =
             self.required(&fields, "request", |cx, node, at| cx.value(node, at, parse_request));
+        let client = self.field(&fields, "client", |cx, node, at| cx.value(node, at, client));
         let route = self.field(&fields, "route", |cx, node, at| cx.value(node, at, Name::new));
         let redirect = self.field(&fields, "redirect", |cx, node, at| {
             cx.value(node, at, |text| match text.contains("://") {
@@ -43,11 +44,27 @@ impl Cx<'_> {
             https,
             host,
             target,
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            client: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             expect,
             line: node.pos.line,
         })
     }
+}
+
+/// Where a request comes from; an IPv4 address in IPv6 form is the IPv4 one.
+fn client(text: &str) -> Result<IpAddr, ValueError> {
+    let parsed = text.parse::<IpAddr>().map(|address| address.to_canonical());
+    parsed.map_err(|_| {
+        let error = ValueError::new("an address", format!("{} is no address", quote(text)));
+        let (address, more) = text.split_once('/').unwrap_or((text, ""));
+        match address.parse::<IpAddr>() {
+            Ok(address) if !more.is_empty() => error.help(format!("write one of it: `{address}`")),
+            _ if text.parse::<std::net::SocketAddr>().is_ok() => {
+                error.help("leave out the port: `192.0.2.1`")
+            }
+            _ => error.help("write `192.0.2.1` or `2001:db8::1`"),
+        }
+    })
 }
 
 struct Request {

@@ -118,7 +118,7 @@ impl Cx<'_> {
         let Some(action) = ["redirect", "respond"].into_iter().find(|key| fields.has(key)) else {
             return;
         };
-        for key in ["timeouts", "retry"].into_iter().filter(|key| fields.has(key)) {
+        for key in ["timeouts", "retry", "pacing"].into_iter().filter(|key| fields.has(key)) {
             let message = format!("a route with `{action}` has no `{key}`: it forwards nothing");
             let at = fields.at.key(key);
             self.error(fields.pos_of(key), &at, message, Some("remove it".into()));

@@ -144,6 +144,9 @@ impl Cx<'_> {
             self.field(&fields, "upstream_connections", |cx, node, at| {
                 cx.count(node, at, 1..=1_000_000)
             });
+        let keys =
+            self.field(&fields, "limiter_keys", |cx, node, at| cx.count(node, at, LIMITER_KEYS));
+        limits.limiter_keys = keys.unwrap_or(limits.limiter_keys);
         Some(limits)
     }
 
@@ -306,4 +309,5 @@ pub(crate) fn only<T>(issuers: &std::collections::BTreeMap<Name, T>) -> Option<N
 }
 
 const BUFFERED_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
+const LIMITER_KEYS: RangeInclusive<u64> = 1000..=10_000_000;
 const QUEUE_BYTES: RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;

@@ -160,6 +160,7 @@ impl Cx<'_> {
             let read = self.field(&fields, name, |cx, node, at| cx.size(node, at, range));
             *slot = read.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(*slot);
         }
+        self.connection_rate(&fields, &mut limits);
         if limits.target_bytes > limits.head_bytes {
             if fields.has("target_bytes") {
                 let message = "`target_bytes` is more than `head_bytes`, which holds the target";

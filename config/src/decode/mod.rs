@@ -13,6 +13,7 @@ mod headers;
 mod issuance;
 pub(crate) mod keys;
 mod listener;
+mod policy;
 mod read;
 mod route;
 mod upstream;

@@ -62,6 +62,7 @@ impl Cx<'_> {
         let timeouts = self.field(&fields, "timeouts", Self::route_timeouts);
         let retry = self.field(&fields, "retry", Self::route_retry);
         self.only_when_forwarding(&fields);
+        let demands = self.demands(&fields, &path);
         let access_log = self.field(&fields, "access_log", Self::boolean);
         let route = action.map(|action| Route {
             name: name.clone(),
@@ -70,12 +71,12 @@ impl Cx<'_> {
             methods: methods.unwrap_or_default(),
             action,
             body_limit: body_limit.unwrap_or(defaults.body_limit),
-            rate_limits: Vec::new(),
-            access: None,
+            rate_limits: demands.rate_limits,
+            access: demands.access,
             maintenance: None,
             cors: None,
             rewrite: None,
-            pacing: None,
+            pacing: demands.pacing,
             error_pages: Vec::new(),
             headers: headers.unwrap_or_default(),
             security_headers: None,

@@ -10,6 +10,7 @@
 
 mod issuance;
 mod routes;
+mod shadow;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +92,7 @@ pub fn merge(previous: Option<&Accepted>, new: Candidate) -> Accepted {
     out.select_upstreams(upstreams, previous.map(|previous| &previous.upstreams));
     routes::select(&mut out, routes, previous);
     out.warn_about_certificates();
+    out.warn_about_shadowed_routes();
     out
 }
 

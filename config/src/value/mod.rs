@@ -2,7 +2,10 @@
 
 mod endpoint;
 mod host;
+mod htpasswd;
+mod network;
 mod path;
+mod rate;
 mod regex;
 mod size;
 
@@ -12,7 +15,10 @@ use std::sync::Arc;
 
 pub use endpoint::endpoint;
 pub(crate) use endpoint::host_port;
+pub(crate) use htpasswd::htpasswd;
+pub(crate) use network::{looks_like_a_network, network};
 pub use path::{PathError, normalise};
+pub(crate) use rate::speed;
 pub use regex::Regex;
 pub(crate) use size::is_decimal;
 pub use size::show_duration;

@@ -2,10 +2,12 @@
 //! compares the tables with the reference in README.md.
 
 mod issuance;
+mod limits;
 mod route;
 mod upstream;
 
 pub(crate) use issuance::{CERTIFICATE, EAB, INTERNAL, ISSUER, ORDER_LIMITS};
+pub(crate) use limits::{ACCESS, BASIC_AUTH, LIMIT_PREFIX, PACING, RATE_LIMIT};
 pub(crate) use route::{
     HEADER_EDITS, HEADERS, HSTS, PATH, REDIRECT, RESPOND, ROUTE, ROUTE_RETRY, ROUTE_TIMEOUTS,
 };
@@ -126,8 +128,14 @@ pub(crate) const LISTENER_LIMITS: Keys = Keys {
         "head_fields",
         "target_bytes",
         "handshakes",
+        "connection_rate",
+        "connection_burst",
     ],
     foreign: &[
+        ("rate", "write `connection_rate`"),
+        ("new_connections", "write `connection_rate`"),
+        ("burst", "write `connection_burst`"),
+        ("limit_conn", "write `connections_per_ip`"),
         ("body_limit", "write `body_limit` in a route or under `defaults.route`"),
         ("max_connections", "write `connections`"),
         ("header_bytes", "write `head_bytes`"),
@@ -164,12 +172,14 @@ pub(crate) const HTTP2: Keys = Keys {
 
 pub(crate) const LIMITS: Keys = Keys {
     path: "limits",
-    known: &["buffered_bytes", "upstream_connections"],
+    known: &["buffered_bytes", "upstream_connections", "limiter_keys"],
     foreign: &[
         ("connections", "write it under `listeners.NAME.limits`"),
         ("body_limit", "write `body_limit` in a route or under `defaults.route`"),
+        ("rate_limits", "write `rate_limits` in a route"),
+        ("rate_limit_keys", "write `limiter_keys`"),
     ],
-    later: &["limiter_keys"],
+    later: &[],
 };
 
 pub(crate) const LOG: Keys = Keys {
@@ -201,10 +211,14 @@ pub(crate) const DEFAULTS_ROUTE: Keys = Keys {
 
 pub(crate) const TEST: Keys = Keys {
     path: "tests[]",
-    known: &["request", "route", "redirect", "status"],
+    known: &["request", "client", "route", "redirect", "status"],
     foreign: &[
         ("url", "write `request: \"GET https://..\"`"),
         ("expect", "write `route`, `redirect` or `status`"),
+        ("from", "write `client`"),
+        ("ip", "write `client`"),
+        ("source", "write `client`"),
+        ("remote_addr", "write `client`"),
     ],
     later: &["headers", "body"],
 };
@@ -252,6 +266,11 @@ pub(crate) const ALL: &[&Keys] = &[
     &HEADERS,
     &HEADER_EDITS,
     &HSTS,
+    &RATE_LIMIT,
+    &LIMIT_PREFIX,
+    &ACCESS,
+    &BASIC_AUTH,
+    &PACING,
     &TEST,
 ];
 

@@ -1,6 +1,7 @@
 //! Keys of `routes`.
 
 use super::Keys;
+use super::limits::{ALLOW, CONCURRENT, DENY, LIMIT, PACE, PASSWORD};
 
 pub(crate) const ROUTE: Keys = Keys {
     path: "routes.NAME",
@@ -18,6 +19,9 @@ pub(crate) const ROUTE: Keys = Keys {
         "timeouts",
         "retry",
         "access_log",
+        "rate_limits",
+        "access",
+        "pacing",
     ],
     foreign: &[
         ("backend", "write `upstream`; addresses stand in `upstreams.NAME.endpoints`"),
@@ -59,17 +63,44 @@ pub(crate) const ROUTE: Keys = Keys {
         ("return", "write `respond: { status: 404 }` or `redirect`"),
         ("status", "write `respond: { status: 404 }`"),
         ("priority", "the most specific route wins: remove it"),
+        ("rate_limit", LIMIT),
+        ("rateLimit", LIMIT),
+        ("ratelimit", LIMIT),
+        ("limits", LIMIT),
+        ("limit_req", LIMIT),
+        ("limit_req_zone", LIMIT),
+        ("limit-rps", LIMIT),
+        ("limit-rpm", "write `rate_limits: [{ key: client_ip, rate: 600/m }]`"),
+        ("local_ratelimit", LIMIT),
+        ("inFlightReq", CONCURRENT),
+        ("limit_conn", CONCURRENT),
+        ("limit-connections", CONCURRENT),
+        ("concurrency", CONCURRENT),
+        ("allow", ALLOW),
+        ("allowlist", ALLOW),
+        ("whitelist", ALLOW),
+        ("whitelist-source-range", ALLOW),
+        ("allowlist-source-range", ALLOW),
+        ("ipAllowList", ALLOW),
+        ("ipWhiteList", ALLOW),
+        ("deny", DENY),
+        ("denylist", DENY),
+        ("blacklist", DENY),
+        ("denylist-source-range", DENY),
+        ("basic_auth", PASSWORD),
+        ("basicAuth", PASSWORD),
+        ("auth_basic", PASSWORD),
+        ("auth_basic_user_file", PASSWORD),
+        ("auth-type", PASSWORD),
+        ("auth-secret", PASSWORD),
+        ("htpasswd", PASSWORD),
+        ("satisfy", "write it in `access`"),
+        ("limit_rate", PACE),
+        ("limit-rate", PACE),
+        ("bandwidth", PACE),
+        ("bandwidth_limit", PACE),
     ],
-    later: &[
-        "rate_limits",
-        "access",
-        "compression",
-        "cors",
-        "rewrite",
-        "strip_prefix",
-        "mirror",
-        "concurrency",
-    ],
+    later: &["compression", "cors", "rewrite", "strip_prefix", "mirror"],
 };
 
 pub(crate) const PATH: Keys = Keys {

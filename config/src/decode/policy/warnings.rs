@@ -1,0 +1,247 @@
+//! What works in limits and access rules and is probably not meant.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::super::read::shown;
+use super::super::{At, Cx, Fields};
+use super::limits::Placed;
+use super::networks::Listed;
+use crate::model::{KeyPart, LimitKey, Missing, PasswordEntry, PathRule, RateLimit, Satisfy};
+use crate::node::{Node, Pos};
+use crate::value::NormPath;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Allowed,
+    Denied,
+}
+
+// === addresses ===
+
+impl Cx<'_> {
+    /// The longest matching prefix of both lists decides, and equal ones deny.
+    pub(super) fn warn_about_addresses(&mut self, allow: &[Listed], deny: &[Listed], at: &At<'_>) {
+        let mut verdicts: HashMap<IpNet, Verdict> = HashMap::new();
+        for (key, list, verdict) in
+            [("allow", allow, Verdict::Allowed), ("deny", deny, Verdict::Denied)]
+        {
+            for (index, one) in list.iter().enumerate() {
+                if verdicts.insert(one.net, verdict) == Some(verdict) {
+                    let at = at.key(key);
+                    let message = format!("{} is written twice", one.shown);
+                    self.warn(one.pos, &at.index(index), message, None);
+                }
+            }
+        }
+        let allow_at = at.key("allow");
+        for (index, one) in allow.iter().enumerate() {
+            let at = allow_at.index(index);
+            if verdicts.get(&one.net) == Some(&Verdict::Denied) {
+                let message = format!("{} is denied as well, and that decides", one.shown);
+                self.warn(one.pos, &at, message, Some("keep one of the two".into()));
+            } else if around(&one.net, &verdicts) == Some(Verdict::Allowed) {
+                let message = format!("{} lies in a network that is allowed already", one.shown);
+                self.warn(one.pos, &at, message, None);
+            } else if one.net.prefix_len() == 0 {
+                let message = format!("every {} address is allowed", family(&one.net));
+                self.warn(one.pos, &at, message, Some("without `allow` everybody is".into()));
+            }
+        }
+        let deny_at = at.key("deny");
+        for (index, one) in deny.iter().enumerate() {
+            let useless = useless_denial(one, allow, &verdicts);
+            if let Some(message) = useless {
+                self.warn(one.pos, &deny_at.index(index), message, None);
+            }
+        }
+    }
+
+    pub(super) fn warn_about_choice(&mut self, satisfy: Satisfy, fields: &Fields<'_, '_>) {
+        if satisfy != Satisfy::Any {
+            return;
+        }
+        let (addresses, password) =
+            (fields.has("allow") || fields.has("deny"), fields.has("basic_auth"));
+        let message = match (addresses, password) {
+            (true, false) => "`satisfy: any` leaves no choice: there is no `basic_auth`",
+            (false, true) => "`satisfy: any` leaves no choice: there is no `allow`",
+            (true, true) if !fields.has("allow") => {
+                "`satisfy: any` without `allow`: who is not denied needs no password"
+            }
+            _ => return,
+        };
+        self.warn(fields.pos_of("satisfy"), &fields.at.key("satisfy"), message, None);
+    }
+}
+
+/// What the next wider network of the lists says.
+fn around(net: &IpNet, verdicts: &HashMap<IpNet, Verdict>) -> Option<Verdict> {
+    let mut wider = net.supernet();
+    while let Some(net) = wider {
+        if let Some(verdict) = verdicts.get(&net) {
+            return Some(*verdict);
+        }
+        wider = net.supernet();
+    }
+    None
+}
+
+fn useless_denial(
+    one: &Listed,
+    allow: &[Listed],
+    verdicts: &HashMap<IpNet, Verdict>,
+) -> Option<String> {
+    match around(&one.net, verdicts) {
+        Some(Verdict::Denied) => {
+            Some(format!("{} lies in a network that is denied already", one.shown))
+        }
+        Some(Verdict::Allowed) => None,
+        None if allow.is_empty() && one.net.prefix_len() == 0 => {
+            Some(format!("every {} address is denied", family(&one.net)))
+        }
+        None if allow.is_empty() || allow.iter().any(|allow| allow.net == one.net) => None,
+        None if allow.iter().all(|allow| one.net.contains(&allow.net)) => Some(format!(
+            "{} denies nobody: every allowed network lies in it, and the longer prefix decides",
+            one.shown
+        )),
+        None => Some(format!(
+            "{} denies nobody: it lies in no allowed network, and others are refused anyway",
+            one.shown
+        )),
+    }
+}
+
+fn family(net: &IpNet) -> &'static str {
+    match net {
+        IpNet::V4(_) => "IPv4",
+        IpNet::V6(_) => "IPv6",
+    }
+}
+
+// === passwords, exceptions ===
+
+impl Cx<'_> {
+    pub(super) fn warn_about_users(
+        &mut self,
+        users: &[PasswordEntry],
+        place: &str,
+        pos: Pos,
+        at: &At<'_>,
+    ) {
+        let weak = users.iter().filter(|user| user.hash.is_weak()).count();
+        let message = match weak {
+            0 => return,
+            1 => format!("a hash in {place} is unsalted SHA-1, which is soon guessed"),
+            _ => format!("{weak} hashes in {place} are unsalted SHA-1, which is soon guessed"),
+        };
+        self.warn(pos, at, message, Some("make new ones: `htpasswd -B`".into()));
+    }
+
+    pub(super) fn warn_about_exception(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        route: &PathRule,
+        except: &PathRule,
+    ) {
+        let (PathRule::Exact(path) | PathRule::Prefix(path)) = except;
+        let (PathRule::Exact(served) | PathRule::Prefix(served)) = route;
+        let whole = matches!(except, PathRule::Prefix(prefix) if under(served, prefix));
+        let message = if whole || route == except {
+            format!("{} leaves nothing of the route: nobody is asked", shown(node, path.as_str()))
+        } else if !serves(route, path) {
+            let served = served.as_str();
+            format!(
+                "{} is no path of the route, which serves `{served:.64}`",
+                shown(node, path.as_str())
+            )
+        } else {
+            return;
+        };
+        self.warn(node.pos, at, message, None);
+    }
+}
+
+fn serves(route: &PathRule, path: &NormPath) -> bool {
+    match route {
+        PathRule::Exact(exact) => exact == path,
+        PathRule::Prefix(prefix) => under(path, prefix),
+    }
+}
+
+/// Whole segments.
+fn under(path: &NormPath, prefix: &NormPath) -> bool {
+    let rest = path.as_str().strip_prefix(prefix.as_str().trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+// === limits ===
+
+impl Cx<'_> {
+    pub(super) fn warn_about_exempt(&mut self, exempt: &[Listed], at: &At<'_>) {
+        for (index, one) in exempt.iter().enumerate() {
+            if one.net.prefix_len() == 0 {
+                let message = format!("every {} address is exempt", family(&one.net));
+                self.warn(one.pos, &at.index(index), message, None);
+            }
+        }
+    }
+
+    /// Alternatives behind one that is always there.
+    pub(super) fn warn_about_key(&mut self, key: &LimitKey, fields: &Fields<'_, '_>) {
+        let certain = key.0.iter().position(|parts| parts.iter().all(is_always_there));
+        let Some(certain) = certain else { return };
+        if certain + 1 < key.0.len() {
+            let message = "the last alternatives are never used: one before them is always there";
+            self.warn(fields.pos_of("key"), &fields.at.key("key"), message, None);
+        }
+        if fields.has("missing") {
+            let message = "`missing` has no effect: the key is always there";
+            self.warn(fields.pos_of("missing"), &fields.at.key("missing"), message, None);
+        }
+    }
+
+    pub(super) fn warn_about_limits(&mut self, limits: &[Placed], at: &At<'_>) {
+        for (index, one) in limits.iter().enumerate() {
+            let stricter = limits.iter().enumerate().find(|(other, stricter)| {
+                *other != index
+                    && refuses_before(&stricter.limit, &one.limit)
+                    // Of two equal ones the second is too many.
+                    && (*other < index || !refuses_before(&one.limit, &stricter.limit))
+            });
+            if let Some((_, stricter)) = stricter {
+                let message = format!(
+                    "the limit `{}` never refuses: `{}` has the same key and is stricter",
+                    one.limit.name, stricter.limit.name
+                );
+                self.warn(one.pos, &at.index(index), message, None);
+            }
+        }
+    }
+}
+
+fn is_always_there(part: &KeyPart) -> bool {
+    matches!(part, KeyPart::ClientIp | KeyPart::Host | KeyPart::Route)
+}
+
+/// Whether what passes `strict` always passes `loose` as well.
+fn refuses_before(strict: &RateLimit, loose: &RateLimit) -> bool {
+    let same_key = strict.key == loose.key
+        && strict.prefix == loose.prefix
+        && (strict.missing == Missing::Refuse || strict.missing == loose.missing);
+    let no_further_exempt =
+        strict.exempt.iter().all(|exempt| loose.exempt.iter().any(|other| other.contains(exempt)));
+    let rate = match (strict.rate, loose.rate) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(a), Some(b)) => a.is_at_most(&b) && strict.burst <= loose.burst,
+    };
+    let concurrent = match (strict.concurrent, loose.concurrent) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(a), Some(b)) => a <= b,
+    };
+    !strict.dry_run && !loose.dry_run && same_key && no_further_exempt && rate && concurrent
+}
