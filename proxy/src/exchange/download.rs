@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::answer::{framing, is_event_stream};
 use super::attempt::{Attempt, Attempts, CLOSED, RESET};
 use super::outbox::Outbox;
-use super::paced::{HEAD_READ, Pace};
+use super::paced::Pace;
 use super::splice::Splice;
 use super::upload::Upload;
 use crate::buffers::REWRITE_BYTES;
@@ -165,6 +165,12 @@ impl Download {
         }
     }
 
+    /// Pending: nothing may be read, because pacing holds it back.
+    fn hold(&mut self, room: usize) -> Poll<()> {
+        self.held = room == 0;
+        if self.held { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     fn progress(&mut self) {
         self.progress_ms = self.local.timers.now_ms();
     }
@@ -178,9 +184,10 @@ impl Download {
     ) -> Poll<Result<(), Rejection>> {
         let local = self.local.clone();
         local.buffers.with_scratch(|scratch| {
-            let paced = !self.pace.is_off();
-            let room = local.read_room(if paced { HEAD_READ } else { REWRITE_BYTES });
-            let io = &mut attempt.connection.io;
+            let (io, now_ms) = (&mut attempt.connection.io, local.timers.now_ms());
+            let room = local.read_room(REWRITE_BYTES);
+            let room = ready!(self.pace.poll_head_room(cx, io, now_ms, room));
+            ready!(self.hold(room));
             let n = match ready!(Stream::poll_read(io, cx, &mut scratch[..room])) {
                 Ok(n) if n > 0 => n,
                 ended => return Poll::Ready(Err(closed(ended.err(), shape.upload))),
@@ -380,11 +387,9 @@ impl Download {
             let rewritten = matches!(self.decoder, BodyDecoder::Chunked(_))
                 || self.encoder == BodyEncoder::Chunked;
             let room = if rewritten { REWRITE_BYTES } else { scratch.len() };
-            let room = self.pace.room(local.timers.now_ms(), local.read_room(room));
-            if room == 0 {
-                self.held = true;
-                return Poll::Pending;
-            }
+            let (now_ms, room) = (local.timers.now_ms(), local.read_room(room));
+            let room = ready!(self.pace.poll_room(cx, upstream, now_ms, room));
+            ready!(self.hold(room));
             let n = match ready!(Stream::poll_read(upstream, cx, &mut scratch[..room])) {
                 Ok(n) => n,
                 Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),

@@ -2,18 +2,20 @@
 //! A route without `pacing` costs a test of an `Option`.
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use config::model::Pacing;
 
 use super::pace::{Pacer, Turn};
 use crate::request::plan::Plan;
 use crate::route::table::RouteLife;
+use crate::upstream::io::UpstreamIo;
 
-/// Body bytes that are read with an answer's head, before it is known how many there are: pacing
-/// sets in right after.
-pub const HEAD_READ: usize = 2 * 1024;
+/// Reads of an answer's head, which may bring along as much of its body.
+const HEAD_READ: RangeInclusive<usize> = 512..=2048;
 /// Routes of one connection whose pacers are kept while no request is under way.
 const MOST_KEPT: usize = 32;
 
@@ -113,6 +115,36 @@ impl Pace {
             None => wanted,
             Some(paced) => paced.room(now_ms, wanted),
         }
+    }
+
+    /// The same for bytes of an endpoint, once it has sent some. Pending: it has not, and the task
+    /// will be woken. 0: they are held back.
+    pub fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut UpstreamIo,
+        now_ms: u64,
+        wanted: usize,
+    ) -> Poll<usize> {
+        if !self.is_off() {
+            // The read shows an error.
+            let _ = ready!(io.poll_read_ready(cx));
+        }
+        Poll::Ready(self.room(now_ms, wanted))
+    }
+
+    /// The same for the head of an answer: not counted itself, but read in small pieces.
+    pub fn poll_head_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut UpstreamIo,
+        now_ms: u64,
+        wanted: usize,
+    ) -> Poll<usize> {
+        let room = ready!(self.poll_room(cx, io, now_ms, wanted));
+        let held_or_off = room == 0 || self.is_off();
+        let paced = || room.clamp(*HEAD_READ.start(), *HEAD_READ.end()).min(wanted);
+        Poll::Ready(if held_or_off { room } else { paced() })
     }
 
     /// So much was read.

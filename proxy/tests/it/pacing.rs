@@ -36,8 +36,8 @@ fn site(peer: &mut Peer) {
         let n = request.target().rsplit('/').next().unwrap().parse().unwrap();
         let body = pattern(n);
         if !request.target().starts_with("/chunked") {
-            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {n}\r\n\r\n"));
-            peer.send(body);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {n}\r\n\r\n");
+            peer.send([head.as_bytes(), &body].concat());
             continue;
         }
         let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
@@ -299,13 +299,26 @@ fn the_first_bytes_of_each_message_are_free() {
 
 #[test]
 fn requests_of_a_connection_share_its_rate() {
-    let (_site, edge) = paced("download: 1KiB/s");
+    let (_site, edge) = paced("download: 1KiB/s, upload: 1KiB/s");
     let mut client = edge.client();
     let start = Instant::now();
-    for _ in 0..6 {
-        download(&mut client, "/1024");
+    // Also of small answers, which come whole with their heads.
+    for _ in 0..64 {
+        download(&mut client, "/100");
     }
-    takes_its_time(start, 6 * KIB, 1);
+    takes_its_time(start, 6400, 1);
+    let h2 = h2(&edge);
+    let start = Instant::now();
+    for _ in 0..64 {
+        assert_eq!(h2.get(&url("/100")).body, pattern(100));
+    }
+    takes_its_time(start, 6400, 1);
+    let mut client = edge.client();
+    let start = Instant::now();
+    for _ in 0..64 {
+        upload(&mut client, 100, false);
+    }
+    takes_its_time(start, 6400, 1);
 }
 
 #[test]
