@@ -77,6 +77,10 @@ impl<'a> Arrival<'a> {
         if let Err(rejection) = room() {
             return Settled::Answer(Answer::reject(Some(plan.route), rejection), record);
         }
+        if let Some(pacing) = &plan.route.pacing {
+            let now_ms = local.timers.now_ms();
+            plan.pacers = Some(client.pacers.pacers(&plan.route.life, pacing, now_ms));
+        }
         let rewrite = plan.route.rewrite.as_ref().filter(|_| plan.terms.rewritten);
         let cx = RequestContext {
             client,

@@ -127,8 +127,7 @@ fn begin_head(
     let room = || if local.over_buffered() { Err(OVER_BUFFERED) } else { Ok(()) };
     match arrival.settle(&mut view, room) {
         Settled::Forward { plan, record, first } => {
-            let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
-            let upload = Upload::new(local, first, plan.body, limit, now_ms);
+            let upload = Upload::new(local, first, &plan);
             forward(record, plan, upload, head, policy, bytes)
         }
         Settled::Answer(answer, record) => {

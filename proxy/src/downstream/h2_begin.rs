@@ -200,8 +200,7 @@ fn begin(
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
-    let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
-    let upload = Upload::new(local, first, plan.body, limit, now_ms);
+    let upload = Upload::new(local, first, &plan);
     let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
     let source = source.filter(|_| !bodyless);
     let hsts = client.hsts_allowed();

@@ -161,6 +161,7 @@ fn plan<F: FieldSource>(
         secure: client.tls.is_some(),
         source,
         terms,
+        pacers: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is to be done with an admitted request: data that the exchange executes.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use config::value::Name;
 use super::cause::Rejection;
 use super::limit::Charge;
 use crate::access::passwords::Waiting;
+use crate::exchange::paced::Pacers;
 use crate::filter::pages::ErrorForm;
 use crate::http1::framing::BodyLength;
 use crate::limit::StreamGuard;
@@ -45,6 +47,8 @@ pub struct Plan {
     /// What endpoints are told in a PROXY header, where they get one.
     pub source: Option<ProxySource>,
     pub terms: Terms,
+    /// What the client may send and be sent per time on this route; `None`: nothing is paced.
+    pub pacers: Option<Rc<Pacers>>,
 }
 
 /// What a request was granted on its way, and what it still has to wait for.

@@ -247,6 +247,7 @@ fn route(
         access: spec.access.as_ref().map(Access::new),
         limits,
         access_log: spec.access_log,
+        pacing: spec.pacing.clone(),
         life,
     })
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::model::{
-    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, PathRule, RouteRetry,
-    UpstreamTimeouts,
+    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, Pacing, PathRule,
+    RouteRetry, UpstreamTimeouts,
 };
 use config::value::Name;
 use http::{HeaderName, HeaderValue};
@@ -114,6 +114,8 @@ pub struct Route {
     pub access: Option<Access>,
     pub limits: Box<[Arc<Limit>]>,
     pub access_log: bool,
+    /// Of each client connection.
+    pub pacing: Option<Pacing>,
     pub life: Arc<RouteLife>,
 }
 
@@ -135,6 +137,7 @@ impl Route {
             limits: Box::default(),
             hsts: None,
             access_log: true,
+            pacing: None,
             life: Arc::default(),
         }
     }
