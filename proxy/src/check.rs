@@ -13,6 +13,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use crate::cli::orders::first_issuance;
 use crate::cli::out::tell;
 use crate::control::{certs, reload};
+use crate::limit::LimitRegistry;
 use crate::route::compile::{Deps, compile, empty};
 use crate::route::explain::{Failure, run_tests};
 use crate::route::table::Snapshot;
@@ -136,6 +137,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
             resolved: &|_| None,
             shifted: &|_| None,
             endpoints: &mut EndpointRegistry::default(),
+            limits: &mut LimitRegistry::default(),
         },
     ))
 }

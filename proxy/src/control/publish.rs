@@ -18,6 +18,7 @@ use super::health::Checker;
 use super::resolve::{Question, Resolver, questions, questions_of};
 use super::shifts::Shifts;
 use crate::clock;
+use crate::limit::LimitRegistry;
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
@@ -31,6 +32,7 @@ pub struct Publisher {
     bound: Vec<BoundAddress>,
     nofile: u64,
     pub(super) endpoints: EndpointRegistry,
+    pub(super) limits: LimitRegistry,
     /// The upstreams of the snapshot that an answer concerns.
     concerned: HashMap<Question, Vec<Arc<Upstream>>>,
     changes: ChangeLog,
@@ -55,6 +57,7 @@ impl Publisher {
             bound,
             nofile,
             endpoints: EndpointRegistry::default(),
+            limits: LimitRegistry::default(),
             concerned: HashMap::new(),
             changes: ChangeLog::default(),
             states: EndpointStates::default(),
@@ -87,6 +90,7 @@ impl Publisher {
                 resolved: &|address| resolver.resolved(address),
                 shifted: &|route| self.shifts.weights(route),
                 endpoints: &mut self.endpoints,
+                limits: &mut self.limits,
             },
         );
         let generation = snapshot.generation;
@@ -177,9 +181,10 @@ impl Publisher {
     }
 
     /// Removes series of routes and upstreams whose last streams must have ended; says what was
-    /// held back of changed endpoints.
+    /// held back of changed endpoints; evicts idle keys of limits.
     pub fn sweep(&mut self) {
         let now = clock::process_ms();
+        self.limits.sweep();
         self.changes.flush(now);
         let snapshot = self.shared.snapshot.load();
         let (due, later) =

@@ -231,6 +231,7 @@ mod tests {
                 resolved: &|_| None,
                 shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
+                limits: &mut crate::limit::LimitRegistry::default(),
             },
         );
         let challenges = Challenges::default();

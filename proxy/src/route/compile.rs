@@ -22,6 +22,7 @@ use crate::filter::cors::{self, CorsPolicy};
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
+use crate::limit::LimitRegistry;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -39,6 +40,7 @@ pub struct Deps<'a> {
     /// Weights that hold instead of those of a route's split; an upstream without one gets 0.
     pub shifted: &'a dyn Fn(&Name) -> Option<&'a BTreeMap<Name, u32>>,
     pub endpoints: &'a mut EndpointRegistry,
+    pub limits: &'a mut LimitRegistry,
 }
 
 /// Descriptors kept back from the limits: listeners, admin, log, certificates.
@@ -153,8 +155,13 @@ fn public_port(listener: &model::Listener, bound: &[BoundAddress]) -> u16 {
     listener.public_port.or(bound_port).unwrap_or(written)
 }
 
-fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<ListenerPolicy>> {
-    let policy = |listener: &model::Listener| ListenerPolicy {
+fn listeners(
+    accepted: &Accepted,
+    deps: &mut Deps<'_>,
+    https_port: u16,
+) -> Vec<Arc<ListenerPolicy>> {
+    let keys = accepted.global.limits.limiter_keys;
+    let mut policy = |listener: &model::Listener| ListenerPolicy {
         name: listener.name.clone(),
         tls: listener.tls.as_ref().map(|policy| {
             let http2 = listener.http2.enabled;
@@ -163,6 +170,7 @@ fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<L
         redirect_https_port: listener.redirect_to_https.then_some(https_port),
         public_port: public_port(listener, deps.bound),
         max_connections: listener.limits.connections.unwrap_or(client_connections(deps.nofile)),
+        connection_rate: deps.limits.address_rate(&listener.name, &listener.limits, keys),
         limits: listener.limits.clone(),
         timeouts: listener.timeouts.clone(),
         http2: listener.http2.clone(),
@@ -362,6 +370,7 @@ mod tests {
             resolved: &|_| None,
             shifted: &|_| None,
             endpoints: &mut EndpointRegistry::default(),
+            limits: &mut LimitRegistry::default(),
         };
         compile(&accepted, &empty(), &mut deps)
     }
