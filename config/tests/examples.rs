@@ -5,7 +5,8 @@
 use std::io;
 use std::path::Path;
 
-use config::model::{Action, Balance, Entry, Expectation, Probe};
+use config::model::{Action, Balance, Entry, Expectation, KeyPart, LimitKey, PathRule, Probe};
+use config::value::NormPath;
 use config::{Accepted, Environment, merge, parse};
 
 /// `ops` with the password `pw`.
@@ -16,8 +17,12 @@ struct Anything;
 
 impl Environment for Anything {
     fn var(&self, name: &str) -> Option<String> {
-        let email = name.contains("EMAIL");
-        Some(if email { "ops@openclaw.example" } else { "aGVsbG8taGVsbG8" }.into())
+        let text = match name {
+            name if name.contains("EMAIL") => "ops@openclaw.example",
+            name if name.contains("HTPASSWD") => HTPASSWD,
+            _ => "aGVsbG8taGVsbG8",
+        };
+        Some(text.into())
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
@@ -105,5 +110,22 @@ fn the_platform_is_translated() {
         panic!()
     };
     assert_eq!(internal.status, 404);
+    // The traffic that costs money: a share for each address and each credential.
+    let limits = &accepted.routes["proxy"].value.rate_limits;
+    let [address, credential] = limits.as_slice() else { panic!("{limits:?}") };
+    assert_eq!(address.key, LimitKey(vec![vec![KeyPart::ClientIp]]));
+    assert_eq!((address.rate, address.burst.get()), ("50/s".parse().ok(), 100));
+    let header = KeyPart::Header("authorization".into());
+    assert_eq!(credential.key, LimitKey(vec![vec![header]]));
+    assert_eq!((credential.rate, credential.burst.get()), ("10/s".parse().ok(), 20));
+    assert_eq!(credential.concurrent.map(u32::from), Some(8));
+    // Without a login of its own: a password, but for what strangers call.
+    let access = accepted.routes["nango"].value.access.as_ref().unwrap();
+    let users: Vec<&str> =
+        access.basic_auth.iter().flat_map(|auth| &auth.users).map(|user| &*user.user).collect();
+    assert_eq!(users, ["ops"]);
+    let path = |text| NormPath::parse(text).unwrap();
+    let open = [PathRule::Exact(path("/oauth/callback")), PathRule::Prefix(path("/webhook"))];
+    assert_eq!(access.except, open);
     assert!(accepted.tests.len() >= 8);
 }

@@ -107,6 +107,14 @@ fn piece() -> impl Strategy<Value = String> {
             "*.x",
             "a.x",
             "/p",
+            "10/s",
+            "10.0.0.0/8",
+            "a:$2y$04$",
+            "rate_limits:",
+            "access:",
+            "key: client_ip",
+            "header:",
+            "except:",
         ])
         .prop_map(str::to_owned),
     ]

@@ -4,9 +4,11 @@ use std::sync::{Arc, LazyLock};
 
 use acme::challenge::Challenges;
 use config::NoEnvironment;
+use proxy::access::passwords::Passwords;
 use proxy::downstream::cert_table::CertTable;
 use proxy::http1::field::FieldId;
 use proxy::http1::head::{FieldSlots, parse_request};
+use proxy::limit::{KeyHasher, LimitRegistry};
 use proxy::request::admit::admit_h1;
 use proxy::request::client::Client;
 use proxy::request::decide::{Tables, decide};
@@ -24,7 +26,14 @@ pub fn check(bytes: &[u8]) {
     let Ok(Some(head)) = parse_request(bytes, LIMITS, &mut slots) else { return };
     let Ok(mut view) = admit_h1(&head) else { return };
     let client = Client::new(0, ([192, 0, 2, 1], 40000).into(), None);
-    let tables = Tables { snapshot: &SNAPSHOT, challenges: &CHALLENGES, certs: &CERTS };
+    let tables = Tables {
+        snapshot: &SNAPSHOT,
+        challenges: &CHALLENGES,
+        certs: &CERTS,
+        hasher: &HASHER,
+        passwords: &PASSWORDS,
+        metrics: None,
+    };
     match decide(&mut view, &client, client.peer, &tables) {
         Decision::Forward(plan) => {
             routed_by_its_normal_path(&view, &plan);
@@ -65,6 +74,8 @@ fn forwarded_as_decided<F: FieldSource>(view: &HeadView<'_, F>, plan: &Plan, cli
         public_port: 443,
         allow_underscores: false,
         edits: &plan.route.request_edits,
+        drop_authorization: false,
+        prefix: None,
     };
     write_request(&mut out, view, &cx);
 
@@ -114,6 +125,8 @@ static CHALLENGES: LazyLock<Challenges> = LazyLock::new(|| {
 });
 
 static CERTS: LazyLock<CertTable> = LazyLock::new(CertTable::new);
+static HASHER: LazyLock<KeyHasher> = LazyLock::new(KeyHasher::random);
+static PASSWORDS: LazyLock<Passwords> = LazyLock::new(Passwords::new);
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let candidate = config::parse("fuzz.yaml", CONFIG, &NoEnvironment)
@@ -130,6 +143,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         resolved: &|_| Some(vec![Resolved { address: ([127, 0, 0, 1], 80).into(), weight: 1 }]),
         shifted: &|_| None,
         endpoints: &mut EndpointRegistry::default(),
+        limits: &mut LimitRegistry::default(),
     };
     compile::compile(&accepted, &compile::empty(), &mut deps)
 });

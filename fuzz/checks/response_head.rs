@@ -27,6 +27,7 @@ pub fn check(bytes: &[u8]) {
             confirm_keep_alive: false,
             websocket: false,
             edits: &edits,
+            own: None,
             hsts: None,
             cookie: None,
         };

@@ -109,7 +109,15 @@ impl Local {
 
     /// What requests are decided by, with this snapshot.
     pub fn tables<'s>(&'s self, snapshot: &'s Snapshot) -> Tables<'s> {
-        Tables { snapshot, challenges: &self.shared.challenges, certs: &self.shared.certs }
+        let shared = &self.shared;
+        Tables {
+            snapshot,
+            challenges: &shared.challenges,
+            certs: &shared.certs,
+            hasher: &shared.hasher,
+            passwords: &shared.passwords,
+            metrics: Some(&shared.metrics),
+        }
     }
 
     pub fn draining(&self) -> bool {

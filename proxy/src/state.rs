@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use crate::access::passwords::Passwords;
 use crate::downstream::address_table::AddressTable;
 use crate::downstream::cert_table::CertTable;
+use crate::limit::KeyHasher;
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::route::compile::empty;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub addresses: AddressTable,
     /// Verifies the passwords of all routes.
     pub passwords: Passwords,
+    /// Tells clients apart for `passwords`.
+    pub hasher: KeyHasher,
     pub metrics: Metrics,
     pub drain: Drain,
     pub access_log: Sink,
@@ -44,6 +47,7 @@ impl Shared {
             gauges: Gauges::default(),
             addresses: AddressTable::default(),
             passwords: Passwords::new(),
+            hasher: KeyHasher::random(),
             metrics: Metrics::new(),
             drain: Drain::default(),
             access_log,

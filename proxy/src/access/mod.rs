@@ -75,6 +75,11 @@ impl Access {
         }
     }
 
+    /// Whether paths are read.
+    pub fn has_exceptions(&self) -> bool {
+        !self.except.is_empty()
+    }
+
     /// Whether nothing is asked for this path (normalised, design.md #15).
     pub fn excepted(&self, path: &[u8]) -> bool {
         self.except.iter().any(|rule| path_matches(rule, path))

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::filter::rewrite::Rewrite;
 use crate::http1::field::FieldId;
 use crate::local::{Local, PinnedSnapshot};
 use crate::request::cause::Rejection;
@@ -64,17 +65,23 @@ impl<'a> Arrival<'a> {
         room: impl FnOnce() -> Result<(), Rejection>,
     ) -> Settled {
         let Arrival { local, client, snapshot, policy, trusted, origin, mut record } = self;
-        let plan = match decide(view, client, origin, &local.tables(snapshot)) {
+        let mut plan = match decide(view, client, origin, &local.tables(snapshot)) {
             Decision::Forward(plan) => plan,
-            Decision::Answer(answer) => {
-                record.answered(&answer);
+            Decision::Answer(mut answer) => {
+                record.hold(&mut answer.terms);
                 return Settled::Answer(answer, record);
             }
         };
         record.routed(&plan.route, Some(&plan.target));
+        record.hold(&mut plan.terms);
         if let Err(rejection) = room() {
             return Settled::Answer(Answer::reject(Some(plan.route), rejection), record);
         }
+        if let Some(pacing) = &plan.route.pacing {
+            let now_ms = local.timers.now_ms();
+            plan.pacers = Some(client.pacers.pacers(&plan.route.life, pacing, now_ms));
+        }
+        let rewrite = plan.route.rewrite.as_ref().filter(|_| plan.terms.rewritten);
         let cx = RequestContext {
             client,
             trusted,
@@ -83,6 +90,8 @@ impl<'a> Arrival<'a> {
             public_port: policy.public_port,
             allow_underscores: policy.allow_underscores,
             edits: &plan.route.request_edits,
+            drop_authorization: plan.terms.credentials_used,
+            prefix: rewrite.and_then(Rewrite::stripped_prefix),
         };
         let mut first = local.buffers.take();
         write_request(&mut first, view, &cx);

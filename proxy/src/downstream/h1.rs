@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::h1_begin::{Begun, Forward, OwnAnswer, begin};
+use crate::exchange::gate::pass;
 use crate::exchange::h1_h1::{self, End, Job};
 use crate::http1::head::terminator;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::client::Client;
-use crate::request::plan::Answer;
+use crate::request::plan::{Answer, AnswerKind};
 use crate::request::respond::{Reply, write_h1};
 use crate::timer::Timer;
 
@@ -178,7 +179,14 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn forward(&mut self, forward: Forward) -> Next {
-        let Forward { plan, mut record, upload, keep_alive, policy } = forward;
+        let Forward { mut plan, mut record, upload, keep_alive, policy } = forward;
+        if let Err(kind) = pass(&mut plan.terms, &mut record, &self.timer).await {
+            let terms = std::mem::take(&mut plan.terms);
+            let answer = Answer { route: Some(plan.route.clone()), kind, terms };
+            let body_read = upload.decoder.is_done();
+            let own = OwnAnswer::to(&plan, answer, record, keep_alive && !plan.http10, body_read);
+            return self.answer(own).await;
+        }
         let job = Job {
             local: &self.local,
             io: &mut self.io,
@@ -197,16 +205,10 @@ impl<S: Stream> Connection<S> {
             }
             End::Refused { rejection, body_read } => {
                 let keep_alive = keep_alive && may_go_on(rejection) && !plan.http10;
-                let answer = Answer::reject(Some(plan.route.clone()), rejection);
-                self.answer(OwnAnswer {
-                    answer,
-                    record,
-                    head_request: plan.head_request,
-                    grpc: plan.grpc,
-                    keep_alive,
-                    body_read,
-                })
-                .await
+                let terms = std::mem::take(&mut plan.terms);
+                let kind = AnswerKind::Reject(rejection);
+                let answer = Answer { route: Some(plan.route.clone()), kind, terms };
+                self.answer(OwnAnswer::to(&plan, answer, record, keep_alive, body_read)).await
             }
             End::Cut(_) => {
                 record.close();
@@ -223,10 +225,14 @@ impl<S: Stream> Connection<S> {
 
     /// Writes an answer of our own.
     async fn answer(&mut self, own: OwnAnswer) -> Next {
-        let OwnAnswer { answer, mut record, head_request, grpc, keep_alive, body_read } = own;
+        let OwnAnswer { mut answer, mut record, head_request, form, keep_alive, body_read } = own;
+        if let Err(kind) = pass(&mut answer.terms, &mut record, &self.timer).await {
+            answer.kind = kind;
+        }
+        record.answered(&answer);
         let close = !keep_alive || !body_read || self.local.draining();
         let mut out = self.local.buffers.take();
-        let reply = Reply::of(&answer, record.request_id.as_bytes(), grpc);
+        let reply = Reply::of(&answer, record.request_id.as_bytes(), form);
         record.status = reply.status;
         if let Some(rejection) = reply.cause {
             record.reject(rejection);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::begin::{Arrival, Settled};
 use crate::exchange::upload::Upload;
+use crate::filter::pages::ErrorForm;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{FieldSlots, HeadError, HeadLimits, RequestHead, parse_request};
@@ -13,7 +14,6 @@ use crate::local::{Local, PinnedSnapshot};
 use crate::request::admit::{admit_h1, path_and_query};
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::grpc::is_grpc;
 use crate::request::plan::{Answer, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::view::{split_target, wants_keep_alive};
@@ -32,8 +32,7 @@ pub struct OwnAnswer {
     pub answer: Answer,
     pub record: Record,
     pub head_request: bool,
-    /// To a gRPC call.
-    pub grpc: bool,
+    pub form: ErrorForm,
     pub keep_alive: bool,
     /// The request has no body, or it was read.
     pub body_read: bool,
@@ -49,6 +48,20 @@ pub struct Forward {
     pub policy: Arc<ListenerPolicy>,
 }
 
+impl OwnAnswer {
+    /// To a request that was to be forwarded.
+    pub fn to(
+        plan: &Plan,
+        answer: Answer,
+        record: Record,
+        keep_alive: bool,
+        body_read: bool,
+    ) -> OwnAnswer {
+        let (head_request, form) = (plan.head_request, plan.form);
+        OwnAnswer { answer, record, head_request, form, keep_alive, body_read }
+    }
+}
+
 impl Begun {
     /// An answer to a request that never became one.
     pub fn failed(local: &Rc<Local>, client: &Client, rejection: Rejection) -> Begun {
@@ -59,7 +72,7 @@ impl Begun {
             answer: Answer::reject(None, rejection),
             record,
             head_request: false,
-            grpc: false,
+            form: ErrorForm::Text,
             keep_alive: false,
             body_read: false,
         }))
@@ -108,31 +121,37 @@ fn begin_head(
         Ok(view) => view,
         Err(rejection) => {
             let answer = Answer::reject(None, rejection);
-            return (answered(answer, arrival.record, head, false), bytes.len());
+            return (answered(answer, arrival.record, head, false, false), bytes.len());
         }
     };
     let room = || if local.over_buffered() { Err(OVER_BUFFERED) } else { Ok(()) };
     match arrival.settle(&mut view, room) {
         Settled::Forward { plan, record, first } => {
-            let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
-            let upload = Upload::new(local, first, plan.body, limit, now_ms);
+            let upload = Upload::new(local, first, &plan);
             forward(record, plan, upload, head, policy, bytes)
         }
         Settled::Answer(answer, record) => {
             let keep_alive = wants_keep_alive(head) && !head.http10;
-            (answered(answer, record, head, keep_alive), head.len)
+            let (body, whole) = body_at_hand(head, bytes);
+            (answered(answer, record, head, keep_alive, whole), head.len + body)
         }
     }
 }
 
-fn answered(answer: Answer, record: Record, head: &RequestHead<'_, '_>, keep_alive: bool) -> Begun {
+fn answered(
+    answer: Answer,
+    record: Record,
+    head: &RequestHead<'_, '_>,
+    keep_alive: bool,
+    body_read: bool,
+) -> Begun {
     Begun::Answer(Box::new(OwnAnswer {
         answer,
         record,
         head_request: head.method == b"HEAD",
-        grpc: head.fields.get(FieldId::ContentType).is_some_and(is_grpc),
+        form: ErrorForm::of(&head.fields),
         keep_alive,
-        body_read: head.body == BodyLength::Sized(0),
+        body_read,
     }))
 }
 
@@ -154,8 +173,21 @@ fn forward(
         }
         Err(rejection) => {
             let answer = Answer::reject(Some(plan.route), rejection);
-            (answered(answer, record, head, false), bytes.len())
+            (answered(answer, record, head, false, false), bytes.len())
         }
+    }
+}
+
+/// Bytes of a request body that came with its head and are not needed, and whether that is all of
+/// it: a refused client may go on then.
+fn body_at_hand(head: &RequestHead<'_, '_>, bytes: &[u8]) -> (usize, bool) {
+    let here = bytes.len().saturating_sub(head.len);
+    match head.body {
+        BodyLength::Sized(n) => match usize::try_from(n) {
+            Ok(n) if n <= here => (n, true),
+            _ => (0, false),
+        },
+        _ => (0, false),
     }
 }
 

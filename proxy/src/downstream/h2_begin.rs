@@ -17,17 +17,18 @@ use http::{HeaderMap, Method, Request, header};
 
 use super::begin::{Arrival, Settled};
 use super::h2_streams::{MODEST_STREAMS, Watch};
+use crate::exchange::gate::pass;
 use crate::exchange::h2_h1::{self, Job, Step, TOO_MANY_STREAMS};
 use crate::exchange::h2_send::OwnAnswer;
 use crate::exchange::h2_upload::Source;
 use crate::exchange::upload::Upload;
+use crate::filter::pages::ErrorForm;
 use crate::http1::field::{FieldId, classify};
 use crate::http1::framing::{BodyLength, FramingFields, request_length};
 use crate::local::Local;
 use crate::request::admit::admit_h2;
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::grpc::is_grpc;
 use crate::request::plan::Answer;
 use crate::request::record::{Record, RequestText};
 use crate::request::respond::{Reply, to_http};
@@ -59,30 +60,47 @@ pub fn answer(
         local: local.clone(),
         hsts: client.hsts_allowed(),
         head_request: parts.method == Method::HEAD,
-        grpc: parts.headers.get(header::CONTENT_TYPE).is_some_and(|v| is_grpc(v.as_bytes())),
+        form: ErrorForm::of(&H2Fields::new(&parts.headers)),
     };
     let begun = policy.as_deref().map(|policy| {
         match begin(local, client, policy, &watch, &parts, source) {
-            Begun::Answer(told) => Err(own.answer(&told.0, told.1)),
-            Begun::Forward(job) => Ok(job),
+            // What need not wait takes its final, small form at once.
+            Begun::Answer(told) if told.0.terms.gate.is_none() => {
+                Next::Told(own.answer(&told.0, told.1))
+            }
+            Begun::Answer(told) => Next::Wait(told),
+            Begun::Forward(job) => Next::Forward(job),
         }
     });
     async move {
         let Some((policy, begun)) = policy.zip(begun) else { return };
         let answer = match begun {
-            Err(answer) => answer,
-            Ok(job) => match Box::pin(forward(job, &mut respond, &watch, &policy, own)).await {
-                Ok(Step::Relay(relay)) => {
-                    relay.run(respond).await;
-                    return Hold::linger(hold, &watch).await;
+            Next::Told(answer) => answer,
+            Next::Wait(told) => Box::pin(own.wait(*told, &watch)).await,
+            Next::Forward(job) => {
+                match Box::pin(forward(job, &mut respond, &watch, &policy, own)).await {
+                    Ok(Step::Relay(relay)) => {
+                        relay.run(respond).await;
+                        return Hold::linger(hold, &watch).await;
+                    }
+                    Ok(Step::Tunnel(tunnel)) => {
+                        return Box::pin(tunnel.run(respond, &watch)).await;
+                    }
+                    Err(answer) => answer,
                 }
-                Ok(Step::Tunnel(tunnel)) => return Box::pin(tunnel.run(respond, &watch)).await,
-                Err(answer) => answer,
-            },
+            }
         };
         answer.send(respond, &watch, policy.timeouts.write_progress).await;
         Hold::linger(hold, &watch).await;
     }
+}
+
+/// What a stream does first.
+enum Next {
+    Forward(Box<Job>),
+    /// An answer behind a gate.
+    Wait(Box<(Answer, Record)>),
+    Told(Box<OwnAnswer>),
 }
 
 /// Keeps a stream from being reset in the same breath as it is answered: a client that still sends
@@ -118,10 +136,19 @@ async fn forward(
     policy: &ListenerPolicy,
     own: Own,
 ) -> Result<Step, Box<OwnAnswer>> {
+    let mut job = job;
     let route = job.plan.route.clone();
+    if let Err(kind) = pass(&mut job.plan.terms, &mut job.record, &watch.timer).await {
+        let terms = std::mem::take(&mut job.plan.terms);
+        return Err(own.answer(&Answer { route: Some(route), kind, terms }, job.record));
+    }
+    // The plan goes on with the answer; of it a refusal needs these.
+    let edits = job.plan.terms.edits.clone();
     h2_h1::run(job, respond, watch, policy).await.map_err(|failed| {
         let (rejection, record) = *failed;
-        own.answer(&Answer::reject(Some(route), rejection), record)
+        let mut answer = Answer::reject(Some(route), rejection);
+        answer.terms.edits = edits;
+        own.answer(&answer, record)
     })
 }
 
@@ -173,8 +200,7 @@ fn begin(
     if head.websocket && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         add_websocket_key(local, &mut first);
     }
-    let (limit, now_ms) = (plan.route.body_limit, local.timers.now_ms());
-    let upload = Upload::new(local, first, plan.body, limit, now_ms);
+    let upload = Upload::new(local, first, &plan);
     let bodyless = plan.body == BodyLength::Sized(0) && !plan.websocket;
     let source = source.filter(|_| !bodyless);
     let hsts = client.hsts_allowed();
@@ -304,12 +330,25 @@ struct Own {
     local: Rc<Local>,
     hsts: bool,
     head_request: bool,
-    grpc: bool,
+    form: ErrorForm,
 }
 
 impl Own {
+    /// An answer that waits for its gate first.
+    async fn wait(
+        &self,
+        (mut answer, mut record): (Answer, Record),
+        watch: &Watch,
+    ) -> Box<OwnAnswer> {
+        if let Err(kind) = pass(&mut answer.terms, &mut record, &watch.timer).await {
+            answer.kind = kind;
+        }
+        self.answer(&answer, record)
+    }
+
     fn answer(&self, answer: &Answer, mut record: Record) -> Box<OwnAnswer> {
-        let reply = Reply::of(answer, record.request_id.as_bytes(), self.grpc);
+        record.answered(answer);
+        let reply = Reply::of(answer, record.request_id.as_bytes(), self.form);
         record.status = reply.status;
         if let Some(rejection) = reply.cause {
             record.reject(rejection);

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::answer::{framing, is_event_stream};
 use super::attempt::{Attempt, Attempts, CLOSED, RESET};
 use super::outbox::Outbox;
+use super::paced::Pace;
 use super::splice::Splice;
 use super::upload::Upload;
 use crate::buffers::REWRITE_BYTES;
@@ -50,6 +52,9 @@ pub struct Download {
     flushed: bool,
     flush_waited: bool,
     pub progress_ms: u64,
+    pace: Pace,
+    /// Pacing holds the answer back: nobody is waited for.
+    pub held: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +89,7 @@ pub struct Shape<'a> {
 }
 
 impl Download {
-    pub fn new(local: &Rc<Local>, now_ms: u64) -> Download {
+    pub fn new(local: &Rc<Local>, plan: &Plan) -> Download {
         Download {
             local: local.clone(),
             state: State::Head,
@@ -100,7 +105,9 @@ impl Download {
             event_stream: false,
             flushed: true,
             flush_waited: false,
-            progress_ms: now_ms,
+            progress_ms: local.timers.now_ms(),
+            pace: Pace::download(plan),
+            held: false,
         }
     }
 
@@ -123,6 +130,7 @@ impl Download {
         shape: &Shape<'_>,
         record: &mut Record,
     ) -> Poll<Result<Step, Rejection>> {
+        self.held = false;
         loop {
             if !self.out.is_empty() {
                 let drained = self.out.poll_drain(cx, client);
@@ -157,6 +165,12 @@ impl Download {
         }
     }
 
+    /// Pending: nothing may be read, because pacing holds it back.
+    fn hold(&mut self, room: usize) -> Poll<()> {
+        self.held = room == 0;
+        if self.held { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     fn progress(&mut self) {
         self.progress_ms = self.local.timers.now_ms();
     }
@@ -170,8 +184,10 @@ impl Download {
     ) -> Poll<Result<(), Rejection>> {
         let local = self.local.clone();
         local.buffers.with_scratch(|scratch| {
+            let (io, now_ms) = (&mut attempt.connection.io, local.timers.now_ms());
             let room = local.read_room(REWRITE_BYTES);
-            let io = &mut attempt.connection.io;
+            let room = ready!(self.pace.poll_head_room(cx, io, now_ms, room));
+            ready!(self.hold(room));
             let n = match ready!(Stream::poll_read(io, cx, &mut scratch[..room])) {
                 Ok(n) if n > 0 => n,
                 ended => return Poll::Ready(Err(closed(ended.err(), shape.upload))),
@@ -224,6 +240,7 @@ impl Download {
             }
             bytes = bytes.get(len..).unwrap_or(&[]);
         }
+        self.pace.passed(bytes.len());
         if self.state == State::Tunnel {
             self.out.buffer().extend_from_slice(bytes);
             return Ok(());
@@ -306,6 +323,7 @@ impl Download {
             confirm_keep_alive: shape.plan.http10 && !close,
             websocket,
             edits: &route.response_edits,
+            own: shape.plan.terms.edits.as_deref(),
             hsts: route.hsts.as_ref().filter(|_| shape.hsts).map(|hsts| &*hsts.line),
             cookie: cookie.as_deref(),
         };
@@ -351,6 +369,7 @@ impl Download {
     ) -> Poll<Result<(), Rejection>> {
         if let (BodyDecoder::Sized(left), Some(socket), Some(upstream)) =
             (&mut self.decoder, client.plain(), upstream.plain())
+            && self.pace.is_off()
             && self.splice.applies(&self.local.shared, &self.local.pipes, *left)
         {
             let before = *left;
@@ -369,12 +388,15 @@ impl Download {
             let rewritten = matches!(self.decoder, BodyDecoder::Chunked(_))
                 || self.encoder == BodyEncoder::Chunked;
             let room = if rewritten { REWRITE_BYTES } else { scratch.len() };
-            let room = local.read_room(room);
+            let (now_ms, room) = (local.timers.now_ms(), local.read_room(room));
+            let room = ready!(self.pace.poll_room(cx, upstream, now_ms, room));
+            ready!(self.hold(room));
             let n = match ready!(Stream::poll_read(upstream, cx, &mut scratch[..room])) {
                 Ok(n) => n,
                 Err(_) => return Poll::Ready(Err(Cause::UpstreamClosed.into())),
             };
             self.progress();
+            self.pace.passed(n);
             Poll::Ready(self.pass_body(cx, &scratch[..n], client, record))
         })
     }
@@ -426,22 +448,4 @@ pub fn closed(error: Option<io::Error>, upload: &Upload) -> Rejection {
         matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
     });
     if in_order && !upload.reset() { CLOSED } else { RESET }
-}
-
-fn framing(status: u16, length: BodyLength, plan: &Plan) -> ResponseFraming {
-    match length {
-        _ if status == 204 => ResponseFraming::None,
-        _ if status == 304 || plan.head_request => ResponseFraming::Announced,
-        BodyLength::Sized(n) => ResponseFraming::Length(n),
-        _ if plan.http10 => ResponseFraming::Close,
-        BodyLength::Chunked | BodyLength::UntilClose => ResponseFraming::Chunked,
-    }
-}
-
-/// `text/event-stream` and `application/grpc*`: silence is normal.
-pub fn is_event_stream(content_type: Option<&[u8]>) -> bool {
-    let Some(value) = content_type else { return false };
-    [&b"text/event-stream"[..], b"application/grpc"]
-        .iter()
-        .any(|known| value.get(..known.len()).is_some_and(|head| head.eq_ignore_ascii_case(known)))
 }

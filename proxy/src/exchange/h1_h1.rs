@@ -75,7 +75,7 @@ pub async fn run<S: Stream>(job: Job<'_, S>, mut upload: Upload) -> End {
         }
         let now_ms = job.timer.now_ms();
         upload.progress_ms = now_ms;
-        let mut exchange = Exchange { download: Download::new(job.local, now_ms), attempt };
+        let mut exchange = Exchange { download: Download::new(job.local, job.plan), attempt };
         let outcome = poll_fn(|cx| exchange.poll(cx, &mut job, &mut upload, &attempts)).await;
         match outcome {
             Ok(Step::Done) => return exchange.finish(&mut job, &upload),
@@ -201,6 +201,7 @@ impl Exchange {
         upload: &mut Upload,
         attempts: &Attempts,
     ) -> Poll<Result<Step, Rejection>> {
+        upload.held = false;
         self.poll_upload(cx, job, upload)?;
         let shape = Shape {
             plan: job.plan,
@@ -216,7 +217,7 @@ impl Exchange {
         }
         let gone = if upload.decoder.is_done() {
             watch(cx, job.local, job.io, job.carry, job.timer)
-        } else if upload.blocked() || upload.refused {
+        } else if upload.blocked() || upload.refused || upload.held {
             // The rest of the body is not read now, so the end behind it makes no event.
             job.timer.poll_at_tick();
             job.io.read_closed()
@@ -225,6 +226,12 @@ impl Exchange {
         };
         if gone {
             return Poll::Ready(Err(Cause::ClientGone.into()));
+        }
+        if upload.held || self.download.held {
+            let now_ms = job.timer.now_ms();
+            upload.excuse(now_ms);
+            self.download.progress_ms = now_ms;
+            job.timer.poll_at_tick();
         }
         self.poll_deadline(cx, job, upload, attempts.deadline_ms())
     }
@@ -247,12 +254,17 @@ impl Exchange {
             if !upload.wants_body() || upload.refused {
                 return Ok(());
             }
+            let room = upload.room(job.timer.now_ms(), SCRATCH_BYTES);
+            if upload.held {
+                return Ok(());
+            }
             if !job.carry.is_empty() {
-                let used = upload.take(cx, &mut self.attempt.connection.io, job.carry)?;
+                let here = job.carry.get(..room).unwrap_or(job.carry);
+                let used = upload.take(cx, &mut self.attempt.connection.io, here)?;
                 job.carry.drain(..used);
                 continue;
             }
-            if !self.read_body(cx, job, upload)? {
+            if !self.read_body(cx, job, upload, room)? {
                 return Ok(());
             }
         }
@@ -264,10 +276,11 @@ impl Exchange {
         cx: &mut Context<'_>,
         job: &mut Job<'_, S>,
         upload: &mut Upload,
+        room: usize,
     ) -> Result<bool, Rejection> {
         let (local, now_ms) = (job.local, job.timer.now_ms());
         let chunked = matches!(upload.decoder, BodyDecoder::Chunked(_));
-        let room = if chunked { REWRITE_BYTES } else { SCRATCH_BYTES };
+        let room = if chunked { room.min(REWRITE_BYTES) } else { room };
         let min_rate = if self.streaming() { 0 } else { job.timeouts.body_min_rate };
         local.buffers.with_scratch(|scratch| match job.io.poll_read(cx, &mut scratch[..room]) {
             Poll::Pending => {
@@ -368,7 +381,7 @@ impl Exchange {
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let early = std::mem::take(job.carry);
         let first = First { from_client: &early, from_upstream: &[] };
-        let limits = Limits { idle: job.plan.target.timeouts.stream_idle, deadline_ms };
+        let limits = Limits::new(job.plan, deadline_ms);
         let io = &mut self.attempt.connection.io;
         match tunnel::run(job.local, job.io, io, first, limits, job.timer, job.record).await {
             Ok(()) => job.record.upstream_ok(),

@@ -20,6 +20,7 @@ use super::h2_h1::deadline;
 use super::h2_head::trailer_map;
 use super::h2_send::{Gone, charged, poll_room};
 use super::h2_upload::{Source, poll_upload};
+use super::paced::Pace;
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::downstream::h2_streams::Watch;
@@ -69,6 +70,7 @@ pub struct Relay {
     pub taken: usize,
     /// Shared with every piece that h2 holds.
     pub given: Arc<()>,
+    pub pace: Pace,
     /// What was wrong with the first bytes of the body.
     pub broken: Option<Rejection>,
 }
@@ -76,6 +78,7 @@ pub struct Relay {
 impl Relay {
     /// Takes the body bytes that came with the head.
     pub fn take_first(&mut self, bytes: &[u8]) {
+        self.pace.passed(bytes.len());
         match self.decode(bytes) {
             Ok(data) => self.first = data,
             Err(rejection) => self.broken = Some(rejection),
@@ -175,7 +178,12 @@ impl Relay {
                     self.poll_endpoint(cx)
                 };
             }
-            let Poll::Ready(room) = poll_room(cx, stream, FRAME_BYTES) else {
+            let wanted = self.pace.room(self.watch.timer.now_ms(), FRAME_BYTES);
+            if wanted == 0 {
+                stream.reserve_capacity(0);
+                return self.poll_held(cx);
+            }
+            let Poll::Ready(room) = poll_room(cx, stream, wanted) else {
                 return self.poll_client(cx);
             };
             if self.poll_read(cx, room?)?.is_pending() {
@@ -211,6 +219,9 @@ impl Relay {
         let now_ms = self.watch.timer.now_ms();
         let min_rate = if self.event_stream { 0 } else { self.body_min_rate };
         poll_upload(cx, &mut self.upload, &mut self.source, attempt, now_ms, min_rate)?;
+        if self.upload.held {
+            self.excuse();
+        }
         self.release_endpoint();
         Ok(())
     }
@@ -245,7 +256,10 @@ impl Relay {
             let read = io.map(|io| Stream::poll_read(io, cx, &mut scratch[..room]));
             match read.unwrap_or(Poll::Ready(Ok(0))) {
                 Poll::Pending => Ok(Poll::Pending),
-                Poll::Ready(Ok(n)) => self.take(&scratch[..n]).map(Poll::Ready),
+                Poll::Ready(Ok(n)) => {
+                    self.pace.passed(n);
+                    self.take(&scratch[..n]).map(Poll::Ready)
+                }
                 Poll::Ready(Err(_)) => Err(Cause::UpstreamClosed.into()),
             }
         });
@@ -307,6 +321,22 @@ impl Relay {
             self.decoder = BodyDecoder::Done;
         }
         Ok(used)
+    }
+
+    /// Pacing holds the answer back.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        (self.waiting, self.taken) = (None, 0);
+        self.excuse();
+        self.poll_until(cx, u64::MAX, Cause::Internal.into())
+    }
+
+    /// While we hold bytes back nobody is late (design.md #11).
+    fn excuse(&mut self) {
+        let now_ms = self.watch.timer.now_ms();
+        self.upload.excuse(now_ms);
+        self.progress_ms = now_ms;
+        self.waiting = self.waiting.map(|_| now_ms);
+        self.watch.timer.poll_at_tick();
     }
 
     /// There is something to send and no room for it.

@@ -4,19 +4,21 @@
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::HeaderValue;
 
+use super::answer::is_event_stream;
 use super::attempt::{Attempt, Attempts};
-use super::download::{MAX_HEAD, closed, is_event_stream};
+use super::download::{MAX_HEAD, closed};
 use super::h2_body::Relay;
 use super::h2_head::{self, Head};
 use super::h2_tunnel::Tunnel;
 use super::h2_upload::{Source, poll_upload};
+use super::paced::Pace;
 use super::tunnel::cut;
 use super::upload::Upload;
 use crate::downstream::h2_streams::{MODEST_STREAMS, Watch};
@@ -80,8 +82,15 @@ pub async fn run(
         job.record.endpoint(&attempt.connection.endpoint.text);
         let now_ms = watch.timer.now_ms();
         job.upload.progress_ms = now_ms;
-        let mut waiting =
-            Waiting { attempt, head: Vec::new(), interim: 0, touched: false, progress_ms: now_ms };
+        let mut waiting = Waiting {
+            attempt,
+            head: Vec::new(),
+            interim: 0,
+            touched: false,
+            progress_ms: now_ms,
+            pace: Pace::download(&job.plan),
+            held: false,
+        };
         let found = poll_fn(|cx| match respond.poll_reset(cx) {
             Poll::Ready(_) => Poll::Ready(Err(Cause::ClientGone.into())),
             Poll::Pending => waiting.poll(cx, &mut job, watch, policy, &attempts),
@@ -177,6 +186,9 @@ struct Waiting {
     interim: usize,
     touched: bool,
     progress_ms: u64,
+    pace: Pace,
+    /// Pacing holds the answer back.
+    held: bool,
 }
 
 impl Waiting {
@@ -197,10 +209,15 @@ impl Waiting {
             now_ms,
             policy.timeouts.body_min_rate,
         )?;
+        self.held = false;
         let crowded = watch.open_streams() > MODEST_STREAMS;
         let room = if crowded { CROWDED_HEAD_READ } else { HEAD_READ };
         if let Poll::Ready(outcome) = self.poll_head(cx, job, attempts, now_ms, room) {
             return Poll::Ready(outcome);
+        }
+        if job.upload.held || self.held {
+            job.upload.excuse(now_ms);
+            watch.timer.poll_at_tick();
         }
         let (since, limit, cause) = if job.upload.refused || job.upload.done() {
             let since = self.progress_ms.max(job.upload.progress_ms);
@@ -234,6 +251,12 @@ impl Waiting {
     ) -> Poll<Result<Found, Rejection>> {
         let local = job.local.clone();
         loop {
+            let io = &mut self.attempt.connection.io;
+            let room = ready!(self.pace.poll_head_room(cx, io, now_ms, room));
+            self.held = room == 0;
+            if self.held {
+                return Poll::Pending;
+            }
             let read = local.buffers.with_scratch(|scratch| {
                 let room = room.min(scratch.len());
                 let io = &mut self.attempt.connection.io;
@@ -337,6 +360,7 @@ fn next(
     let timeouts = &plan.target.timeouts;
     let idle = if event_stream { timeouts.stream_idle } else { timeouts.idle };
     let mut relay = Box::new(Relay {
+        pace: waiting.pace,
         local,
         plan,
         record,

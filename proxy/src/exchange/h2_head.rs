@@ -33,6 +33,7 @@ pub fn compile(
     let mut fields = HeaderMap::with_capacity(head.fields.len() + 2);
     let copy = Bytes::copy_from_slice(bytes.get(..head.len).unwrap_or(bytes));
     let edits = &plan.route.response_edits;
+    let own = plan.terms.edits.as_deref();
     let hsts = plan.route.hsts.as_ref().filter(|_| hsts);
     for (id, name, value) in head.fields.iter() {
         let nominated = head.connection.nominates && head.fields.nominated(name);
@@ -46,7 +47,8 @@ pub fn compile(
         fields.append(name, shared(&copy, bytes, value).ok_or(protocol("field_value"))?);
     }
     write_length(&mut fields, head, length, plan.head_request);
-    for (name, value) in &edits.pairs {
+    let own_pairs = own.map_or(&[][..], |own| &own.pairs);
+    for (name, value) in edits.pairs.iter().chain(own_pairs) {
         fields.append(name, value.clone());
     }
     add_absent(&mut fields, edits);

@@ -58,15 +58,8 @@ impl Tunnel {
         metrics.http_upgrades.with_label_values(&route).inc();
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let first = First { from_client: &[], from_upstream: &early };
-        let mut stream = TunnelStream {
-            local: local.clone(),
-            watch,
-            send,
-            client,
-            read: Bytes::new(),
-            ended: false,
-        };
-        let limits = Limits { idle: plan.target.timeouts.stream_idle, deadline_ms };
+        let mut stream = TunnelStream { local: local.clone(), watch, send, client, ended: false };
+        let limits = Limits::new(&plan, deadline_ms);
         let io = &mut attempt.connection.io;
         match tunnel::run(&local, &mut stream, io, first, limits, &watch.timer, &mut record).await {
             Ok(()) => record.upstream_ok(),
@@ -82,8 +75,6 @@ struct TunnelStream<'w> {
     watch: &'w Watch,
     send: SendStream<Bytes>,
     client: Source,
-    /// Received and not yet read.
-    read: Bytes,
     /// END_STREAM was sent.
     ended: bool,
 }
@@ -94,15 +85,18 @@ fn broken(_: h2::Error) -> io::Error {
 
 impl Stream for TunnelStream<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        while self.read.is_empty() {
-            match ready!(self.client.poll(cx)).map_err(broken)? {
-                Piece::Data(data) => self.read = data,
+        loop {
+            match ready!(self.client.poll(cx, buf.len())).map_err(broken)? {
+                // An empty frame is not the end.
+                Piece::Data(data) if data.is_empty() => {}
+                Piece::Data(mut data) => {
+                    let n = data.len();
+                    data.copy_to_slice(&mut buf[..n]);
+                    return Poll::Ready(Ok(n));
+                }
                 Piece::End(_) => return Poll::Ready(Ok(0)),
             }
         }
-        let n = self.read.len().min(buf.len());
-        self.read.copy_to_slice(&mut buf[..n]);
-        Poll::Ready(Ok(n))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {

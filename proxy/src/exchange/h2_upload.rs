@@ -18,6 +18,8 @@ use crate::request::cause::{Cause, Rejection};
 /// Where body bytes come from.
 pub struct Source {
     stream: RecvStream,
+    /// Of a frame that was taken in part: it stays in the stream's window.
+    rest: Bytes,
     data_ended: bool,
     /// The end, if it was met while nobody read.
     end: Option<Result<Option<HeaderMap>, h2::Error>>,
@@ -35,7 +37,7 @@ pub enum Piece {
 impl Source {
     pub fn new(local: &Local, stream: RecvStream, ended: Rc<Cell<bool>>) -> Source {
         let charge = Charge::new(&local.shared);
-        Source { stream, data_ended: false, end: None, ended, charge }
+        Source { stream, rest: Bytes::new(), data_ended: false, end: None, ended, charge }
     }
 
     /// While nobody reads: the bytes in the stream's window, which count as buffered from now on
@@ -52,28 +54,44 @@ impl Source {
         bytes
     }
 
-    /// A reset is an error, whatever its code: only END_STREAM ends a body.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, h2::Error>> {
+    /// The next piece, of at most so many bytes. A reset is an error, whatever its code: only
+    /// END_STREAM ends a body.
+    pub fn poll(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Piece, h2::Error>> {
         self.charge.set(0);
+        if !self.rest.is_empty() {
+            return Poll::Ready(self.piece(most));
+        }
         if let Some(end) = self.end.take() {
             return Poll::Ready(end.map(Piece::End));
         }
         if !self.data_ended {
             if let Some(data) = ready!(self.stream.poll_data(cx)) {
-                let data = data?;
-                self.stream.flow_control().release_capacity(data.len())?;
-                return Poll::Ready(Ok(Piece::Data(data)));
+                self.rest = data?;
+                return Poll::Ready(self.piece(most));
             }
             self.data_ended = true;
         }
         let trailers = ready!(self.stream.poll_trailers(cx))?;
         Poll::Ready(Ok(Piece::End(trailers)))
     }
+
+    fn piece(&mut self, most: usize) -> Result<Piece, h2::Error> {
+        let data = self.rest.split_to(self.rest.len().min(most));
+        self.stream.flow_control().release_capacity(data.len())?;
+        Ok(Piece::Data(data))
+    }
+
+    /// Nothing follows what was taken, not even trailers.
+    fn is_over(&self) -> bool {
+        self.rest.is_empty() && self.stream.is_end_stream()
+    }
 }
 
 impl Drop for Source {
     /// Nobody reads on: whether all of it is here shows only now.
     fn drop(&mut self) {
+        // It fails only with the stream.
+        let _ = self.stream.flow_control().release_capacity(self.rest.len());
         let whole = self.ended.get() || self.end.is_some() || discard(&mut self.stream);
         self.ended.set(whole);
     }
@@ -103,6 +121,7 @@ pub fn poll_upload(
     now_ms: u64,
     min_rate: u64,
 ) -> Result<(), Rejection> {
+    upload.held = false;
     loop {
         let flushed = upload.poll_flush(cx, &mut attempt.connection.io);
         if std::mem::take(&mut upload.moved) {
@@ -118,13 +137,18 @@ pub fn poll_upload(
             body.hold(cx);
             return Ok(());
         }
-        match body.poll(cx) {
+        let room = upload.room(now_ms, usize::MAX);
+        if upload.held {
+            body.hold(cx);
+            return Ok(());
+        }
+        match body.poll(cx, room) {
             Poll::Pending => {
                 upload.waiting(now_ms);
                 return Ok(());
             }
             Poll::Ready(Ok(Piece::Data(data))) => {
-                let last = body.stream.is_end_stream();
+                let last = body.is_over();
                 upload.progress_ms = now_ms;
                 attempt.body_came();
                 upload.take_data(&data)?;

@@ -8,9 +8,12 @@ use std::time::Duration;
 use prometheus::IntGauge;
 
 use super::outbox::Outbox;
+use super::paced::Pace;
+use crate::buffers::SCRATCH_BYTES;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
+use crate::request::plan::Plan;
 use crate::request::record::Record;
 use crate::timer::{Fired, Timer};
 
@@ -19,6 +22,11 @@ struct Lane {
     out: Outbox,
     state: LaneState,
     bytes: u64,
+    /// First bytes that pacing has not let pass.
+    early: Vec<u8>,
+    pace: Pace,
+    /// Pacing holds the source's bytes back.
+    held: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,12 +38,15 @@ enum LaneState {
 }
 
 impl Lane {
-    fn new(local: &Rc<Local>, first: &[u8]) -> Lane {
-        let mut out = Outbox::new(local);
-        if !first.is_empty() {
+    fn new(local: &Rc<Local>, first: &[u8], pace: Pace) -> Lane {
+        let (mut out, mut early) = (Outbox::new(local), Vec::new());
+        if !pace.is_off() {
+            early = first.to_vec();
+        } else if !first.is_empty() {
             out.buffer().extend_from_slice(first);
         }
-        Lane { out, state: LaneState::Open, bytes: first.len() as u64 }
+        let (state, bytes) = (LaneState::Open, first.len() as u64);
+        Lane { out, state, bytes, early, pace, held: false }
     }
 
     /// Moves bytes until one side must be waited for. `moved` tells of any progress.
@@ -48,6 +59,7 @@ impl Lane {
         moved: &mut bool,
     ) -> Poll<Result<(), Broken>> {
         let at_end = |_| Broken::To;
+        self.held = false;
         loop {
             if ready!(self.out.poll_drain(cx, to)).map_err(at_end)? {
                 *moved = true;
@@ -62,8 +74,21 @@ impl Lane {
                 }
                 LaneState::Open => {}
             }
+            let room = self.pace.room(local.timers.now_ms(), SCRATCH_BYTES);
+            self.held = room == 0;
+            if !self.early.is_empty() && !self.held {
+                let n = room.min(self.early.len());
+                self.out.write_through(cx, to, &self.early[..n]).map_err(at_end)?;
+                self.early.drain(..n);
+                self.pace.passed(n);
+                *moved = true;
+                continue;
+            }
             let n = local.buffers.with_scratch(|scratch| {
-                let n = match from.poll_read(cx, scratch) {
+                if self.held {
+                    return Poll::Pending;
+                }
+                let n = match from.poll_read(cx, &mut scratch[..room]) {
                     Poll::Ready(outcome) => outcome.map_err(|_| Broken::From)?,
                     Poll::Pending => return Poll::Pending,
                 };
@@ -72,7 +97,7 @@ impl Lane {
             });
             match n {
                 Poll::Pending => {
-                    // Nothing more to read: what was written must not wait in the stream.
+                    // Nothing more to read now: what was written must not wait in the stream.
                     return match to.poll_flush(cx) {
                         Poll::Ready(Err(_)) => Poll::Ready(Err(Broken::To)),
                         _ => Poll::Pending,
@@ -82,6 +107,7 @@ impl Lane {
                     0 => self.state = LaneState::Ending,
                     n => {
                         self.bytes += n as u64;
+                        self.pace.passed(n);
                         *moved = true;
                     }
                 },
@@ -118,17 +144,23 @@ pub struct First<'a> {
     pub from_upstream: &'a [u8],
 }
 
-/// When a tunnel that both sides keep open ends all the same.
-#[derive(Clone, Copy)]
+/// When a tunnel that both sides keep open ends all the same, and how fast it may be.
 pub struct Limits {
     /// Silence in both directions.
-    pub idle: Duration,
+    idle: Duration,
     /// Worker milliseconds; `u64::MAX`: never.
-    pub deadline_ms: u64,
+    deadline_ms: u64,
+    up: Pace,
+    down: Pace,
 }
 
 impl Limits {
-    fn arm(self, timer: &Timer) {
+    pub fn new(plan: &Plan, deadline_ms: u64) -> Limits {
+        let idle = plan.target.timeouts.stream_idle;
+        Limits { idle, deadline_ms, up: Pace::upload(plan), down: Pace::download(plan) }
+    }
+
+    fn arm(&self, timer: &Timer) {
         let idle_ms = u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX);
         let silent_ms = timer.now_ms().saturating_add(idle_ms).saturating_add(50);
         timer.set_at(silent_ms.min(self.deadline_ms));
@@ -142,18 +174,22 @@ pub async fn run<A: Stream, B: Stream>(
     client: &mut A,
     upstream: &mut B,
     first: First<'_>,
-    limits: Limits,
+    mut limits: Limits,
     timer: &Timer,
     record: &mut Record,
 ) -> Result<(), Rejection> {
-    let mut up = Lane::new(local, first.from_client);
-    let mut down = Lane::new(local, first.from_upstream);
+    let mut up = Lane::new(local, first.from_client, std::mem::take(&mut limits.up));
+    let mut down = Lane::new(local, first.from_upstream, std::mem::take(&mut limits.down));
     limits.arm(timer);
     let outcome = poll_fn(|cx| {
         let mut moved = false;
         let up_done = up.poll(cx, local, client, upstream, &mut moved);
         let down_done = down.poll(cx, local, upstream, client, &mut moved);
-        if moved {
+        let held = up.held || down.held;
+        if held {
+            timer.poll_at_tick();
+        }
+        if moved || held {
             limits.arm(timer);
         }
         match (up_done, down_done) {

@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::outbox::Outbox;
+use super::paced::Pace;
 use crate::buffers::Charge;
 use crate::http1::body::{self, BodyDecoder, BodyEncoder};
 use crate::http1::framing::BodyLength;
 use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
+use crate::request::plan::Plan;
 use crate::upstream::io::UpstreamIo;
 
 /// A request whose body is longer than this is not kept for another try (issue: retries).
@@ -45,6 +47,9 @@ pub struct Upload {
     pub progress_ms: u64,
     /// The endpoint has taken bytes since `progress_ms` was last set.
     pub moved: bool,
+    pace: Pace,
+    /// Pacing holds the body back: nobody is waited for.
+    pub held: bool,
     rate: Rate,
 }
 
@@ -65,13 +70,8 @@ struct Rate {
 
 impl Upload {
     /// `first` is the written head.
-    pub fn new(
-        local: &Rc<Local>,
-        first: Vec<u8>,
-        length: BodyLength,
-        allowed: u64,
-        now_ms: u64,
-    ) -> Upload {
+    pub fn new(local: &Rc<Local>, first: Vec<u8>, plan: &Plan) -> Upload {
+        let length = plan.body;
         let encoder = match length {
             BodyLength::Sized(_) => BodyEncoder::Plain,
             _ => BodyEncoder::Chunked,
@@ -83,22 +83,34 @@ impl Upload {
             rest: Outbox::new(local),
             decoder: BodyDecoder::new(length),
             encoder,
-            allowed,
+            allowed: plan.route.body_limit,
             received: 0,
             replayable: !matches!(length, BodyLength::Sized(n) if n > REPLAY_BYTES as u64),
             refused: false,
             reset: false,
             partly: false,
-            progress_ms: now_ms,
+            progress_ms: local.timers.now_ms(),
             moved: false,
+            pace: Pace::upload(plan),
+            held: false,
             rate: Rate::default(),
         }
     }
 
+    /// How much of `wanted` may be read from the client now; 0: the body is held back.
+    pub fn room(&mut self, now_ms: u64, wanted: usize) -> usize {
+        let room = self.pace.room(now_ms, wanted);
+        self.held = room == 0 && wanted > 0;
+        room
+    }
+
     /// Takes body bytes that arrived together with the head. Returns how many were used.
     pub fn take_first(&mut self, input: &[u8]) -> Result<usize, Rejection> {
+        let room = self.room(self.progress_ms, input.len());
+        let input = input.get(..room).unwrap_or(input);
         let taken = body::transfer(&mut self.decoder, self.encoder, input, &mut self.first)
             .map_err(|error| Rejection::bad(error.reason()))?;
+        self.pace.passed(taken.consumed);
         self.count(taken.data)?;
         Ok(taken.consumed)
     }
@@ -116,6 +128,7 @@ impl Upload {
             if *left == 0 {
                 self.decoder = BodyDecoder::Done;
             }
+            self.pace.passed(n);
             self.count(n as u64)?;
             keep(&mut self.kept, &mut self.replayable, self.rest.local(), &input[..n]);
             if let Err(error) = self.rest.write_through(cx, io, &input[..n]) {
@@ -127,6 +140,7 @@ impl Upload {
         let taken = body::transfer(&mut self.decoder, self.encoder, input, self.rest.buffer())
             .map_err(|error| Rejection::bad(error.reason()))?;
         self.keep_rest(waiting);
+        self.pace.passed(taken.consumed);
         self.count(taken.data)?;
         if self.refused {
             self.rest.clear();
@@ -136,6 +150,7 @@ impl Upload {
 
     /// Takes body data without framing (HTTP/2).
     pub fn take_data(&mut self, data: &[u8]) -> Result<(), Rejection> {
+        self.pace.passed(data.len());
         self.count(data.len() as u64)?;
         let waiting = self.rest.buffer().len();
         match (&mut self.decoder, self.encoder) {
@@ -289,6 +304,12 @@ impl Upload {
         self.rate.waiting(now_ms);
     }
 
+    /// Pacing holds bytes back, of whichever direction: meanwhile nobody is late (design.md #11).
+    pub fn excuse(&mut self, now_ms: u64) {
+        self.progress_ms = now_ms;
+        self.rate.pause(now_ms);
+    }
+
     /// Bytes came. `false`: on average they are fewer than `min_rate` per second.
     pub fn fast_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
         self.rate.is_enough(now_ms, min_rate)
@@ -319,11 +340,15 @@ impl Rate {
         self.since_ms.get_or_insert(now_ms);
     }
 
-    /// Judged once per window of waiting, when bytes have come; the next window starts from nothing.
-    fn is_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
+    fn pause(&mut self, now_ms: u64) {
         if let Some(since) = self.since_ms.take() {
             self.waited_ms += now_ms.saturating_sub(since);
         }
+    }
+
+    /// Judged once per window of waiting, when bytes have come; the next window starts from nothing.
+    fn is_enough(&mut self, now_ms: u64, min_rate: u64) -> bool {
+        self.pause(now_ms);
         if self.waited_ms < RATE_WINDOW_MS {
             return true;
         }
@@ -386,6 +411,19 @@ mod tests {
             rate.waiting(hour * 3_600_000);
             rate.waiting(hour * 3_600_000 + 5);
             assert!(rate.is_enough(hour * 3_600_000 + 10, 240));
+        }
+        assert_eq!(rate.waited_ms, 990);
+    }
+
+    /// Nor is pacing, of whichever direction.
+    #[test]
+    fn time_of_holding_back_does_not_count() {
+        let mut rate = Rate::default();
+        for hour in 1..100 {
+            rate.waiting(hour * 3_600_000);
+            rate.pause(hour * 3_600_000 + 10);
+            rate.pause(hour * 3_600_000 + 600_000);
+            assert!(rate.is_enough(hour * 3_600_000 + 1_000_000, 240));
         }
         assert_eq!(rate.waited_ms, 990);
     }

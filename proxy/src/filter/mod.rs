@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod cors;
 pub mod maintenance;
+pub mod origin;
 pub mod page;
 pub mod pages;
 pub mod rewrite;

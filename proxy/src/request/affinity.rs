@@ -36,7 +36,7 @@ pub fn affinity<F: FieldSource>(
 }
 
 /// The value of the first cookie of this name (RFC 6265 §5.4; names are case-sensitive).
-fn cookie<T>(fields: &impl FieldSource, name: &[u8], read: impl Fn(&[u8]) -> T) -> Option<T> {
+pub fn cookie<T>(fields: &impl FieldSource, name: &[u8], read: impl Fn(&[u8]) -> T) -> Option<T> {
     let mut found = None;
     fields.each(|id, _, list| {
         if id != FieldId::Cookie || found.is_some() {

@@ -56,6 +56,13 @@ causes! {
     MethodRefused "method_refused" 405 "http_request_denied" "This method is not served.",
     ExpectationFailed "expectation_failed" 417 "http_request_error"
         "Only the expectation 100-continue can be met.",
+    Denied "denied" 403 "http_request_denied" "This request is not allowed.",
+    AuthRequired "auth_required" 401 "http_request_denied" "A valid user name and password are needed.",
+    RateLimited "rate_limited" 429 "http_request_denied"
+        "Too many requests; wait as long as Retry-After says.",
+    TooManyStreams "too_many_streams" 429 "http_request_denied"
+        "Too many requests are under way at once.",
+    Maintenance "maintenance" 503 "destination_unavailable" "Closed for maintenance.",
     OverCapacity "over_capacity" 503 "proxy_internal_error" "Too much is under way; try again.",
     Quarantined "quarantined" 503 "proxy_configuration_error"
         "The configuration of this route is in error.",

@@ -23,5 +23,5 @@ pub fn answer<F>(
     }
     let token = std::str::from_utf8(split_target(rest).0).ok()?;
     let key_authorization = challenges.answer_to(&view.host, token, Some(client.peer))?;
-    Some(Answer { route: None, kind: AnswerKind::Challenge(key_authorization) })
+    Some(Answer::new(None, AnswerKind::Challenge(key_authorization)))
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::view::FieldSource;
 use crate::downstream::cert_table::CertEntry;
+use crate::exchange::paced::PacerShelf;
 use crate::http1::field::{FieldId, members};
 use crate::upstream::proxy_protocol::ProxySource;
 
@@ -21,6 +22,8 @@ pub struct Client {
     /// Our end of the connection, where it is known.
     local: Option<SocketAddr>,
     pub tls: Option<TlsInfo>,
+    /// Of the routes with `pacing` that its requests took.
+    pub pacers: PacerShelf,
 }
 
 pub struct TlsInfo {
@@ -35,7 +38,8 @@ impl Client {
     pub fn new(listener: usize, peer: SocketAddr, tls: Option<TlsInfo>) -> Client {
         let (peer, peer_port) = (peer.ip().to_canonical(), peer.port());
         let peer_text = peer.to_string().into();
-        Client { listener, peer, peer_text, peer_port, local: None, tls }
+        let pacers = PacerShelf::default();
+        Client { listener, peer, peer_text, peer_port, local: None, tls, pacers }
     }
 
     /// With our end of the connection.

@@ -1,7 +1,7 @@
 //! From an admitted head and the snapshot to a decision: pure, synchronous, one screen.
 //!
 //! The order of steps is fixed (design.md #16): frame and Host admitted (before this), the
-//! challenge of a validating CA, find the route, limits, forward.
+//! challenge of a validating CA, find the route, what the route asks for ([`super::policy`]), forward.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,11 +14,16 @@ use super::cause::{Cause, Rejection};
 use super::challenge;
 use super::client::Client;
 use super::grpc;
-use super::plan::{Answer, AnswerKind, Decision, Plan};
+use super::plan::{Answer, AnswerKind, Decision, Plan, Terms};
+use super::policy;
 use super::view::{FieldSource, HeadView, split_target};
+use crate::access;
+use crate::access::passwords::Passwords;
 use crate::downstream::cert_table::CertTable;
-use crate::http1::framing::BodyLength;
+use crate::filter::pages::ErrorForm;
 use crate::http1::head::Expect;
+use crate::limit::KeyHasher;
+use crate::metrics::Metrics;
 use crate::route::table::{Action, Redirect, Route, RouteTarget, Snapshot};
 
 /// What requests are decided by.
@@ -27,9 +32,23 @@ pub struct Tables<'s> {
     pub snapshot: &'s Snapshot,
     pub challenges: &'s Challenges,
     pub certs: &'s CertTable,
+    /// Makes keys of limits.
+    pub hasher: &'s KeyHasher,
+    pub passwords: &'s Passwords,
+    /// `None`: nothing is counted (tests of a configuration).
+    pub metrics: Option<&'s Metrics>,
 }
 
-/// Decides for a request that comes from `origin`; normalises `view.target` where the host has path rules (design.md #15).
+impl Tables<'_> {
+    pub fn count_auth(&self, route: &Route, decision: access::Decision) {
+        if let Some(metrics) = self.metrics {
+            metrics.auth_decided(route.name.as_str(), decision);
+        }
+    }
+}
+
+/// Decides for a request that comes from `origin`; normalises `view.target` where the host has path
+/// rules (design.md #15), and rewrites it where the route does.
 pub fn decide<F: FieldSource>(
     view: &mut HeadView<'_, F>,
     client: &Client,
@@ -40,12 +59,10 @@ pub fn decide<F: FieldSource>(
         return Decision::Answer(answer);
     }
     match find(view, client, tables) {
-        Ok(found) => act(view, (client, origin), found),
-        Err((route, rejection)) => Decision::Answer(Answer::reject(route, rejection)),
+        Ok(found) => act(view, (client, origin), found, tables),
+        Err(rejection) => Decision::Answer(Answer::reject(None, rejection)),
     }
 }
-
-type Refused = (Option<Arc<Route>>, Rejection);
 
 /// What was found for a request.
 enum Found<'s> {
@@ -58,18 +75,17 @@ fn find<'s, F: FieldSource>(
     view: &mut HeadView<'_, F>,
     client: &Client,
     tables: &Tables<'s>,
-) -> Result<Found<'s>, Refused> {
+) -> Result<Found<'s>, Rejection> {
     let snapshot = tables.snapshot;
-    let early = |cause: Cause| (None, Rejection::new(cause));
     if view.expect == Expect::Other {
-        return Err(early(Cause::ExpectationFailed));
+        return Err(Cause::ExpectationFailed.into());
     }
     if !client.certificate_covers(&view.host) {
-        return Err(early(Cause::Misdirected));
+        return Err(Cause::Misdirected.into());
     }
-    let host = snapshot.hosts.find(&view.host).ok_or(early(Cause::UnknownHost))?;
+    let host = snapshot.hosts.find(&view.host).ok_or(Cause::UnknownHost)?;
     if host.path_rules {
-        normalise(view).map_err(|rejection| (None, rejection))?;
+        normalise(view)?;
     }
     if let Some(listener) = snapshot.listeners.get(client.listener)
         && let Some(port) = listener.redirect_https_port
@@ -78,55 +94,51 @@ fn find<'s, F: FieldSource>(
     {
         return Ok(Found::ToHttps(port));
     }
-    let rule =
-        host.find(view.path(), view.method, client.tls.is_some()).ok_or(early(Cause::NoRoute))?;
-    if let BodyLength::Sized(n) = view.body
-        && n > rule.route.body_limit
-    {
-        return Err((Some(rule.route.clone()), Cause::BodyTooLarge.into()));
-    }
+    let rule = host.find(view.path(), view.method, client.tls.is_some()).ok_or(Cause::NoRoute)?;
     Ok(Found::Route(&rule.route))
 }
 
 fn act<F: FieldSource>(
-    view: &HeadView<'_, F>,
-    from: (&Client, IpAddr),
+    view: &mut HeadView<'_, F>,
+    (client, origin): (&Client, IpAddr),
     found: Found<'_>,
+    tables: &Tables<'_>,
 ) -> Decision {
     let route = match found {
         Found::Route(route) => route,
         Found::ToHttps(port) => {
-            let to = Redirect {
-                https: true,
-                port: Some(port),
-                host: None,
-                path: None,
-                keep_query: true,
-                status: 308,
-            };
-            return Decision::Answer(redirect(None, &to, view));
+            let kind = redirect(&Redirect::to_https(port), view);
+            return Decision::Answer(Answer::new(None, kind));
         }
     };
-    match &route.action {
+    let terms = match policy::admit(route, view, origin, tables) {
+        Ok(terms) => terms,
+        Err(answer) => return Decision::Answer(*answer),
+    };
+    let kind = match &route.action {
         Action::Forward(targets) => match targets.pick() {
-            Some(target) => Decision::Forward(plan(route.clone(), target.clone(), view, from)),
-            None => Decision::Answer(Answer::reject(Some(route.clone()), Cause::Internal)),
+            Some(target) => {
+                let (route, target) = (route.clone(), target.clone());
+                return Decision::Forward(plan((route, target), view, (client, origin), terms));
+            }
+            None => AnswerKind::Reject(Cause::Internal.into()),
         },
-        Action::Redirect(to) => Decision::Answer(redirect(Some(route.clone()), to, view)),
-        Action::Respond(_) => {
-            Decision::Answer(Answer { route: Some(route.clone()), kind: AnswerKind::Respond })
+        // A rewrite that does not fit leaves the client where it is.
+        Action::Redirect(to) if !terms.rewritten && to.leads_back(&view.host, client) => {
+            AnswerKind::Reject(Rejection { cause: Cause::NoRoute, detail: "redirect_loop" })
         }
-        Action::Quarantined => {
-            Decision::Answer(Answer::reject(Some(route.clone()), Cause::Quarantined))
-        }
-    }
+        Action::Redirect(to) => redirect(to, view),
+        Action::Respond(_) => AnswerKind::Respond,
+        Action::Quarantined => AnswerKind::Reject(Cause::Quarantined.into()),
+    };
+    Decision::Answer(Answer { route: Some(route.clone()), kind, terms })
 }
 
 fn plan<F: FieldSource>(
-    route: Arc<Route>,
-    target: Arc<RouteTarget>,
+    (route, target): (Arc<Route>, Arc<RouteTarget>),
     view: &HeadView<'_, F>,
     (client, origin): (&Client, IpAddr),
+    terms: Terms,
 ) -> Plan {
     let upstream = &target.upstream;
     let affinity = affinity(&upstream.spec, view, origin);
@@ -143,17 +155,19 @@ fn plan<F: FieldSource>(
         // RFC 9110 §9.2.2.
         idempotent: matches!(view.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE"),
         http10: view.http10,
-        grpc: view.is_grpc(),
+        form: ErrorForm::of(&view.fields),
         deadline,
         affinity,
         secure: client.tls.is_some(),
         source,
+        terms,
+        pacers: None,
     }
 }
 
 /// `Location` from configured names and the request's own path, never from other client text. A
 /// redirect that keeps the scheme is scheme-relative (`//host/path`, RFC 3986 §4.2).
-fn redirect<F>(route: Option<Arc<Route>>, to: &Redirect, view: &HeadView<'_, F>) -> Answer {
+fn redirect<F>(to: &Redirect, view: &HeadView<'_, F>) -> AnswerKind {
     let host = to.host.as_deref().unwrap_or(&view.host);
     let (path, query) = split_target(&view.target);
     let path = to.path.as_deref().map_or(path, str::as_bytes);
@@ -168,7 +182,7 @@ fn redirect<F>(route: Option<Arc<Route>>, to: &Redirect, view: &HeadView<'_, F>)
     if to.keep_query {
         location.extend_from_slice(query);
     }
-    Answer { route, kind: AnswerKind::Redirect { status: to.status, location } }
+    AnswerKind::Redirect { status: to.status, location }
 }
 
 fn normalise<F>(view: &mut HeadView<'_, F>) -> Result<(), Rejection> {
@@ -195,6 +209,7 @@ mod tests {
     use crate::downstream::cert_table::Certs;
     use crate::downstream::cert_table::testing::entry;
     use crate::http1::head::{FieldSlots, HeadLimits, parse_request};
+    use crate::limit::LimitRegistry;
     use crate::request::admit::admit_h1;
     use crate::request::client::TlsInfo;
     use crate::route::compile::{Deps, compile, empty};
@@ -231,7 +246,7 @@ mod tests {
                 resolved: &|_| None,
                 shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
-                limits: &mut crate::limit::LimitRegistry::default(),
+                limits: &mut LimitRegistry::default(),
             },
         );
         let challenges = Challenges::default();
@@ -261,16 +276,25 @@ mod tests {
                 &mut view,
                 &client,
                 client.peer,
-                &Tables { snapshot: &self.snapshot, challenges, certs },
+                &Tables {
+                    snapshot: &self.snapshot,
+                    challenges,
+                    certs,
+                    hasher: &KeyHasher::random(),
+                    passwords: &Passwords::new(),
+                    metrics: None,
+                },
             ) {
                 Decision::Forward(plan) => format!("route {}", plan.route.name),
-                Decision::Answer(Answer { route, kind }) => match kind {
+                Decision::Answer(Answer { route, kind, .. }) => match kind {
                     AnswerKind::Reject(rejection) => rejection.cause.code().to_owned(),
                     AnswerKind::Redirect { location, .. } => {
                         format!("to {}", String::from_utf8(location).unwrap())
                     }
                     AnswerKind::Respond => format!("fixed {}", route.unwrap().name),
                     AnswerKind::Challenge(key) => format!("key {key}"),
+                    AnswerKind::Refuse(refusal) => refusal.rejection.cause.code().to_owned(),
+                    AnswerKind::Preflight => "preflight".to_owned(),
                 },
             }
         }

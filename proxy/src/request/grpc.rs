@@ -174,6 +174,10 @@ mod tests {
                 "over_capacity" | "quarantined" | "no_endpoint" | "draining" => 14,
                 "connect_failed" | "connect_timeout" | "dns_failed" => 14,
                 "upstream_closed" | "upstream_tls_failed" => 14,
+                "denied" => 7,
+                "auth_required" => 16,
+                "rate_limited" | "too_many_streams" => 8,
+                "maintenance" => 14,
                 other => panic!("{other} has none yet"),
             };
             assert_eq!(status(*cause), expected, "{}", cause.code());

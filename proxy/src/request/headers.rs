@@ -26,6 +26,10 @@ pub struct RequestContext<'a> {
     pub public_port: u16,
     pub allow_underscores: bool,
     pub edits: &'a Edits,
+    /// The client's Authorization was for the edge.
+    pub drop_authorization: bool,
+    /// What was taken off the path.
+    pub prefix: Option<&'a [u8]>,
 }
 
 /// Writes the head that the endpoint gets.
@@ -51,7 +55,8 @@ pub fn write_request<F: FieldSource>(
         };
         // What a trusted proxy says cannot be nominated away either (§0.5).
         let nominated = nominates && id != FieldId::Identity && view.fields.nominated(name);
-        if keep && !nominated && !dropped(cx.edits, name) {
+        let used = cx.drop_authorization && name.eq_ignore_ascii_case(b"authorization");
+        if keep && !nominated && !used && !dropped(cx.edits, name) {
             field(out, name, value);
         }
     });
@@ -119,6 +124,9 @@ fn write_identity<F: FieldSource>(
     } else {
         own("X-Real-IP", cx.origin.to_string().as_bytes());
     }
+    if let Some(prefix) = cx.prefix {
+        own("X-Forwarded-Prefix", prefix);
+    }
     if !(cx.trusted && view.fields.find("X-Forwarded-Port").is_some()) {
         number_field(out, b"X-Forwarded-Port", u64::from(cx.public_port));
     }
@@ -159,6 +167,8 @@ pub struct ResponseContext<'a> {
     /// 101: the connection becomes a tunnel.
     pub websocket: bool,
     pub edits: &'a Edits,
+    /// Fields of this one response.
+    pub own: Option<&'a Edits>,
     /// A finished `Strict-Transport-Security` line, where the route sets it.
     pub hsts: Option<&'a [u8]>,
     /// `Set-Cookie` of the edge itself (sticky clients), value only.
@@ -188,6 +198,9 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &Respo
     }
     write_absent(out, &head.fields, head.connection.nominates, cx.edits);
     out.extend_from_slice(&cx.edits.lines);
+    if let Some(own) = cx.own {
+        out.extend_from_slice(&own.lines);
+    }
     if let Some(line) = cx.hsts {
         out.extend_from_slice(line);
     }
@@ -206,6 +219,7 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
         confirm_keep_alive: false,
         websocket: false,
         edits: &Edits::default(),
+        own: None,
         hsts: None,
         cookie: None,
     };
@@ -295,6 +309,8 @@ mod tests {
             public_port: 80,
             allow_underscores: false,
             edits,
+            drop_authorization: false,
+            prefix: None,
         };
         let mut out = Vec::new();
         write_request(&mut out, &view, &cx);
@@ -337,6 +353,7 @@ mod tests {
             confirm_keep_alive: false,
             websocket: false,
             edits,
+            own: None,
             hsts: None,
             cookie: None,
         };

@@ -7,12 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use config::model::AccessLog;
+use config::value::Name;
 
 use super::cause::{Cause, Rejection};
 use super::client::Client;
 use super::log_text::{MAX_TEXT, escape, json_ms, json_number, json_text, milliseconds};
-use super::plan::{Answer, AnswerKind};
+use super::plan::{Answer, AnswerKind, Terms};
+use crate::access;
 use crate::clock;
+use crate::limit::StreamGuard;
 use crate::local::Local;
 use crate::meters::{self, Counted, Outcome, RouteMeters};
 use crate::route::table::{Action, Route, RouteTarget, Targets};
@@ -85,6 +88,23 @@ pub struct RequestText<'a> {
     pub user_agent: &'a [u8],
 }
 
+/// What a limit did to a request.
+#[derive(Clone, Copy)]
+enum LimitEffect {
+    Refused,
+    DryRun,
+}
+
+impl LimitEffect {
+    /// The field of the access log that names the limit.
+    fn field(self) -> &'static str {
+        match self {
+            LimitEffect::Refused => "limit",
+            LimitEffect::DryRun => "limit_dry_run",
+        }
+    }
+}
+
 pub struct Record {
     local: Rc<Local>,
     listener: usize,
@@ -101,6 +121,10 @@ pub struct Record {
     pub bytes_out: u64,
     pub status: u16,
     rejection: Option<Rejection>,
+    /// The limit that refused it, or would have.
+    limit: Option<(Name, LimitEffect)>,
+    /// Places under limits of requests at once.
+    streams: Vec<StreamGuard>,
     route: Option<Arc<Route>>,
     /// Where its requests go, once that is known.
     target: Option<Arc<RouteTarget>>,
@@ -135,6 +159,8 @@ impl Record {
             bytes_out: 0,
             status: 0,
             rejection: None,
+            limit: None,
+            streams: Vec::new(),
             route: None,
             target: None,
             challenge: false,
@@ -171,14 +197,32 @@ impl Record {
 
     /// The edge answers by itself.
     pub fn answered(&mut self, answer: &Answer) {
-        if let Some(route) = &answer.route {
+        if let Some(route) = answer.route.as_ref().filter(|_| self.route.is_none()) {
             self.routed(route, None);
+        }
+        if let AnswerKind::Refuse(refusal) = &answer.kind
+            && let Some(limit) = &refusal.limit
+        {
+            self.limit = Some((limit.clone(), LimitEffect::Refused));
         }
         if matches!(answer.kind, AnswerKind::Challenge(_)) {
             self.challenge = true;
             let metrics = &self.local.shared.metrics;
             metrics.acme_challenges.with_label_values(&["http-01"]).inc();
         }
+    }
+
+    /// Keeps what was granted until the request is over.
+    pub fn hold(&mut self, terms: &mut Terms) {
+        self.streams.append(&mut terms.streams);
+        if let Some(limit) = terms.dry_run.take() {
+            self.limit.get_or_insert((limit, LimitEffect::DryRun));
+        }
+    }
+
+    /// Counts what `access` said.
+    pub fn auth(&self, route: &Route, decision: access::Decision) {
+        self.local.shared.metrics.auth_decided(route.name.as_str(), decision);
     }
 
     pub fn endpoint(&mut self, text: &Arc<str>) {
@@ -248,6 +292,7 @@ impl Record {
         if !std::mem::take(&mut self.open) {
             return;
         }
+        self.streams.clear();
         if self.status == 0 {
             self.status = self.rejection.map_or(Cause::ClientGone.status(), Rejection::status);
         }
@@ -330,6 +375,9 @@ impl Record {
             if !rejection.detail.is_empty() {
                 json_text(out, "detail", rejection.detail.as_bytes());
             }
+        }
+        if let Some((limit, effect)) = &self.limit {
+            json_text(out, effect.field(), limit.as_str().as_bytes());
         }
         if let Some(route) = self.route_text() {
             json_text(out, "route", route.as_bytes());

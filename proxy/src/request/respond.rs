@@ -2,12 +2,15 @@
 //! every protocol, for gRPC in its own words; [`write_h1`] and [`to_http`] put it into the respective form.
 
 use bytes::Bytes;
+use config::value::Name;
 
 use super::cause::{Cause, Rejection};
 use super::grpc;
-use super::plan::{Answer, AnswerKind};
+use super::plan::{Answer, AnswerKind, Refusal};
+use crate::access::credentials::challenge;
+use crate::filter::pages::{self, ErrorAnswer, ErrorForm, Pages};
 use crate::http1::write::{field, number_field};
-use crate::route::table::{Action, Respond};
+use crate::route::table::{Action, Respond, Route};
 
 /// A finished answer, independent of the protocol.
 pub struct Reply {
@@ -17,7 +20,10 @@ pub struct Reply {
     pub proxy_status: Option<String>,
     /// An answer to a CA: exactly the bytes, for nobody to keep or to interpret.
     pub challenge: bool,
-    pub retry_after: bool,
+    /// Seconds.
+    pub retry_after: Option<u64>,
+    /// `WWW-Authenticate`.
+    pub challenged: Option<String>,
     pub request_id: Vec<u8>,
     pub body: Bytes,
     pub cause: Option<Rejection>,
@@ -32,65 +38,83 @@ pub struct GrpcStatus {
 }
 
 impl Reply {
-    /// `grpc`: to a gRPC call. What a route says by itself is HTTP for everybody.
-    pub fn of(answer: &Answer, request_id: &[u8], grpc: bool) -> Reply {
-        match (&answer.kind, answer.route.as_ref().map(|r| &r.action)) {
-            (AnswerKind::Reject(rejection), _) if grpc => {
-                Reply::reject_call(*rejection, request_id)
+    /// In this form as far as the edge itself speaks: what a route says is for everybody alike.
+    pub fn of(answer: &Answer, request_id: &[u8], form: ErrorForm) -> Reply {
+        let route = answer.route.as_deref();
+        match (&answer.kind, route.map(|route| &route.action)) {
+            (AnswerKind::Reject(rejection), _) => {
+                Reply::refuse(&Refusal::new(*rejection), route, request_id, form)
             }
-            (AnswerKind::Reject(rejection), _) => Reply::reject(*rejection, request_id),
+            (AnswerKind::Refuse(refusal), _) => Reply::refuse(refusal, route, request_id, form),
             (AnswerKind::Redirect { status, location }, _) => Reply {
                 location: Some(location.clone()),
                 ..Reply::plain(*status, request_id, Bytes::new())
             },
+            (AnswerKind::Preflight, _) => Reply::plain(204, request_id, Bytes::new()),
             (AnswerKind::Challenge(key), _) => Reply::challenge(key, request_id),
             (AnswerKind::Respond, Some(Action::Respond(fixed))) => Reply::fixed(fixed, request_id),
-            (AnswerKind::Respond, _) => Reply::reject(Cause::Internal.into(), request_id),
+            (AnswerKind::Respond, _) => {
+                Reply::refuse(&Refusal::new(Cause::Internal), route, request_id, form)
+            }
         }
     }
 
-    pub fn reject(rejection: Rejection, request_id: &[u8]) -> Reply {
-        let cause = rejection.cause;
-        let detail = if rejection.detail.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", rejection.detail)
+    fn refuse(
+        refusal: &Refusal,
+        route: Option<&Route>,
+        request_id: &[u8],
+        form: ErrorForm,
+    ) -> Reply {
+        if form == ErrorForm::Grpc {
+            return Reply::refuse_call(refusal, request_id);
+        }
+        let said = ErrorAnswer {
+            status: refusal.status,
+            rejection: refusal.rejection,
+            request_id,
+            limit: refusal.limit.as_ref().map(Name::as_str),
+            retry_after: refusal.retry_after,
         };
-        let id = String::from_utf8_lossy(request_id);
-        let body = format!(
-            "{} {}\n\n{}\ncause: {}{detail}\nrequest id: {id}\n",
-            cause.status(),
-            reason_phrase(cause.status()),
-            cause.text(),
-            cause.code(),
-        );
+        let (content_type, body) =
+            pages::render(form, route.map_or(Pages::NONE, |route| &route.pages), &said);
         Reply {
-            content_type: Some("text/plain; charset=utf-8".to_owned()),
-            proxy_status: Some(format!(
-                "openclaw-edge; error={}; details=\"{}{detail}\"",
-                cause.proxy_error(),
-                cause.code(),
-            )),
-            retry_after: cause.status() == 503,
-            cause: Some(rejection),
-            ..Reply::plain(cause.status(), request_id, body.into())
+            content_type: Some(content_type.to_owned()),
+            ..Reply::fields_of(refusal, refusal.status, request_id, body)
         }
     }
 
     /// The same for a gRPC call, whose clients look at nothing but its own status. It is all there
     /// is of the answer (`Trailers-Only`).
-    fn reject_call(rejection: Rejection, request_id: &[u8]) -> Reply {
+    fn refuse_call(refusal: &Refusal, request_id: &[u8]) -> Reply {
         let status = GrpcStatus {
-            code: grpc::status(rejection.cause),
-            message: grpc::message(rejection, request_id),
+            code: grpc::status(refusal.rejection.cause),
+            message: grpc::message(refusal.rejection, request_id),
         };
         Reply {
-            status: 200,
             content_type: Some("application/grpc".to_owned()),
-            retry_after: false,
             grpc: Some(status),
-            body: Bytes::new(),
-            ..Reply::reject(rejection, request_id)
+            ..Reply::fields_of(refusal, 200, request_id, Bytes::new())
+        }
+    }
+
+    /// What refusals of every form have.
+    fn fields_of(refusal: &Refusal, status: u16, request_id: &[u8], body: Bytes) -> Reply {
+        let Rejection { cause, detail } = refusal.rejection;
+        let said = match (&refusal.limit, detail) {
+            (Some(limit), _) => format!(" ({limit})"),
+            (None, "") => String::new(),
+            (None, detail) => format!(" ({detail})"),
+        };
+        Reply {
+            proxy_status: Some(format!(
+                "openclaw-edge; error={}; details=\"{}{said}\"",
+                cause.proxy_error(),
+                cause.code(),
+            )),
+            retry_after: refusal.retry_after.or((status == 503).then_some(1)),
+            challenged: refusal.realm.as_deref().map(challenge),
+            cause: Some(refusal.rejection),
+            ..Reply::plain(status, request_id, body)
         }
     }
 
@@ -117,7 +141,8 @@ impl Reply {
             location: None,
             proxy_status: None,
             challenge: false,
-            retry_after: false,
+            retry_after: None,
+            challenged: None,
             request_id: request_id.to_vec(),
             body,
             cause: None,
@@ -145,8 +170,11 @@ impl Reply {
             each("x-content-type-options", b"nosniff");
             each("cache-control", b"no-store");
         }
-        if self.retry_after {
-            each("retry-after", b"1");
+        if let Some(seconds) = self.retry_after {
+            each("retry-after", itoa::Buffer::new().format(seconds).as_bytes());
+        }
+        if let Some(challenge) = &self.challenged {
+            each("www-authenticate", challenge.as_bytes());
         }
         if let Some(status) = &self.grpc {
             each("grpc-status", itoa::Buffer::new().format(status.code).as_bytes());
@@ -221,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_rejection_names_its_cause_everywhere() {
-        let reply = Reply::reject(Rejection::bad("host"), b"id1");
+        let answer = Answer::reject(None, Rejection::bad("host"));
+        let reply = Reply::of(&answer, b"id1", ErrorForm::Text);
         let mut out = Vec::new();
         let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, true, b"");
         let text = String::from_utf8(out).unwrap();
@@ -239,7 +268,7 @@ mod tests {
     fn a_call_is_told_in_its_own_words() {
         let rejection = Rejection { cause: Cause::NoEndpoint, detail: "unhealthy" };
         let answer = Answer::reject(None, rejection);
-        let reply = Reply::of(&answer, b"id1", true);
+        let reply = Reply::of(&answer, b"id1", ErrorForm::Grpc);
         assert_eq!(reply.cause, Some(rejection));
         let mut out = Vec::new();
         let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, false, b"");
@@ -255,10 +284,10 @@ mod tests {
         assert!(!response.headers().contains_key("content-length"));
         assert!(reply.body.is_empty());
 
-        let fixed = Answer { route: None, kind: AnswerKind::Challenge("key".to_owned()) };
-        assert!(Reply::of(&fixed, b"id1", true).grpc.is_none());
+        let fixed = Answer::new(None, AnswerKind::Challenge("key".to_owned()));
+        assert!(Reply::of(&fixed, b"id1", ErrorForm::Grpc).grpc.is_none());
         for cause in Cause::ALL {
-            let reply = Reply::of(&Answer::reject(None, *cause), b"id1", true);
+            let reply = Reply::of(&Answer::reject(None, *cause), b"id1", ErrorForm::Grpc);
             assert_eq!(reply.status, 200);
             assert!(reply.grpc.is_some_and(|status| status.code != 0), "{}", cause.code());
         }
@@ -266,8 +295,8 @@ mod tests {
 
     #[test]
     fn a_ca_gets_exactly_the_key_authorization() {
-        let answer = Answer { route: None, kind: AnswerKind::Challenge("token.thumb".to_owned()) };
-        let reply = Reply::of(&answer, b"id1", false);
+        let answer = Answer::new(None, AnswerKind::Challenge("token.thumb".to_owned()));
+        let reply = Reply::of(&answer, b"id1", ErrorForm::Text);
         let mut out = Vec::new();
         let n = write_h1(&mut out, &reply, |o| o.extend_from_slice(b"now"), false, false, b"");
         let text = "HTTP/1.1 200 OK\r\nDate: now\r\ncontent-type: application/octet-stream\r\n\

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use acme::challenge::Challenges;
 use config::merge::{Accepted, Blocked};
@@ -14,15 +13,16 @@ use rustls::server::ProducesTickets;
 
 use super::table::{
     Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect,
-    Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets,
+    Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
 };
+use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
 use crate::downstream::tls;
 use crate::filter::cors::{self, CorsPolicy};
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
-use crate::limit::LimitRegistry;
+use crate::limit::{Limit, LimitRegistry};
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -46,7 +46,6 @@ pub struct Deps<'a> {
 /// Descriptors kept back from the limits: listeners, admin, log, certificates.
 const RESERVED_FILES: u64 = 128;
 const MOST_CLIENT_CONNECTIONS: usize = 15_000;
-static NEXT_ROUTE_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Compiles what was accepted; `previous` is what serves now.
 pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) -> Snapshot {
@@ -62,13 +61,18 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
     let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
     let lives: HashMap<&Name, &Arc<RouteLife>> =
         previous.retired.iter().map(|(name, life)| (name, life)).chain(serving).collect();
+    let keys = global.limits.limiter_keys;
     let routes: Vec<(&model::Route, Arc<Route>)> = accepted
         .routes
         .values()
         .filter_map(|entry| {
             let life = lives.get(&entry.value.name).map(|life| (*life).clone());
-            let (life, shifted) = (life.unwrap_or_default(), (deps.shifted)(&entry.value.name));
-            let compiled = route(&entry.value, &upstreams, https_port, life, shifted)?;
+            let shifted = (deps.shifted)(&entry.value.name);
+            let lasting = Lasting {
+                life: life.unwrap_or_default(),
+                limits: limits(&entry.value, keys, deps),
+            };
+            let compiled = route(&entry.value, &upstreams, https_port, lasting, shifted)?;
             Some((&*entry.value, Arc::new(compiled)))
         })
         .collect();
@@ -185,13 +189,25 @@ fn listeners(
     accepted.global.listeners.values().map(|listener| Arc::new(policy(listener))).collect()
 }
 
+/// The parts of a route that outlive its generation.
+struct Lasting {
+    life: Arc<RouteLife>,
+    limits: Box<[Arc<Limit>]>,
+}
+
+fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> Box<[Arc<Limit>]> {
+    let limits = spec.rate_limits.iter();
+    limits.map(|limit| Arc::new(deps.limits.limit(&spec.name, limit, keys))).collect()
+}
+
 fn route(
     spec: &model::Route,
     upstreams: &HashMap<&Name, Arc<Upstream>>,
     https_port: u16,
-    life: Arc<RouteLife>,
+    lasting: Lasting,
     shifted: Option<&BTreeMap<Name, u32>>,
 ) -> Option<Route> {
+    let Lasting { life, limits } = lasting;
     life.revive();
     let action = match &spec.action {
         // `merge` has quarantined routes of unknown upstreams.
@@ -224,7 +240,7 @@ fn route(
     };
     Some(Route {
         name: spec.name.clone(),
-        id: NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed),
+        id: next_id(),
         action,
         body_limit: spec.body_limit.unwrap_or(u64::MAX),
         request_edits: edits(&spec.headers.request),
@@ -234,14 +250,17 @@ fn route(
         maintenance: spec.maintenance.clone(),
         pages: Pages::compile(&spec.error_pages),
         hsts: spec.hsts.as_ref().and_then(hsts),
+        access: spec.access.as_ref().map(Access::new),
+        limits,
         access_log: spec.access_log,
+        pacing: spec.pacing.clone(),
         life,
     })
 }
 
 fn target(upstream: &Arc<Upstream>, route: &model::Route) -> Arc<RouteTarget> {
     let timeouts = route.timeouts.over(&upstream.spec.timeouts);
-    let id = NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed);
+    let id = next_id();
     Arc::new(RouteTarget { id, upstream: upstream.clone(), timeouts, retry: route.retry.clone() })
 }
 
@@ -312,21 +331,7 @@ fn hosts(routes: &[(&model::Route, Arc<Route>)], blocked: &[Blocked]) -> HostTab
 }
 
 fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
-    let route = Route {
-        name: name.clone(),
-        id: NEXT_ROUTE_ID.fetch_add(1, Ordering::Relaxed),
-        action: Action::Quarantined,
-        body_limit: u64::MAX,
-        request_edits: Edits::default(),
-        response_edits: Edits::default(),
-        cors: None,
-        rewrite: None,
-        maintenance: None,
-        pages: Pages::default(),
-        hsts: None,
-        access_log: true,
-        life: Arc::default(),
-    };
+    let route = Route::bare(name.clone(), Action::Quarantined);
     Rule { path: path.clone(), methods: Box::default(), route: Arc::new(route) }
 }
 
@@ -369,8 +374,8 @@ mod tests {
             nofile: 1024,
             resolved: &|_| None,
             shifted: &|_| None,
-            endpoints: &mut EndpointRegistry::default(),
             limits: &mut LimitRegistry::default(),
+            endpoints: &mut EndpointRegistry::default(),
         };
         compile(&accepted, &empty(), &mut deps)
     }
@@ -408,7 +413,7 @@ mod tests {
         for name in cors::OWN_FIELDS.iter().chain(&["x-a", "referrer-policy"]) {
             assert!(dropped(name), "{name}");
         }
-        let answer = Answer { route: Some(route.clone()), kind: AnswerKind::Respond };
+        let answer = Answer::new(Some(route.clone()), AnswerKind::Respond);
         let lines = "X-Content-Type-Options: nosniff\r\nX-Frame-Options: SAMEORIGIN\r\n";
         assert_eq!(String::from_utf8(answer.own_lines(true)).unwrap(), lines);
         let names: Vec<_> =

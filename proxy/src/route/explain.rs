@@ -2,16 +2,18 @@
 //! `decide` that serves traffic.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use acme::challenge::Challenges;
 use config::model::{Expectation, TestCase};
 
 use super::table::Snapshot;
+use crate::access::passwords::Passwords;
 use crate::downstream::cert_table::CertTable;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Expect;
+use crate::limit::KeyHasher;
 use crate::request::admit::host_of;
 use crate::request::client::{Client, TlsInfo};
 use crate::request::decide::{Tables, decide};
@@ -96,7 +98,7 @@ fn outcome(snapshot: &Snapshot, test: &TestCase) -> Result<Outcome, String> {
         websocket: false,
         fields: NoFields,
     };
-    let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let peer = SocketAddr::new(test.client, 0);
     // The host's own certificate is taken for granted: tests are about routes.
     let tls = test.https.then(|| TlsInfo {
         version: "TLSv1.3",
@@ -106,7 +108,15 @@ fn outcome(snapshot: &Snapshot, test: &TestCase) -> Result<Outcome, String> {
     let client = Client::new(listener, peer, tls);
     // Nothing is being validated, no certificate is a placeholder: tests are about the steady state.
     let (challenges, certs) = (Challenges::default(), CertTable::new());
-    let tables = Tables { snapshot, challenges: &challenges, certs: &certs };
+    let (hasher, passwords) = (KeyHasher::random(), Passwords::new());
+    let tables = Tables {
+        snapshot,
+        challenges: &challenges,
+        certs: &certs,
+        hasher: &hasher,
+        passwords: &passwords,
+        metrics: None,
+    };
     Ok(describe(decide(&mut view, &client, peer.ip(), &tables), test.https))
 }
 
@@ -126,6 +136,12 @@ fn describe(decision: Decision, https: bool) -> Outcome {
             cause: Some(rejection.cause.code()),
             ..nothing
         },
+        AnswerKind::Refuse(refusal) => Outcome {
+            status: Some(refusal.status),
+            cause: Some(refusal.rejection.cause.code()),
+            ..nothing
+        },
+        AnswerKind::Preflight => Outcome { route, status: Some(204), ..nothing },
         AnswerKind::Challenge(_) => Outcome { status: Some(200), ..nothing },
         AnswerKind::Redirect { status, location } => {
             let location = String::from_utf8_lossy(&location).into_owned();

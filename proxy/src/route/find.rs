@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use config::model::PathRule;
 
-use super::table::{Action, HostEntry, HostTable, Rule};
+use super::table::{Action, HostEntry, HostTable, Route, Rule};
+use crate::access::Access;
 
 impl HostTable {
     /// The entry for a normalised host (lower-case, without port and trailing dot).
@@ -36,18 +37,21 @@ impl HostEntry {
         self.rules.iter().find(|rule| {
             path_matches(&rule.path, path)
                 && (rule.methods.is_empty() || rule.methods.iter().any(|m| m.as_ref() == method))
-                && !(secure && only_upgrades(&rule.route.action))
+                && !(secure && only_upgrades(&rule.route))
         })
     }
 }
 
 /// What a rewrite makes of a path, and what it lets through, must hold for every spelling of it.
 fn reads_path(rule: &Rule) -> bool {
-    !catches_all(&rule.path) || rule.route.rewrite.is_some()
+    let Route { rewrite, access, .. } = &*rule.route;
+    let exceptions = access.as_ref().is_some_and(Access::has_exceptions);
+    !catches_all(&rule.path) || rewrite.is_some() || exceptions
 }
 
-fn only_upgrades(action: &Action) -> bool {
-    matches!(action, Action::Redirect(to) if to.https && to.host.is_none() && to.path.is_none())
+fn only_upgrades(route: &Route) -> bool {
+    let Action::Redirect(to) = &route.action else { return false };
+    to.https && to.host.is_none() && to.path.is_none() && route.rewrite.is_none()
 }
 
 fn catches_all(rule: &PathRule) -> bool {
@@ -81,28 +85,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::filter::pages::Pages;
-    use crate::route::table::{Edits, Respond, Route};
+    use crate::route::table::{Respond, Route};
 
     fn rule(path: &str, exact: bool, methods: &[&str], name: &str) -> Rule {
         let norm = config::value::NormPath::parse(path).unwrap();
         let path = if exact { PathRule::Exact(norm) } else { PathRule::Prefix(norm) };
         let body = name.to_owned().into();
-        let route = Route {
-            name: config::value::Name::new(name).unwrap(),
-            id: 0,
-            action: Action::Respond(Respond { status: 200, content_type: None, body }),
-            body_limit: u64::MAX,
-            request_edits: Edits::default(),
-            response_edits: Edits::default(),
-            cors: None,
-            rewrite: None,
-            maintenance: None,
-            pages: Pages::default(),
-            hsts: None,
-            access_log: true,
-            life: Arc::default(),
-        };
+        let action = Action::Respond(Respond { status: 200, content_type: None, body });
+        let route = Route::bare(config::value::Name::new(name).unwrap(), action);
         let methods = methods.iter().map(|m| Box::from(*m)).collect();
         Rule { path, methods, route: Arc::new(route) }
     }

@@ -8,17 +8,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::model::{
-    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, PathRule, RouteRetry,
-    UpstreamTimeouts,
+    AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, Pacing, PathRule,
+    RouteRetry, UpstreamTimeouts,
 };
 use config::value::Name;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::access::Access;
 use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
-use crate::limit::AddressRate;
+use crate::limit::{AddressRate, Limit};
+use crate::request::client::Client;
 use crate::upstream::endpoint::Upstream;
 
 /// One generation of everything that a request is decided by.
@@ -110,8 +113,42 @@ pub struct Route {
     pub pages: Pages,
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
+    pub access: Option<Access>,
+    pub limits: Box<[Arc<Limit>]>,
     pub access_log: bool,
+    /// Of each client connection.
+    pub pacing: Option<Pacing>,
     pub life: Arc<RouteLife>,
+}
+
+impl Route {
+    /// A route that asks for nothing and changes nothing.
+    pub fn bare(name: Name, action: Action) -> Route {
+        Route {
+            name,
+            id: next_id(),
+            action,
+            body_limit: u64::MAX,
+            request_edits: Edits::default(),
+            response_edits: Edits::default(),
+            cors: None,
+            rewrite: None,
+            maintenance: None,
+            pages: Pages::default(),
+            access: None,
+            limits: Box::default(),
+            hsts: None,
+            access_log: true,
+            pacing: None,
+            life: Arc::default(),
+        }
+    }
+}
+
+/// Tells routes and targets apart for the life of the process.
+pub fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 pub enum Action {
@@ -202,6 +239,26 @@ pub struct Redirect {
     pub status: u16,
 }
 
+impl Redirect {
+    /// The same place by https, on this public port.
+    pub fn to_https(port: u16) -> Redirect {
+        Redirect {
+            https: true,
+            port: Some(port),
+            host: None,
+            path: None,
+            keep_query: true,
+            status: 308,
+        }
+    }
+
+    /// Whether a client that asks for this host is sent to where it is, if its path stays.
+    pub fn leads_back(&self, host: &str, client: &Client) -> bool {
+        let elsewhere = self.host.as_deref().is_some_and(|to| to != host) || self.path.is_some();
+        !elsewhere && (!self.https || client.tls.is_some()) && (self.https || self.port.is_none())
+    }
+}
+
 pub struct Respond {
     pub status: u16,
     pub content_type: Option<Box<str>>,
@@ -216,7 +273,7 @@ pub struct Hsts {
 }
 
 /// Changes to a head, compiled: what is dropped by name, and finished lines to append.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Edits {
     /// Lower-case names dropped from the message (`remove` and `set`).
     pub drop: Box<[Box<str>]>,
@@ -229,6 +286,7 @@ pub struct Edits {
 }
 
 /// A field for messages that lack it, ready for both protocols.
+#[derive(Clone)]
 pub struct Absent {
     /// The finished line with its CRLF.
     pub line: Box<[u8]>,
@@ -243,6 +301,23 @@ impl Edits {
             crate::http1::write::field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
         }
         Edits { lines: lines.into(), pairs, ..Edits::default() }
+    }
+}
+
+impl Edits {
+    /// Adds the fields of `more`.
+    pub fn append(&mut self, more: &Edits) {
+        self.lines = [&*self.lines, &*more.lines].concat().into();
+        self.pairs.extend_from_slice(&more.pairs);
+    }
+
+    /// Adds a field.
+    pub fn add(&mut self, name: &'static str, value: &str) {
+        let Ok(pair) = HeaderValue::from_str(value) else { return };
+        let mut lines = std::mem::take(&mut self.lines).into_vec();
+        crate::http1::write::field(&mut lines, name.as_bytes(), value.as_bytes());
+        self.lines = lines.into();
+        self.pairs.push((HeaderName::from_static(name), pair));
     }
 }
 

@@ -11,8 +11,8 @@ use config::NoEnvironment;
 use config::value::{HostPattern, Name};
 use proxy::downstream::cert_table::{CertEntry, CertTable, Certs};
 use proxy::downstream::tls;
+use proxy::limit::LimitRegistry;
 use proxy::log::Sink;
-use proxy::metrics::Metrics;
 use proxy::route::compile::{Deps, compile, empty};
 use proxy::route::table::BoundAddress;
 use proxy::state::Shared;
@@ -92,18 +92,12 @@ impl Edge {
                 },
                 shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
+                limits: &mut LimitRegistry::default(),
             },
         );
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            certs,
-            challenges,
-            gauges: Default::default(),
-            addresses: Default::default(),
-            metrics: Metrics::new(),
-            drain: Default::default(),
-            access_log: Sink::start_on(1 << 20, log.clone()).0,
-        });
+        let sink = Sink::start_on(1 << 20, log.clone()).0;
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        let shared = Arc::new(Shared { snapshot, certs, challenges, ..Shared::new(sink) });
         let sockets = vec![(0, http_socket), (1, https_socket)];
         let worker = Some(proxy::worker::start(0, shared.clone(), sockets).unwrap());
         Edge { shared, http, https, log, root, worker }

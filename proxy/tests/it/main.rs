@@ -25,6 +25,7 @@ mod health;
 mod http2;
 mod http2_attacks;
 mod limits;
+mod pacing;
 mod proxy_protocol;
 mod reload;
 mod routing;

@@ -39,7 +39,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let file = dir.path().join("edge.yaml");
     fs::write(&file, text)?;
     for config in [&args.config, &file] {
-        let checked = Command::new(&args.edge).args(["check", "--config"]).arg(config).output()?;
+        let mut check = Command::new(&args.edge);
+        check.args(["check", "--config"]).arg(config).env(HTPASSWD, USERS);
+        let checked = check.output()?;
         let what = if config == &file { "translated" } else { "as committed" };
         let met = checked.status.success();
         outcome.require(format!("`check` of the file {what}"), checked.status, "code 0", met);
@@ -94,6 +96,10 @@ const SERVICES: [Service; 4] = [
     },
 ];
 const PROXY: &str = "proxy.openclaw.example";
+/// The variable of the example, what it gives here, and the password to it for curl.
+const HTPASSWD: &str = "NANGO_HTPASSWD";
+const USERS: &str = "ops:$2y$04$taRy0yQYshLU3RkJ.USK1.bVWCgxPfnxjh4FSzIGx/GpALKNPGyf2";
+const LOGIN: &str = "-uops:pw";
 
 struct Places {
     plain: u16,
@@ -119,6 +125,7 @@ fn translate(text: &str, places: &Places, backends: &[(Service, u16)]) -> Result
     for (service, port) in backends {
         replace(service.endpoint, &format!("127.0.0.1:{port}"))?;
     }
+    replace(&format!("${{env:{HTPASSWD}}}"), USERS)?;
     let dir = dir.display();
     replace(
         "\nversion: 1\n",
@@ -168,8 +175,10 @@ impl Site {
 
     fn hosts(&self, protocol: Protocol) -> Result<String> {
         for Service { name, host, .. } in SERVICES {
-            self.expect(self.curl(protocol, host, "/a?b=c"), 200, &format!("{name}\n"))?;
-            let posted = self.curl(protocol, host, "/v1/chat/completions").arg("-d{}");
+            // Nango has a password; others take the field as any other.
+            let got = self.curl(protocol, host, "/a?b=c").arg(LOGIN);
+            self.expect(got, 200, &format!("{name}\n"))?;
+            let posted = self.curl(protocol, host, "/v1/chat/completions").arg(LOGIN).arg("-d{}");
             self.expect(posted, 200, &format!("{name}\n"))?;
         }
         Ok("GET and POST: 200 from the right one".to_owned())

@@ -65,6 +65,9 @@ pub(crate) const TOP: Keys = Keys {
         ("acme", "write `issuers`"),
         ("timeouts", "write `timeouts` in a listener or an upstream"),
         ("global", "its keys stand at the top level"),
+        ("middlewares", "write `rate_limits`, `access`, `headers` in a route"),
+        ("rate_limits", "write `rate_limits` in a route"),
+        ("access", "write `access` in a route"),
     ],
     later: &["tenants"],
 };

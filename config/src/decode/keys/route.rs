@@ -111,6 +111,7 @@ pub(crate) const ROUTE: Keys = Keys {
         ("stsSeconds", "write `hsts: { max_age: 365d }`"),
         ("disabled", "write `maintenance: on`"),
         ("enabled", "write `maintenance: on` to close the route"),
+        ("middlewares", "write `rate_limits`, `access`, `headers` here"),
         ("rate_limit", LIMIT),
         ("rateLimit", LIMIT),
         ("ratelimit", LIMIT),

@@ -139,10 +139,9 @@ fn exception(text: &str) -> Result<PathRule, ValueError> {
 }
 
 fn without_star(path: &str, text: &str) -> Result<NormPath, ValueError> {
-    if let Some((stem, _)) = path.split_once('*') {
-        let stem = stem.rsplit_once('/').map_or("", |(stem, _)| stem);
+    if path.contains('*') {
         let message = format!("{}: `*` stands for whole segments at the end", quote(text));
-        let help = format!("write {}", quote(&format!("{stem}/*")));
+        let help = "write `/x` for one path, `/x/*` for it and what lies below";
         return Err(ValueError::new("a path such as `/webhook/*`", message).help(help));
     }
     NormPath::parse(path)

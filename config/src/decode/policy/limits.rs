@@ -24,20 +24,23 @@ impl Cx<'_> {
             self.error(node.pos, at, message, Some(format!("write `[{EXAMPLE}]`")));
             return None;
         }
+        let errors = self.errors.len();
         let mut names: BTreeMap<Name, Pos> = BTreeMap::new();
         let limits = self.list(node, at, 1..=MAX_LIMITS, |cx, node, at| {
             let limit = cx.rate_limit(node, at)?;
             if let Some(first) = names.insert(limit.name.clone(), node.pos) {
                 let message = format!(
-                    "two limits are called `{}`: the first at {}:{}",
-                    limit.name, first.line, first.column
+                    "two limits have one name: the first at {}:{}",
+                    first.line, first.column
                 );
                 let help = "give one of them a `name` of its own";
                 cx.error(node.pos, at, message, Some(help.into()));
             }
             Some(Placed { limit, pos: node.pos })
         })?;
-        self.warn_about_limits(&limits, at);
+        if self.errors.len() == errors {
+            self.warn_about_limits(&limits, at);
+        }
         Some(limits.into_iter().map(|placed| placed.limit).collect())
     }
 
@@ -79,7 +82,9 @@ impl Cx<'_> {
         let legacy_fields = self.field(&fields, "legacy_headers", Self::boolean);
         let announce = self.field(&fields, "announce", Self::boolean);
         let key = key?;
-        self.warn_about_key(&key, &fields);
+        if missing.is_some() || !fields.has("missing") {
+            self.warn_about_key(&key, &fields);
+        }
         Some(RateLimit {
             name: name.unwrap_or_else(|| called_after(fields.get("key"))),
             key,

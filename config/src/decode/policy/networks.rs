@@ -31,9 +31,14 @@ impl Cx<'_> {
                 );
                 cx.warn(node.pos, at, message, Some(help));
             }
-            Some(Listed { net, pos: node.pos, shown: shown(node, &net.to_string()) })
+            let text = if is_address(&net) { net.addr().to_string() } else { net.to_string() };
+            Some(Listed { net, pos: node.pos, shown: shown(node, &text) })
         })
     }
+}
+
+fn is_address(net: &IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
 }
 
 pub(super) fn nets(listed: Option<Vec<Listed>>) -> Vec<IpNet> {

@@ -1,6 +1,6 @@
 //! What works in limits and access rules and is probably not meant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 
@@ -50,9 +50,9 @@ impl Cx<'_> {
             }
         }
         let deny_at = at.key("deny");
+        let allowed = Allowed::of(allow);
         for (index, one) in deny.iter().enumerate() {
-            let useless = useless_denial(one, allow, &verdicts);
-            if let Some(message) = useless {
+            if let Some(message) = useless_denial(one, &allowed, &verdicts) {
                 self.warn(one.pos, &deny_at.index(index), message, None);
             }
         }
@@ -76,21 +76,40 @@ impl Cx<'_> {
     }
 }
 
+/// An `allow` list as a whole.
+struct Allowed {
+    nets: HashSet<IpNet>,
+    /// The smallest network around all of them; `None`: there is none, or no list.
+    around: Option<IpNet>,
+}
+
+impl Allowed {
+    fn of(list: &[Listed]) -> Self {
+        let nets: HashSet<IpNet> = list.iter().map(|one| one.net).collect();
+        let mut each = nets.iter().copied();
+        let first = each.next();
+        let around = first.and_then(|first| each.try_fold(first, smallest_around));
+        Allowed { nets, around }
+    }
+}
+
+fn smallest_around(a: IpNet, b: IpNet) -> Option<IpNet> {
+    let mut around = a;
+    while !around.contains(&b) {
+        around = around.supernet()?;
+    }
+    Some(around)
+}
+
 /// What the next wider network of the lists says.
 fn around(net: &IpNet, verdicts: &HashMap<IpNet, Verdict>) -> Option<Verdict> {
-    let mut wider = net.supernet();
-    while let Some(net) = wider {
-        if let Some(verdict) = verdicts.get(&net) {
-            return Some(*verdict);
-        }
-        wider = net.supernet();
-    }
-    None
+    let mut wider = std::iter::successors(net.supernet(), IpNet::supernet);
+    wider.find_map(|net| verdicts.get(&net).copied())
 }
 
 fn useless_denial(
     one: &Listed,
-    allow: &[Listed],
+    allowed: &Allowed,
     verdicts: &HashMap<IpNet, Verdict>,
 ) -> Option<String> {
     match around(&one.net, verdicts) {
@@ -98,11 +117,11 @@ fn useless_denial(
             Some(format!("{} lies in a network that is denied already", one.shown))
         }
         Some(Verdict::Allowed) => None,
-        None if allow.is_empty() && one.net.prefix_len() == 0 => {
+        None if allowed.nets.is_empty() && one.net.prefix_len() == 0 => {
             Some(format!("every {} address is denied", family(&one.net)))
         }
-        None if allow.is_empty() || allow.iter().any(|allow| allow.net == one.net) => None,
-        None if allow.iter().all(|allow| one.net.contains(&allow.net)) => Some(format!(
+        None if allowed.nets.is_empty() || allowed.nets.contains(&one.net) => None,
+        None if allowed.around.is_some_and(|allowed| one.net.contains(&allowed)) => Some(format!(
             "{} denies nobody: every allowed network lies in it, and the longer prefix decides",
             one.shown
         )),
@@ -146,17 +165,16 @@ impl Cx<'_> {
         route: &PathRule,
         except: &PathRule,
     ) {
-        let (PathRule::Exact(path) | PathRule::Prefix(path)) = except;
         let (PathRule::Exact(served) | PathRule::Prefix(served)) = route;
-        let whole = matches!(except, PathRule::Prefix(prefix) if under(served, prefix));
-        let message = if whole || route == except {
-            format!("{} leaves nothing of the route: nobody is asked", shown(node, path.as_str()))
+        let (path, whole, text) = match except {
+            PathRule::Exact(path) => (path, route == except, path.to_string()),
+            PathRule::Prefix(path) => (path, under(served, path), format!("{path}/*")),
+        };
+        let text = shown(node, &text.replace("//", "/"));
+        let message = if whole {
+            format!("{text} leaves nothing of the route: nobody is asked")
         } else if !serves(route, path) {
-            let served = served.as_str();
-            format!(
-                "{} is no path of the route, which serves `{served:.64}`",
-                shown(node, path.as_str())
-            )
+            format!("{text} is no path of the route")
         } else {
             return;
         };
@@ -212,9 +230,9 @@ impl Cx<'_> {
                     && (*other < index || !refuses_before(&one.limit, &stricter.limit))
             });
             if let Some((_, stricter)) = stricter {
+                let Pos { line, column } = stricter.pos;
                 let message = format!(
-                    "the limit `{}` never refuses: `{}` has the same key and is stricter",
-                    one.limit.name, stricter.limit.name
+                    "the limit never refuses: that at {line}:{column} has the same key and is stricter"
                 );
                 self.warn(one.pos, &at.index(index), message, None);
             }
@@ -231,8 +249,6 @@ fn refuses_before(strict: &RateLimit, loose: &RateLimit) -> bool {
     let same_key = strict.key == loose.key
         && strict.prefix == loose.prefix
         && (strict.missing == Missing::Refuse || strict.missing == loose.missing);
-    let no_further_exempt =
-        strict.exempt.iter().all(|exempt| loose.exempt.iter().any(|other| other.contains(exempt)));
     let rate = match (strict.rate, loose.rate) {
         (_, None) => true,
         (None, Some(_)) => false,
@@ -243,5 +259,15 @@ fn refuses_before(strict: &RateLimit, loose: &RateLimit) -> bool {
         (None, Some(_)) => false,
         (Some(a), Some(b)) => a <= b,
     };
-    !strict.dry_run && !loose.dry_run && same_key && no_further_exempt && rate && concurrent
+    let refusing = !strict.dry_run && !loose.dry_run;
+    refusing && same_key && rate && concurrent && exempts_no_more(strict, loose)
+}
+
+/// Whether nobody is exempt from `strict` who is not exempt from `loose`.
+fn exempts_no_more(strict: &RateLimit, loose: &RateLimit) -> bool {
+    let loose: HashSet<IpNet> = loose.exempt.iter().copied().collect();
+    strict.exempt.iter().all(|net| {
+        let mut wider = std::iter::successors(Some(*net), IpNet::supernet);
+        wider.any(|net| loose.contains(&net))
+    })
 }

@@ -4,12 +4,13 @@ use super::*;
 use crate::harness::h2c::H2;
 
 /// config/examples/platform.yaml with ports, a backend and a CA that are here, and without the
-/// `certificates:` entry that puts all its hosts into one.
+/// `certificates:` entry that puts all its hosts into one, and without the password of one.
 fn platform(stage: &Stage) -> Conf {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples/platform.yaml");
     let text = std::fs::read_to_string(file).unwrap();
     let (mut entries, mut taken) = (String::new(), false);
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
+    let meant = |line: &&str| !line.starts_with('#') && !line.contains("access: {");
+    for line in text.lines().filter(meant) {
         if line.starts_with(|c: char| c.is_ascii_alphabetic()) {
             taken = ["defaults:", "upstreams:", "routes:"].contains(&line);
         }
