@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts share that start the binary.
 
 fail() {

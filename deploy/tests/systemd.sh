@@ -133,6 +133,7 @@ reloaded() { curl -fsS "$(admin)/metrics" | grep -q '^edge_config_generation 2$'
 
 edge_pid() { cat "/proc/$process/task/$process/children"; }
 
-stop() { [ -z "$process" ] || kill $(edge_pid) "$process" 2>/dev/null || true; }
+# Ending the tracer alone would leave the edge.
+stop() { [ -z "$process" ] || kill "$(edge_pid)" "$process" 2>/dev/null || true; }
 
 main

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # What Prometheus says. To be sourced by ../prometheus.sh.
 
 query() { curl -fsS --max-time 20 --get --data-urlencode "query=$1" "$api/api/v1/query" | jq -c .data.result; }
@@ -37,9 +38,11 @@ all_were_proven() {
         *" $alert "*) ! excused "$alert" || fail "$alert fires, and is listed as one that cannot be provoked" ;;
         *) excused "$alert" || missing+=("$alert") ;;
         esac
-    done < <(sed -n 's/^ *- alert: //p' "$shipped"/rules/*.yml | sort -u)
+    done < <(shipped_alerts)
     [ ${#missing[@]} -eq 0 ] || fail "never fired: ${missing[*]}"
 }
+
+shipped_alerts() { sed -n 's/^ *- alert: //p' "$shipped"/rules/*.yml | sort -u; }
 
 excused() {
     if lacks limits && grep -q "alert: $1\$" "$shipped/rules/limits.yml"; then return 0; fi

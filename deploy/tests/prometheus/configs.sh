@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # The configurations of the two edges. To be sourced by ../prometheus.sh.
 
 # main_config [upstreams] [routes] [certificates]: the file of the main edge with further entries.
@@ -24,6 +25,7 @@ main_config() {
 	  ordered: { names: [ordered.openclaw.example], issuer: pebble }
 	  legacy: { chain: $work/legacy.pem, key: $work/legacy.key }
 	${3:-}
+	$(lacks limits || echo "limits: { limiter_keys: 1000 }")
 	upstreams:
 	  web: { endpoints: ["127.0.0.1:$one", "127.0.0.1:$two"], $(health) }
 	  canary: { endpoints: ["127.0.0.1:$one"], $(health) }
@@ -49,7 +51,13 @@ limited_routes() {
 	  limited:
 	    hosts: [limited.openclaw.example]
 	    respond: { status: 200, body: yes }
-	    rate_limits: [ { key: client_ip, rate: 1/s, burst: 1 } ]
+	    rate_limits:
+	      - { key: client_ip, rate: 1/s, burst: 1 }
+	  keyed:
+	    hosts: [keyed.openclaw.example]
+	    respond: { status: 200, body: yes }
+	    rate_limits:
+	      - { name: token, key: "header:x-token", rate: 1/h, burst: 1 }
 	  locked:
 	    hosts: [locked.openclaw.example]
 	    respond: { status: 200, body: yes }

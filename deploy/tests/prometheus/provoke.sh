@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # What goes wrong, and which alerts must fire then. To be sourced by ../prometheus.sh.
 
 # A name without an address, an endpoint that refuses beside one that does not, a name that the CA
@@ -80,9 +81,10 @@ a_small_edge() {
 
 clients_beyond_limits() {
     lacks limits && return
-    echo "more requests than a limit lets through, wrong passwords"
+    echo "more requests than a limit lets through, invented keys, guessed passwords"
     must_fire 60 EdgeRateLimited 'route="limited"' get "$plain" limited /x 20
-    must_fire 60 EdgeAuthRefusals 'route="locked"' get "$plain" locked /x 100
+    must_fire 60 EdgeRateLimitOverflow 'route="keyed", limit="token"' python3 "$parts/sockets.py" keys "$plain" 1500
+    must_fire 60 EdgeAuthRefusals 'route="locked", result="limited"' python3 "$parts/sockets.py" guess "$plain" 100
 }
 
 restarts_and_the_end() {

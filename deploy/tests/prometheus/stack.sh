@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # Starting and ending what the test needs. To be sourced by ../prometheus.sh.
 #
 # Processes are known by a name: $work/NAME.pid, $work/NAME.log.
