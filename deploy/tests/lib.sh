@@ -27,16 +27,16 @@ use() {
     trap 'rm -rf "$scratch"' EXIT
 }
 
-# Prints the program under test: $OPENCLAW_EDGE, else what cargo has built here.
+# Prints the program under test: $OPENCLAW_EDGE_BIN, else what cargo has built here.
 edge_binary() {
     local built=${CARGO_TARGET_DIR:-$deploy/../target} one
-    for one in ${OPENCLAW_EDGE:+"$OPENCLAW_EDGE"} "$built/release/openclaw-edge" "$built/debug/openclaw-edge"; do
+    for one in ${OPENCLAW_EDGE_BIN:+"$OPENCLAW_EDGE_BIN"} "$built/release/openclaw-edge" "$built/debug/openclaw-edge"; do
         if [ -x "$one" ]; then
             realpath "$one"
             return
         fi
     done
-    fail "no openclaw-edge in $built: build it, or name it in OPENCLAW_EDGE"
+    fail "no openclaw-edge in $built: build it, or name it in OPENCLAW_EDGE_BIN"
 }
 
 objects() { python3 "$here/objects.py" "$@"; }
