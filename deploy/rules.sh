@@ -11,10 +11,10 @@ file=helm/openclaw-edge/files/rules.yaml
 
 main() {
     [ $# -eq 0 ] || [ "$*" = --check ] || fail "usage: deploy/rules.sh [--check]"
-    local files=("$rules"/*.yml) new
+    local files=("$rules"/*.yml)
     [ -e "${files[0]}" ] || fail "no rule file in $rules"
     new=$(mktemp -d)
-    trap "rm -rf '$new'" EXIT
+    trap 'rm -rf "$new"' EXIT
     groups "${files[@]}" >"$new/groups"
     { header; cat "$new/groups"; } >"$new/file"
     { header; object; sed 's/^./  &/' "$new/groups"; } >"$new/object"
@@ -51,8 +51,7 @@ groups() {
     local one
     echo "groups:"
     for one; do
-        [ "$(grep -c '^[^ #]' "$one")" = 1 ] && grep -qx 'groups:' "$one" ||
-            fail "$one has another top-level key than groups"
+        [ "$(grep '^[^ #]' "$one")" = groups: ] || fail "$one has another top-level key than groups"
         sed '/^#/d; /^groups:$/d' "$one"
     done
 }

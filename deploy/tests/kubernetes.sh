@@ -19,6 +19,7 @@ main() {
     configuration
     state_owner
     adoption
+    runbook
     holds "prometheusrule.yaml is up to date" "$deploy/rules.sh" --check
     done_with kubernetes
 }
@@ -144,6 +145,34 @@ in_pod() {
         mount --bind "$dir/secret" /run/adopt
         exec env NODE_IP=192.0.2.10 setpriv --reuid=65532 --regid=65532 --clear-groups --no-new-privs \
             --bounding-set=-all --inh-caps=-all "$@"' sh "$@"
+}
+
+# The commands of the cut-over that change text: each one out of the README, on a copy.
+runbook() {
+    local readme=$deploy/README.md edits patches one
+    cp -r "$source" "$scratch/repo"
+    mapfile -t edits < <(sed -n 's#^sed -i \(.*\) deploy/kubernetes/overlays/k3s-hostnetwork/edge.yaml$#\1#p' "$readme")
+    [ ${#edits[@]} = 2 ] || fail "the README has not two edits of edge.yaml"
+    one=$scratch/repo/overlays/k3s-hostnetwork/edge.yaml
+    eval "sed -i ${edits[0]} '$one'"
+    holds "the rehearsal's ports" test "$(grep -c 'bind: \["\[::\]:8\(080\|443\)"\]' "$one")" = 2
+    # Its tests expect the ports that users see.
+    sed '/^tests:/,$d' "$one" >"$scratch/rehearsal.yaml"
+    holds "openclaw-edge check of them" env NODE_IP=192.0.2.10 "$edge" check --config "$scratch/rehearsal.yaml"
+    eval "sed -i ${edits[1]} '$one'"
+    holds "the ports again" cmp "$one" "$source/overlays/k3s-hostnetwork/edge.yaml"
+
+    mapfile -t patches < <(sed -n "s/^kubectl .* patch daemonset .* -p '\(.*\)'$/\1/p" "$readme")
+    [ ${#patches[@]} = 3 ] || fail "the README has not three patches"
+    one=$scratch/daemonset.yaml
+    cp "$source/base/daemonset.yaml" "$one"
+    for patch in "${patches[0]}" "${patches[1]}"; do
+        kubectl patch --local -f "$one" -p "$patch" -o yaml >"$scratch/parked.yaml" || fail "no patch: $patch"
+        holds "parked" grep -q 'openclaw.example/parked: "yes"' "$scratch/parked.yaml"
+    done
+    kubectl patch --local -f "$scratch/parked.yaml" -p "${patches[2]}" -o yaml >"$one" || fail "no patch: ${patches[2]}"
+    refused "still parked" 0 grep -c parked "$one"
+    holds "as before" grep -q 'kubernetes.io/os: linux' "$one"
 }
 
 main
