@@ -31,7 +31,7 @@ def of_edge(edge):
     yield not edge.get("privileged"), "privileged"
     yield not edge.get("depends_on"), "the edge waits for others"
     tmpfs = edge.get("tmpfs") or [""]
-    yield tmpfs[0].startswith("/run/openclaw-edge:uid=65532,gid=65532,mode=0700"), "no directory for the socket"
+    yield tmpfs[0].startswith("/run/openclaw-edge:mode=1777,"), "no directory for the socket"
     yield len(edge.get("volumes", [])) == 2, "other mounts"
     mounts = {one["target"]: one for one in edge.get("volumes", [])}
     etc, state = mounts.get("/etc/openclaw-edge", {}), mounts.get("/var/lib/openclaw-edge", {})

@@ -6,7 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 # program=package that has it
-SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl nix-instantiate=nix-bin)
+SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl nix-instantiate=nix-bin
+    podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2)
 
 main() {
     local tools
@@ -20,6 +21,8 @@ system_tools() {
     for pair; do
         has "${pair%%=*}" || packages+=("${pair#*=}")
     done
+    # Podman's network, which stands in no PATH.
+    [ -e /usr/lib/podman/netavark ] || packages+=(netavark)
     { [ -d "$(tools_dir)" ] || python3 -m pip --version >/dev/null 2>&1; } || packages+=(python3-pip)
     [ ${#packages[@]} -gt 0 ] || return 0
 
