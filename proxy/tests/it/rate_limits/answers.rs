@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::{HOST, get, left, limited, named};
+use super::{HOST, behind, get, left, limited, named};
 use crate::harness::h2c::{H2, finish, push};
 use crate::harness::{Backend, Edge, End, Response};
 
@@ -110,9 +110,8 @@ fn the_answer_comes_before_the_body() {
         connect().get(HOST, "/").assert_ok("ok");
         let mut client = connect();
         let half = "x".repeat(500);
-        client.send(format!(
-            "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000\r\n\r\n{half}"
-        ));
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000\r\n\r\n{half}"));
         let response = client.response();
         response.assert_cause(429, "rate_limited");
         assert_eq!(response.header("connection"), Some("close"));
@@ -151,19 +150,29 @@ fn the_answer_comes_before_the_body_on_http2() {
     assert_eq!(backend.requests().len(), 2);
 }
 
+/// Where it came with the head. Nobody waits for one that did not, or looks for the end of chunks.
 #[test]
 fn a_small_body_does_not_cost_the_connection() {
     let (edge, _) = refused(SLOW);
     for mut client in [edge.client(), edge.tls_client(HOST)] {
         for n in 0..5 {
-            let framed = ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"];
-            let framed = framed[n % 2];
-            client.send(format!("POST /n{n} HTTP/1.1\r\nHost: {HOST}\r\n{framed}"));
+            let body = "x".repeat(n * 1000);
+            let length = body.len();
+            client.send(format!(
+                "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n{body}"
+            ));
             let response = client.response();
             response.assert_cause(429, "rate_limited");
             assert!(!response.head.has("connection"), "{response:?}");
         }
-        get(&mut client, "/", "").assert_cause(429, "rate_limited");
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             4\r\nbody\r\n0\r\n\r\n"
+        ));
+        let response = client.response();
+        response.assert_cause(429, "rate_limited");
+        assert_eq!(response.header("connection"), Some("close"));
+        client.assert_closed();
     }
 }
 
@@ -204,11 +213,41 @@ fn a_dry_run_only_tells() {
 }
 
 #[test]
-fn metrics_count_refusals() {
-    let (edge, _) = refused(SLOW);
+fn metrics_count_decisions() {
+    let backend = Backend::ok();
+    let limits = "{ name: dry, key: client_ip, rate: 1/h, burst: 1, dry_run: true }, \
+        { name: wet, key: route, rate: 1/h, burst: 3, exempt: [192.0.2.0/24] }";
+    let edge = Edge::start(&behind(&backend, limits));
+    let mut client = edge.client();
+    for (address, status) in [
+        ("198.51.100.1", 200),
+        ("198.51.100.1", 200),
+        ("192.0.2.1", 200),
+        ("198.51.100.1", 200),
+        ("198.51.100.1", 429),
+        ("198.51.100.2", 429),
+    ] {
+        let fields = format!("X-Forwarded-For: {address}\r\n");
+        assert_eq!(get(&mut client, "/", &fields).status, status, "{address}");
+    }
+    for (limit, decision, count) in [
+        ("dry", "passed", 3.0),
+        ("dry", "dry_run", 3.0),
+        ("dry", "refused", 0.0),
+        ("dry", "exempt", 0.0),
+        ("wet", "passed", 3.0),
+        ("wet", "refused", 2.0),
+        ("wet", "exempt", 1.0),
+        ("wet", "dry_run", 0.0),
+    ] {
+        let labels = format!("route=\"app\",limit=\"{limit}\",decision=\"{decision}\"");
+        let series = format!("edge_rate_limit_decisions_total{{{labels}}}");
+        assert_eq!(edge.metric(&series), count, "{series}");
+    }
+    let keys = |limit| edge.metric(&format!("edge_rate_limit_keys{{limit=\"{limit}\"}}"));
+    assert_eq!((keys("dry"), keys("wet")), (3.0, 1.0));
     let local = "edge_http_local_responses_total{route=\"app\",reason=\"rate_limited\"}";
-    assert_eq!(edge.metric(local), 1.0);
-    assert_eq!(edge.metric("edge_http_local_responses_total{route=\"app\"}"), 1.0);
+    assert_eq!(edge.metric(local), 2.0);
 }
 
 /// A client that goes while it is refused ends nothing but its own connection.

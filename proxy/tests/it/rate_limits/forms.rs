@@ -5,7 +5,7 @@ use http::Request;
 use serde_json::Value;
 use tonic::Code;
 
-use super::{HOST, get, limited};
+use super::{HOST, get};
 use crate::harness::grpc::{Grpc, Text};
 use crate::harness::h2c::H2;
 use crate::harness::{Backend, Conf, Edge};
@@ -42,12 +42,7 @@ fn programs_get_a_problem_that_openai_clients_read() {
         let response = get(&mut client, "/", fields);
         response.assert_cause(429, "rate_limited (slow)");
         let of = |name| response.header(name).unwrap();
-        check_problem(
-            of("content-type"),
-            &response.text(),
-            of("retry-after"),
-            of("x-request-id"),
-        );
+        check_problem(of("content-type"), &response.text(), of("retry-after"), of("x-request-id"));
     }
     let h2 = H2::connect(&edge.tls(), HOST);
     let request = Request::get(format!("https://{HOST}/")).header("accept", "application/json");
@@ -84,7 +79,8 @@ fn the_routes_own_page_speaks_for_it() {
     let mut client = edge.client();
     assert_eq!(get(&mut client, "/", "Accept: text/html\r\n").text(), "<p>slow down</p>");
     let problem: Value =
-        serde_json::from_str(&get(&mut client, "/", "Accept: application/json\r\n").text()).unwrap();
+        serde_json::from_str(&get(&mut client, "/", "Accept: application/json\r\n").text())
+            .unwrap();
     assert_eq!(problem["type"], "https://docs.openclaw.example/limits");
 }
 
@@ -98,7 +94,11 @@ fn calls_get_a_status() {
     let told = status.metadata();
     assert!(told.get("ratelimit").is_some() && told.get("retry-after").is_some(), "{told:?}");
     let line = edge.wait_log("path", "/test.Echo/Unary");
-    assert_eq!((&line["limit"], &line["cause"]), (&"slow".into(), &"rate_limited".into()), "{line}");
+    assert_eq!(
+        (&line["limit"], &line["cause"]),
+        (&"slow".into(), &"rate_limited".into()),
+        "{line}"
+    );
 
     let h2 = H2::connect(&edge.tls(), HOST);
     let request = Request::post(format!("https://{HOST}/test.Echo/Unary"));
@@ -143,7 +143,8 @@ fn scripts_of_other_origins_may_read_it() {
 fn a_browsers_question_counts_on_its_address_alone() {
     let backend = Backend::ok();
     let limits = "{ key: \"header:authorization\", rate: 1/h, burst: 1, missing: refuse }";
-    let route = format!("rate_limits: [{limits}], cors: {{ origins: [\"https://web.openclaw.example\"] }}");
+    let route =
+        format!("rate_limits: [{limits}], cors: {{ origins: [\"https://web.openclaw.example\"] }}");
     let edge = Edge::start(&Conf::app_with(&[backend.addr], "", &route));
     let mut client = edge.client();
     for _ in 0..3 {

@@ -28,7 +28,10 @@ fn addresses_are_apart_behind_a_trusted_proxy() {
     assert_eq!(by_address(&edge, "192.0.2.1, 127.0.0.9"), 0);
     assert_eq!(by_address(&edge, "::ffff:192.0.2.1"), 0);
     // Two fields are one list.
-    assert_eq!(passed(&edge, "X-Forwarded-For: 192.0.2.77\r\nX-Forwarded-For: 192.0.2.2\r\n", 4), 0);
+    assert_eq!(
+        passed(&edge, "X-Forwarded-For: 192.0.2.77\r\nX-Forwarded-For: 192.0.2.2\r\n", 4),
+        0
+    );
     assert_eq!(passed(&edge, "", 4), 2, "the proxy itself");
 }
 
@@ -121,9 +124,8 @@ fn hosts_and_routes_are_apart() {
          free: {{ hosts: [{HOST}], upstream: app }}\n"
     )));
     let mut client = edge.client();
-    let mut count = |host: &str, path: &str| {
-        (0..4).find(|_| client.get(host, path).status != 200).unwrap_or(4)
-    };
+    let mut count =
+        |host: &str, path: &str| (0..4).find(|_| client.get(host, path).status != 200).unwrap_or(4);
     assert_eq!(count("a.wild.openclaw.example", "/"), 2);
     assert_eq!(count("A.WILD.openclaw.example:80", "/x"), 0);
     assert_eq!(count("b.wild.openclaw.example", "/"), 2);

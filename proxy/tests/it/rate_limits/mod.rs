@@ -50,3 +50,12 @@ fn left(field: &str, name: &str) -> (u64, u64) {
     let (r, t) = rest.split_once(";t=").unwrap_or_else(|| panic!("{field}"));
     (r.parse().unwrap(), t.parse().unwrap())
 }
+
+/// Milliseconds into the day of a line of the access log: `2026-01-31T12:34:56.789Z`.
+fn millis(line: &serde_json::Value) -> u64 {
+    let text = line["time"].as_str().unwrap();
+    let (_, time) = text.trim_end_matches('Z').split_once('T').unwrap();
+    let parts: Vec<u64> = time.split([':', '.']).map(|part| part.parse().unwrap()).collect();
+    let [hours, minutes, seconds, thousandths] = parts[..] else { panic!("{text}") };
+    ((hours * 60 + minutes) * 60 + seconds) * 1000 + thousandths
+}

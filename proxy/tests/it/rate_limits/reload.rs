@@ -55,9 +55,7 @@ fn a_changed_rate_counts_at_once() {
     // wait for.
     reload(&edge, &backend, &limit("rate: 1000/s, burst: 5"));
     wait_until("the new rate", || get(&mut open, "/", "").status == 200);
-    wait_until("the whole burst", || {
-        (0..5).all(|_| get(&mut open, "/", "").status == 200)
-    });
+    wait_until("the whole burst", || (0..5).all(|_| get(&mut open, "/", "").status == 200));
     // Narrower: at once, and with what is left of the narrow burst at most.
     reload(&edge, &backend, &limit("rate: 1/h, burst: 2"));
     assert!(passed(&edge, "", 4) <= 2);
@@ -83,7 +81,7 @@ fn another_key_begins_anew() {
     let backend = Backend::ok();
     let edge = Edge::start(&limited(&backend, &limit("rate: 1/h, burst: 2")));
     assert_eq!(passed(&edge, "", 4), 2);
-    reload(&edge, &backend, "{ name: kept, key: \"header:host\", rate: 1/h, burst: 2 }");
+    reload(&edge, &backend, "{ name: kept, key: route, rate: 1/h, burst: 2 }");
     assert_eq!((passed(&edge, "", 4), passed(&edge, "", 4)), (2, 0));
 }
 
