@@ -27,6 +27,7 @@ mod http2_attacks;
 mod limits;
 mod pacing;
 mod proxy_protocol;
+mod rate_limits;
 mod reload;
 mod routing;
 mod selftest;
