@@ -7,6 +7,7 @@
 mod actions;
 mod certificates;
 mod guard;
+mod limits;
 mod listen;
 pub mod operate;
 mod pages;

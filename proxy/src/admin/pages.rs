@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Body;
 use super::certificates::certificates;
+use super::limits;
 use super::upstreams::{self, shifted_weights, split_weights, upstreams};
 use crate::control::shifts::Shown;
 use crate::control::status::Status;
@@ -39,6 +40,7 @@ pub(super) fn answer(
         }
         "/api/v1/config" => json_reply(StatusCode::OK, &configuration(status)),
         "/api/v1/certificates" => json_reply(StatusCode::OK, &certificates(shared, status)),
+        limits::PATH => json_reply(StatusCode::OK, &limits::limits(shared)),
         upstreams::PATH => json_reply(StatusCode::OK, &upstreams(shared, status)),
         "/api/v1/routes" => json_reply(StatusCode::OK, &routes(shared, status)),
         _ => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "not found", "paths": PATHS })),
@@ -264,13 +266,14 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Respons
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 8] = [
     "/healthz",
     "/readyz",
     "/metrics",
     "/api/v1/config",
     "/api/v1/routes",
     upstreams::PATH,
+    limits::PATH,
     "/api/v1/certificates",
 ];
 

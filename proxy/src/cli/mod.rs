@@ -8,6 +8,7 @@ mod doctor;
 mod drain;
 mod export;
 mod import;
+mod limits;
 pub mod orders;
 pub mod out;
 mod place;
@@ -54,6 +55,8 @@ enum Command {
     /// Endpoints of a running process: state and why, weight, requests, connections, latency;
     /// exit code 1 where an upstream has none that can be used
     Upstreams(upstreams::UpstreamsArgs),
+    /// Rate limits of a running process: decisions, keys, the busiest (hashed) keys of a route
+    Limits(limits::LimitsArgs),
     /// Take an endpoint out: it gets no new requests, those under way end by themselves
     Drain(drain::DrainArgs),
     /// Put a drained endpoint back
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args.config),
         Command::Certs(args) => certs::main(args),
         Command::Upstreams(args) => upstreams::main(args),
+        Command::Limits(args) => limits::main(args),
         Command::Drain(args) => drain::drain(args),
         Command::Undrain(args) => drain::undrain(args),
         Command::Shift(args) => shift::shift(args),

@@ -184,3 +184,53 @@ impl Drop for Paced {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pacing(download: u64) -> Pacing {
+        Pacing { download: Some(download), upload: None, after: 0 }
+    }
+
+    /// Uses up what may pass of answers at once.
+    fn exhaust(pacers: &Pacers, now_ms: u64) -> u64 {
+        let mut turn = Turn::default();
+        let mut pacer = pacers.download.borrow_mut();
+        let pacer = pacer.as_mut().unwrap();
+        let room = pacer.ask(&mut turn, now_ms);
+        pacer.pass(&mut turn, room);
+        pacer.leave(&mut turn);
+        room
+    }
+
+    #[test]
+    fn requests_of_one_route_share_their_pacers_across_reloads() {
+        let (shelf, life) = (PacerShelf::default(), Arc::default());
+        assert_eq!(exhaust(&shelf.pacers(&life, &pacing(20_480), 0), 0), 2048);
+        assert_eq!(exhaust(&shelf.pacers(&life, &pacing(20_480), 0), 0), 0);
+        // A higher rate is no new burst.
+        let under_way = shelf.pacers(&life, &pacing(40_960), 0);
+        assert_eq!(exhaust(&under_way, 0), 0);
+        assert_eq!(exhaust(&under_way, 50), 2048);
+        assert_eq!(exhaust(&shelf.pacers(&Arc::default(), &pacing(20_480), 50), 50), 2048);
+        let upload = Pacing { download: None, upload: Some(1024), after: 0 };
+        shelf.pacers(&life, &upload, 50);
+        assert!(under_way.download.borrow().is_none() && under_way.upload.borrow().is_some());
+    }
+
+    #[test]
+    fn only_pacers_that_matter_are_kept() {
+        let shelf = PacerShelf::default();
+        let lives: Vec<Arc<RouteLife>> = (0..2 * MOST_KEPT).map(|_| Arc::default()).collect();
+        let in_use = shelf.pacers(&lives[0], &pacing(1024), 0);
+        for life in &lives {
+            exhaust(&shelf.pacers(life, &pacing(1024), 0), 0);
+            assert!(shelf.0.borrow().len() <= MOST_KEPT);
+        }
+        assert!(Rc::ptr_eq(&in_use, &shelf.pacers(&lives[0], &pacing(1024), 0)));
+        // After a second of rest they are as good as new.
+        shelf.pacers(&Arc::default(), &pacing(1024), 1000);
+        assert_eq!(shelf.0.borrow().len(), 2);
+    }
+}
