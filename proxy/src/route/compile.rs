@@ -159,8 +159,13 @@ fn public_port(listener: &model::Listener, bound: &[BoundAddress]) -> u16 {
     listener.public_port.or(bound_port).unwrap_or(written)
 }
 
-fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<ListenerPolicy>> {
-    let policy = |listener: &model::Listener| ListenerPolicy {
+fn listeners(
+    accepted: &Accepted,
+    deps: &mut Deps<'_>,
+    https_port: u16,
+) -> Vec<Arc<ListenerPolicy>> {
+    let keys = accepted.global.limits.limiter_keys;
+    let mut policy = |listener: &model::Listener| ListenerPolicy {
         name: listener.name.clone(),
         tls: listener.tls.as_ref().map(|policy| {
             let http2 = listener.http2.enabled;
@@ -169,6 +174,7 @@ fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<L
         redirect_https_port: listener.redirect_to_https.then_some(https_port),
         public_port: public_port(listener, deps.bound),
         max_connections: listener.limits.connections.unwrap_or(client_connections(deps.nofile)),
+        connection_rate: deps.limits.address_rate(&listener.name, &listener.limits, keys),
         limits: listener.limits.clone(),
         timeouts: listener.timeouts.clone(),
         http2: listener.http2.clone(),

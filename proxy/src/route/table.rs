@@ -20,7 +20,7 @@ use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
-use crate::limit::Limit;
+use crate::limit::{AddressRate, Limit};
 use crate::request::client::Client;
 use crate::upstream::endpoint::Upstream;
 
@@ -62,6 +62,8 @@ pub struct ListenerPolicy {
     pub public_port: u16,
     /// Open connections, with the default resolved.
     pub max_connections: usize,
+    /// New connections by client address; `None`: no limit.
+    pub connection_rate: Option<AddressRate>,
     pub limits: ListenerLimits,
     pub timeouts: ListenerTimeouts,
     pub http2: Http2Policy,
