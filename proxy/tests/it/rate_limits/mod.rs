@@ -8,6 +8,8 @@ mod forms;
 mod keys;
 mod openai;
 mod reload;
+mod steps;
+mod storm;
 mod streams;
 
 use crate::harness::{Backend, Client, Conf, Edge, Response};
