@@ -11,7 +11,7 @@ use super::cause::{Cause, Rejection};
 use super::plan::{AnswerKind, Refusal, Terms};
 use super::policy::refuse;
 use super::view::{FieldSource, HeadView};
-use crate::limit::{Asked, Client, Left, Limit, Verdict, Why};
+use crate::limit::{Asked, Client, Key, Left, Limit, Verdict, Why};
 use crate::route::table::{Edits, Route};
 
 /// None of a limit's keys is in the request, and the route insists on one.
@@ -44,7 +44,8 @@ pub fn charges<F: FieldSource>(
             continue;
         }
         let client = limit.client(origin);
-        let asked = match (asked(limit, view, client), spec.missing) {
+        let asked = asked(limit, view, client).map_err(AnswerKind::Reject)?;
+        let asked = match (asked, spec.missing) {
             (Some(asked), _) => asked,
             (None, Missing::ClientIp) => limit.key().client(&client).asked(client),
             (None, Missing::Refuse) => return Err(refuse(Refusal::new(NO_KEY))),
@@ -55,21 +56,37 @@ pub fn charges<F: FieldSource>(
 }
 
 /// The first alternative that is there whole.
-fn asked<F: FieldSource>(limit: &Limit, view: &HeadView<'_, F>, client: Client) -> Option<Asked> {
-    limit.spec.key.0.iter().find_map(|parts| {
-        let mut key = limit.key();
-        for part in parts {
-            key = match part {
-                KeyPart::ClientIp => key.client(&client),
-                KeyPart::Header(name) => key.header(name, view.fields.find(name.as_str())?),
-                KeyPart::Cookie(name) => {
-                    cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))?
-                }
-                KeyPart::Host => key.host(&view.host),
-                KeyPart::Route => key.route(),
-            };
+fn asked<F: FieldSource>(
+    limit: &Limit,
+    view: &HeadView<'_, F>,
+    client: Client,
+) -> Result<Option<Asked>, Rejection> {
+    for parts in &limit.spec.key.0 {
+        let key = parts.iter().try_fold(Some(limit.key()), |key, part| {
+            let Some(key) = key else { return Ok(None) };
+            with_part(key, part, view, &client)
+        })?;
+        if let Some(key) = key {
+            return Ok(Some(key.asked(client)));
         }
-        Some(key.asked(client))
+    }
+    Ok(None)
+}
+
+fn with_part<'k, F: FieldSource>(
+    key: Key<'k>,
+    part: &KeyPart,
+    view: &HeadView<'_, F>,
+    client: &Client,
+) -> Result<Option<Key<'k>>, Rejection> {
+    Ok(match part {
+        KeyPart::ClientIp => Some(key.client(client)),
+        KeyPart::Header(name) => view.fields.only(name)?.map(|value| key.header(name, value)),
+        KeyPart::Cookie(name) => {
+            cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))
+        }
+        KeyPart::Host => Some(key.host(&view.host)),
+        KeyPart::Route => Some(key.route()),
     })
 }
 

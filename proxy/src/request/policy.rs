@@ -109,7 +109,8 @@ fn password<F: FieldSource>(
     tables: &Tables<'_>,
 ) -> Result<Option<Waiting>, AnswerKind> {
     let client = tables.hasher.client(origin, &AddressPrefix::default()).narrow;
-    let asked = match access.by_password(view.fields.find("authorization")) {
+    let authorization = view.fields.only("authorization").map_err(AnswerKind::Reject)?;
+    let asked = match access.by_password(authorization) {
         Judgement::NeedsPassword(question) => tables.passwords.ask(question, client),
         Judgement::Granted => passwords::Answer::Known(true),
         Judgement::Denied | Judgement::Unauthorized(_) => passwords::Answer::Known(false),
