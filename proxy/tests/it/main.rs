@@ -24,6 +24,7 @@ mod harness;
 mod harness_acme;
 mod headers;
 mod health;
+mod healthcheck;
 mod http2;
 mod http2_attacks;
 mod limits;
