@@ -7,7 +7,7 @@ use http::Request;
 
 use super::{HOST, behind, get, left, limited, named};
 use crate::harness::h2c::{H2, finish, push};
-use crate::harness::{Backend, Edge, End, Response};
+use crate::harness::{Backend, Edge, End, Response, wait_until};
 
 /// One an hour, two at once.
 const SLOW: &str = "{ name: slow, key: client_ip, rate: 1/h, burst: 2 }";
@@ -261,4 +261,43 @@ fn refused_and_gone() {
     let (rest, end) = client.wire.rest();
     assert!(rest.is_empty() && end != End::Timeout, "{end:?}");
     edge.client().get(HOST, "/").assert_cause(429, "rate_limited");
+}
+
+/// The body of a refused request is never read as a request, whole or in part.
+#[test]
+fn a_refused_body_is_no_request() {
+    let (edge, _) = refused(SLOW);
+    let inner = format!("GET /inner HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let length = inner.len();
+    let head = format!("POST /outer HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
+    for mut client in [edge.client(), edge.tls_client(HOST)] {
+        client.send(format!("{head}{inner}GET /next HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+        client.response().assert_cause(429, "rate_limited");
+        client.response().assert_cause(429, "rate_limited");
+        assert!(client.is_silent_for(Duration::from_millis(100)), "a third answer");
+    }
+    for mut client in [edge.client(), edge.tls_client(HOST)] {
+        client.send(&head);
+        client.response().assert_cause(429, "rate_limited");
+        // It may be closed already.
+        let _ = client.wire.try_send(&inner);
+        let (bytes, end) = client.wire.rest();
+        assert!(bytes.is_empty() && end != End::Timeout, "{end:?}: {bytes:?}");
+    }
+    let of = |path| edge.access_log().iter().filter(|line| line["path"] == path).count();
+    wait_until("a line for each", || (of("/outer"), of("/next")) == (4, 2));
+    assert_eq!(of("/inner"), 0);
+}
+
+/// Requests that come in one packet count one by one, and their answers come in order.
+#[test]
+fn pipelined_requests_count_one_by_one() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&limited(&backend, SLOW));
+    let clients = [edge.client(), edge.tls_client(HOST)];
+    for (mut client, expected) in clients.into_iter().zip([[200, 200, 429, 429], [429; 4]]) {
+        client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n").repeat(4));
+        assert_eq!([0; 4].map(|_| client.response().status), expected);
+    }
+    assert_eq!(backend.requests().len(), 2);
 }

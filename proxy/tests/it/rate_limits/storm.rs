@@ -13,6 +13,7 @@ use crate::harness::h2c::{H2, get as h2_get};
 use crate::harness::{Backend, Client, Edge, Tls, eventually, wait_until};
 
 const PLACES: usize = 5;
+const HELD: Duration = Duration::from_millis(3);
 const OPEN: &str = "edge_rate_limit_streams";
 
 /// Of what its clients saw.
@@ -94,6 +95,7 @@ fn h1(http: std::net::SocketAddr, tally: &Tally, end: Instant, reset: bool) {
         let mut client = Client::plain(http);
         client.send(request());
         if tally.took(client.wire.head().unwrap().status()) {
+            thread::sleep(HELD);
             tally.leave();
         }
         if reset {
@@ -108,6 +110,7 @@ fn h2(tls: &Tls, tally: &Tally, end: Instant) {
         let (response, mut send) = client.open(h2_get(&format!("https://{HOST}/")), true);
         let response = client.block(response).unwrap();
         if tally.took(response.status().as_u16()) {
+            client.run_for(HELD);
             tally.leave();
             send.send_reset(Reason::CANCEL);
         }

@@ -97,7 +97,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn open(h2: &H2) -> Result<Stream, H2Response> {
+    fn open(h2: &H2) -> Result<Stream, Box<H2Response>> {
         let (response, send) = h2.open(h2_get(&format!("https://{HOST}/events")), true);
         h2.block(async {
             let response = response.await.unwrap();
@@ -107,7 +107,8 @@ impl Stream {
             let (parts, mut body) = response.into_parts();
             while body.data().await.is_some() {}
             let (status, headers) = (parts.status.as_u16(), parts.headers);
-            Err(H2Response { status, headers, body: Vec::new(), trailers: None, error: None })
+            let (body, trailers) = (Vec::new(), None);
+            Err(Box::new(H2Response { status, headers, body, trailers, error: None }))
         })
     }
 
