@@ -11,7 +11,7 @@ use config::model::AddressPrefix;
 
 use super::cause::{Cause, Rejection};
 use super::decide::Tables;
-use super::limit::{Phase, charge, charges};
+use super::limit::{Charge, Phase, charge, charges};
 use super::plan::{Answer, AnswerKind, Gate, Refusal, Terms};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
@@ -53,7 +53,7 @@ fn steps<F: FieldSource>(
         let retry_after = Some(wait.as_secs().max(1));
         return Err(refuse(Refusal { retry_after, ..Refusal::new(Cause::Maintenance) }));
     }
-    charge(charges(route, view, origin, Phase::Address)?, terms)?;
+    count(charges(route, view, origin, Phase::Address)?, tables, terms)?;
     // Browsers ask without credentials, and the answer reveals none.
     if let Some(preflight) = route.cors.as_ref().and_then(|cors| cors.preflight(view)) {
         terms.edits = Some(Box::new(preflight.fields));
@@ -67,7 +67,7 @@ fn steps<F: FieldSource>(
     // What was for the edge is nothing for the endpoint.
     terms.credentials_used = needs_password.is_some();
     match verdict {
-        None => charge(charges, terms)?,
+        None => count(charges, tables, terms)?,
         Some(verdict) => {
             terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));
         }
@@ -78,6 +78,11 @@ fn steps<F: FieldSource>(
         return Err(AnswerKind::Reject(Cause::BodyTooLarge.into()));
     }
     rewrite(route, view, terms)
+}
+
+/// Tests of a configuration count on nothing, however many of them ask for one route.
+fn count(charges: Vec<Charge>, tables: &Tables<'_>, terms: &mut Terms) -> Result<(), AnswerKind> {
+    if tables.metrics.is_none() { Ok(()) } else { charge(charges, terms) }
 }
 
 /// Whether the address may come in, and whether a password is to be looked at.
