@@ -41,8 +41,13 @@ pub struct Tables<'s> {
 
 impl Tables<'_> {
     pub fn count_auth(&self, route: &Route, decision: access::Decision) {
-        if let Some(metrics) = self.metrics {
-            metrics.auth_decided(route.name.as_str(), decision);
+        let Some(metrics) = self.metrics else { return };
+        let name = route.name.as_str();
+        match &route.access {
+            Some(access) if decision == access::Decision::Granted => {
+                access.granted(|| metrics.auth_decisions_of(name, decision)).inc();
+            }
+            _ => metrics.auth_decided(name, decision),
         }
     }
 }

@@ -11,7 +11,7 @@ use config::model::AddressPrefix;
 
 use super::cause::{Cause, Rejection};
 use super::decide::Tables;
-use super::limit::{Charge, Phase, charge, charges};
+use super::limit::{Phase, charge, charge_now, charges};
 use super::plan::{Answer, AnswerKind, Gate, Refusal, Terms};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
@@ -53,23 +53,24 @@ fn steps<F: FieldSource>(
         let retry_after = Some(wait.as_secs().max(1));
         return Err(refuse(Refusal { retry_after, ..Refusal::new(Cause::Maintenance) }));
     }
-    count(charges(route, view, origin, Phase::Address)?, tables, terms)?;
+    charge_now(route, view, origin, Phase::Address, tables, terms)?;
     // Browsers ask without credentials, and the answer reveals none.
     if let Some(preflight) = route.cors.as_ref().and_then(|cors| cors.preflight(view)) {
-        terms.edits = Some(Box::new(preflight.fields));
+        terms.edits = Some(Arc::new(preflight.fields));
         return Err(AnswerKind::Preflight);
     }
-    let charges = charges(route, view, origin, Phase::Identity)?;
-    let verdict = match needs_password {
-        Some(access) => password(route, access, view, origin, tables)?,
-        None => None,
-    };
-    // What was for the edge is nothing for the endpoint.
-    terms.credentials_used = needs_password.is_some();
-    match verdict {
-        None => count(charges, tables, terms)?,
-        Some(verdict) => {
-            terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));
+    match needs_password {
+        None => charge_now(route, view, origin, Phase::Identity, tables, terms)?,
+        Some(access) => {
+            // What was for the edge is nothing for the endpoint.
+            terms.credentials_used = true;
+            let charges = charges(route, view, origin, Phase::Identity)?;
+            match password(route, access, view, origin, tables)? {
+                None => charge(charges, terms)?,
+                Some(verdict) => {
+                    terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));
+                }
+            }
         }
     }
     if let BodyLength::Sized(n) = view.body
@@ -78,11 +79,6 @@ fn steps<F: FieldSource>(
         return Err(AnswerKind::Reject(Cause::BodyTooLarge.into()));
     }
     rewrite(route, view, terms)
-}
-
-/// Tests of a configuration count on nothing, however many of them ask for one route.
-fn count(charges: Vec<Charge>, tables: &Tables<'_>, terms: &mut Terms) -> Result<(), AnswerKind> {
-    if tables.metrics.is_none() { Ok(()) } else { charge(charges, terms) }
 }
 
 /// Whether the address may come in, and whether a password is to be looked at.
