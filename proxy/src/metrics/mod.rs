@@ -182,7 +182,12 @@ impl Metrics {
 
     /// Counts what `access` said to a request.
     pub fn auth_decided(&self, route: &str, decision: Decision) {
-        self.auth_decisions.with_label_values(&[route, decision.label()]).inc();
+        self.auth_decisions_of(route, decision).inc();
+    }
+
+    /// The series that such decisions on this route are counted in.
+    pub fn auth_decisions_of(&self, route: &str, decision: Decision) -> IntCounter {
+        self.auth_decisions.with_label_values(&[route, decision.label()])
     }
 
     /// Every family but `process_*`, in the order of this file.

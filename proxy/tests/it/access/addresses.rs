@@ -32,9 +32,9 @@ fn the_longest_prefix_decides_by_the_last_hop_that_is_not_ours() {
     }
     // The proxy itself.
     both.assert("/", "", 403, "denied");
-    assert_eq!(edge.metric("edge_auth_decisions_total{result=\"denied\"}"), 16.0);
-    assert_eq!(edge.metric("edge_auth_decisions_total{result=\"granted\"}"), 14.0);
-    assert_eq!(backend.requests().len(), 14);
+    assert_eq!(edge.metric("edge_auth_decisions_total{result=\"denied\"}"), 14.0);
+    assert_eq!(edge.metric("edge_auth_decisions_total{result=\"granted\"}"), 16.0);
+    assert_eq!(backend.requests().len(), 16);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::harness::backend::ok;
+use crate::harness::h2c::finish;
 use crate::harness::wait_until;
 
 /// A user for each scheme; the password of all is `bGz4-vault otter`. Made by `htpasswd -B -C 6`,
@@ -188,7 +189,7 @@ fn a_body_waits_with_its_request() {
     ));
     client.response().assert_ok("ok");
     assert_eq!(backend.only().body.bytes.len(), length);
-    client.assert_closed_or_usable(&right);
+    ask(&mut client, "GET", "/", &right).assert_ok("ok");
 
     let h2 = H2::connect(&edge.tls(), HOST);
     let request =
@@ -198,10 +199,57 @@ fn a_body_waits_with_its_request() {
     assert_eq!(backend.requests().len(), 2);
 }
 
-impl Client {
-    fn assert_closed_or_usable(&mut self, lines: &str) {
-        ask(self, "GET", "/", lines).assert_ok("ok");
-    }
+/// Requests that come behind one whose password is being verified are answered after it, in order.
+#[test]
+fn pipelined_requests_wait_their_turn() {
+    let backend = Backend::script(|peer| {
+        while let Some(request) = peer.request() {
+            peer.send(ok(request.target()));
+        }
+    });
+    let edge = Edge::start(&conf(&backend, &format!("basic_auth: \"{BOB}\", except: [/open]")));
+    let request =
+        |target: &str, lines: &str| format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n");
+    let mut client = edge.client();
+    client.send(
+        request("/1", &line("bob", "right"))
+            + &request("/open", "")
+            + &request("/2", &line("bob", "wrong"))
+            + &request("/3", "")
+            + &request("/4", &line("bob", "right")),
+    );
+    client.response().assert_ok("/1");
+    client.response().assert_ok("/open");
+    client.response().assert_cause(401, "auth_required");
+    client.response().assert_cause(401, "auth_required");
+    client.response().assert_ok("/4");
+    assert_eq!(backend.requests().len(), 3);
+}
+
+/// Streams of one connection are apart: one that waits for its password holds up no other.
+#[test]
+fn a_stream_that_waits_holds_up_no_other() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&conf(&backend, &format!("basic_auth: \"{BOB}\", except: [/open]")));
+    let h2 = H2::connect(&edge.tls(), HOST);
+    let get = |target: &str, password: &str| {
+        let request = Request::get(format!("https://{HOST}{target}"));
+        request.header("authorization", basic("bob", password)).body(()).unwrap()
+    };
+    // In one go; of the same client, which may have one password verified at a time.
+    let send = h2.send.clone();
+    let [guess, open, right] = h2.block(async move {
+        let mut send = send.ready().await.unwrap();
+        [("/", "wrong"), ("/open", "wrong"), ("/", "right")]
+            .map(|(target, password)| send.send_request(get(target, password), true).unwrap().0)
+    });
+    let open = h2.block(finish(open)).unwrap();
+    assert_eq!(open.text(), "ok");
+    let right = h2.block(finish(right)).unwrap();
+    right.assert_cause(503, "over_capacity (passwords)");
+    assert_eq!(right.header("retry-after"), "1");
+    h2.block(finish(guess)).unwrap().assert_cause(401, "auth_required");
+    assert_eq!(ask_h2(&h2, "GET", "/", &line("bob", "right")).text(), "ok");
 }
 
 #[test]
@@ -295,4 +343,34 @@ fn who_leaves_before_the_verdict_leaves_nothing_behind() {
     // Both connections' worker goes on, and nothing was forwarded.
     assert!(backend.requests().is_empty());
     assert_eq!(ask_h2(&h2, "GET", "/", &line("bob", "right")).text(), "ok");
+}
+
+/// What the edge says to the backend for itself stays, whoever the client is.
+#[test]
+fn a_route_may_have_credentials_of_its_own_for_the_backend() {
+    let backend = Backend::ok();
+    let keys = format!(
+        "access: {{ basic_auth: \"{ANN}\", except: [/open] }}, \
+         headers: {{ request: {{ set: {{ Authorization: Bearer of-the-edge }} }} }}"
+    );
+    let edge = Edge::start(&route(&backend, &keys));
+    let mut both = Both::to(&edge);
+    both.assert("/", &line("ann", "right"), 200, "");
+    both.assert("/open", "Authorization: Bearer of-the-client\r\n", 200, "");
+    both.assert("/", "Authorization: Bearer of-the-edge\r\n", 401, "auth_required");
+    let seen = fields(&backend.requests(), "authorization");
+    assert_eq!(seen, vec![["Bearer of-the-edge"]; 4]);
+}
+
+#[test]
+fn http_1_0_is_asked_as_well() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&conf(&backend, &format!("basic_auth: \"{BOB}\"")));
+    for (lines, status) in [(String::new(), 401), (line("bob", "right"), 200)] {
+        let mut client = edge.client();
+        client.send(format!("GET / HTTP/1.0\r\nHost: {HOST}\r\n{lines}\r\n"));
+        assert_eq!(client.response().status, status);
+        client.assert_closed();
+    }
+    assert_eq!(backend.requests().len(), 1);
 }

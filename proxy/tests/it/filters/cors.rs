@@ -111,7 +111,7 @@ fn answers_say_who_may_read_them_and_the_endpoint_does_not() {
     assert_eq!(told.field("access-control-allow-origin"), ORIGIN);
     assert_eq!(told.field("access-control-allow-credentials"), "true");
     let exposed = told.field("access-control-expose-headers");
-    assert!(exposed.contains("X-Mine") && exposed.contains("Retry-After"), "{exposed}");
+    assert!(exposed.contains("x-mine") && exposed.contains("Retry-After"), "{exposed}");
     assert!(!exposed.contains("x-evil"), "{exposed}");
     for preflights_own in ["methods", "headers", "private-network"] {
         assert!(!told.has(&format!("access-control-allow-{preflights_own}")), "{told:?}");
@@ -175,7 +175,7 @@ fn a_script_may_read_the_edges_own_errors() {
     }
     // An endpoint that is not there.
     drop(backend);
-    let gone = crate::harness::backend::refusing();
+    let gone = crate::harness::behave::own_address();
     let cors = format!("cors: {{ origins: [\"{ORIGIN}\"] }}");
     let edge = Edge::start(&Conf::app_with(&[gone], "", &cors));
     let told = Both::to(&edge).alike("GET", "/", &format!("Origin: {ORIGIN}\r\n"));

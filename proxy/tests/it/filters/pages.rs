@@ -1,7 +1,7 @@
 //! The edge's own errors in the form that the client takes, and the site's own pages.
 
 use super::*;
-use crate::harness::backend::refusing;
+use crate::harness::behave::own_address;
 
 const HTML: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
 const JSON: &str = "Accept: application/json\r\n";
@@ -9,7 +9,7 @@ const JSON: &str = "Accept: application/json\r\n";
 /// An endpoint that refuses.
 fn edge(keys: &str) -> Edge {
     Edge::start(
-        &Conf::app_with(&[refusing()], "", keys).global("trusted_proxies: [\"127.0.0.0/8\"]"),
+        &Conf::app_with(&[own_address()], "", keys).global("trusted_proxies: [\"127.0.0.0/8\"]"),
     )
 }
 

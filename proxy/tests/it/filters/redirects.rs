@@ -5,9 +5,10 @@ use super::*;
 /// One route with this redirect (and further keys).
 fn edge(redirect: &str, keys: &str) -> Edge {
     let comma = if keys.is_empty() { "" } else { ", " };
-    Edge::start(&Conf::new(format!(
+    let conf = Conf::new(format!(
         "routes:\n  app: {{ hosts: [{HOST}], redirect: {redirect}{comma}{keys} }}\n"
-    )))
+    ));
+    Edge::start(&conf.https("public_port: 443"))
 }
 
 /// Status and Location over HTTP/1.1 and HTTP/2.
@@ -70,14 +71,13 @@ fn nothing_but_the_path_is_the_clients() {
     assert_eq!(response.header("location"), Some("https://new.openclaw.example/"));
 }
 
-/// Scheme-relative to the same host, `//x` would lead to another site.
+/// Scheme-relative without a host, `//x` would lead to another site.
 #[test]
 fn a_path_that_looks_like_a_host_stays_a_path() {
-    let edge = edge("{ path: /new }", "rate_limits: [ { key: client_ip, rate: 1000/s } ]");
-    for target in ["//evil.example", "/", "/x//y"] {
-        for (status, location) in moved(&edge, target) {
-            assert_eq!(status, 308);
-            assert_eq!(location, format!("//{HOST}/new"), "{target}");
+    let edge = edge("{ port: 9443 }", "");
+    for target in ["//evil.example/x", "/", "/x//y"] {
+        for told in moved(&edge, target) {
+            assert_eq!(told, (308, format!("//{HOST}:9443{target}")));
         }
     }
 }
@@ -101,24 +101,42 @@ fn a_rewrite_says_where_to() {
 
 #[test]
 fn a_redirect_to_itself_is_no_answer() {
-    // Each of these leads a client to where it is.
+    let looped = "no_route (redirect_loop)";
     let edge = edge("{ host: app.openclaw.example }", "");
     for told in Both::to(&edge).ask("GET", "/", "") {
-        told.assert_cause(404, "no_route (redirect_loop)");
+        told.assert_cause(404, looped);
         assert!(!told.has("location"));
     }
+    // A path of the same host that the route has itself.
+    let edge = self::edge("{ host: app.openclaw.example, path: /new }", "");
+    let mut both = Both::to(&edge);
+    for (target, status) in [("/old?x", 308), ("/new", 404), ("/new?x", 404), ("/new/", 308)] {
+        assert!(both.ask("GET", target, "").iter().all(|told| told.status == status), "{target}");
+    }
+    both.ask("GET", "/new", "").iter().for_each(|told| told.assert_cause(404, looped));
+    let edge =
+        self::edge("{ host: app.openclaw.example, path: \"/new?v=2\", keep_query: false }", "");
+    let mut both = Both::to(&edge);
+    for (target, status) in [("/new", 308), ("/new?v=1", 308), ("/new?v=2", 404)] {
+        assert!(both.ask("GET", target, "").iter().all(|told| told.status == status), "{target}");
+    }
+    // A port that is the listener's own for one protocol only.
+    let edge = self::edge("{ port: 443 }", "");
+    let [plain, tls] = Both::to(&edge).ask("GET", "/", "");
+    assert_eq!((plain.status, plain.field("location")), (308, "//app.openclaw.example:443/"));
+    tls.assert_cause(404, looped);
     let edge = self::edge("{ https: true }", "rewrite: { strip_prefix: /old }");
     let mut tls = edge.tls_client(HOST);
     assert_eq!(ask(&mut tls, "GET", "/old/x", "").status, 308);
-    ask(&mut tls, "GET", "/x", "").assert_cause(404, "no_route (redirect_loop)");
+    ask(&mut tls, "GET", "/x", "").assert_cause(404, looped);
     // By http it leads somewhere else.
     assert_eq!(ask(&mut edge.client(), "GET", "/x", "").status, 308);
 }
 
 #[test]
 fn security_fields_and_head() {
-    let edge = edge("{ path: /new }", "security_headers: basic");
-    let told = Both::to(&edge).alike("HEAD", "/x", "");
+    let edge = edge("{ path: /new }", "path: /old, security_headers: basic");
+    let told = Both::to(&edge).alike("HEAD", "/old", "");
     assert_eq!((told.status, told.body.as_str()), (308, ""));
     assert_eq!(told.field("x-content-type-options"), "nosniff");
 }

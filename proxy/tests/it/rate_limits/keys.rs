@@ -238,3 +238,24 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     files
 }
+
+/// Of two fields the endpoint may read the other one: a decoy would be a free pass.
+#[test]
+fn a_field_that_is_counted_by_comes_once() {
+    let backend = Backend::ok();
+    let edge =
+        Edge::start(&limited(&backend, "{ key: 'header:authorization', rate: 1/h, burst: 2 }"));
+    for n in 0..4 {
+        let twice = format!("Authorization: Bearer decoy-{n}\r\nauthorization: Bearer real\r\n");
+        let answer = get(&mut edge.client(), "/", &twice);
+        answer.assert_cause(400, "bad_request");
+        assert!(answer.text().contains("field_twice"), "{}", answer.text());
+    }
+    assert_eq!(passed(&edge, "Authorization: Bearer real\r\n", 4), 2);
+    let mut request = crate::harness::h2c::get(&format!("https://{HOST}/"));
+    request.headers_mut().append("authorization", "Bearer decoy".parse().unwrap());
+    request.headers_mut().append("authorization", "Bearer other".parse().unwrap());
+    let h2 = H2::connect(&edge.tls(), HOST);
+    h2.exchange(request, b"").unwrap().assert_cause(400, "bad_request");
+    assert_eq!(backend.requests().len(), 2);
+}
