@@ -423,6 +423,7 @@ impl Download {
                 *left -= n as u64;
                 if *left == 0 {
                     self.decoder = BodyDecoder::Done;
+                    record.give_back();
                 }
                 n
             }
@@ -431,9 +432,6 @@ impl Download {
         };
         record.bytes_out += straight as u64;
         self.surplus(straight < bytes.len());
-        if self.decoder.is_done() {
-            record.give_back();
-        }
         self.out.write_through(cx, client, &bytes[..straight]).map_err(|_| Cause::ClientGone)?;
         self.flushed = false;
         self.end_if_done(record);
