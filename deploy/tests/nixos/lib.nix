@@ -35,12 +35,4 @@ modules
   literalExpression = text: { _type = "literalExpression"; inherit text; };
   importTOML = file: builtins.fromTOML (builtins.readFile file);
   licenses.asl20.spdxId = "Apache-2.0";
-  # A part that is not there is an error, as it is for nixpkgs.
-  fileset = {
-    unions = concatLists: concatLists;
-    toSource =
-      { root, fileset }:
-      assert builtins.all (part: builtins.pathExists part || throw "no ${toString part}") fileset;
-      root;
-  };
 }

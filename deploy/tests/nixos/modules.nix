@@ -76,7 +76,7 @@ let
           at = path ++ [ name ];
           here = under name sets;
         in
-        if isOption option then value at option here else tree at option null here
+        if isOption option then value at option here else tree at option free here
       ) options;
       unknown = filter (name: !options ? ${name}) (names sets);
       others = listToAttrs (map (name: { inherit name; value = free.merge (path ++ [ name ]) (under name sets); }) (filter defined unknown));
@@ -188,14 +188,12 @@ let
 
   # Submodules are values: what they do not know is an error as soon as they are asked for.
   forced = set: if set ? _unknown then set._unknown else set;
-  deeply =
-    set:
-    if isAttrs set && set ? _unknown then
-      set._unknown
-    else if isAttrs set && !(set ? outPath) then
-      mapAttrs (_: deeply) set
-    else
-      set;
+  # The same for the tree itself.
+  verified =
+    options: set:
+    foldl' (
+      ok: name: if isOption options.${name} then ok else builtins.seq (verified options.${name} set.${name}) ok
+    ) (forced set) (attrNames options);
 in
 {
   inherit mkIf mkMerge mkOverride types;
@@ -221,5 +219,5 @@ in
       merge = a: b: a // mapAttrs (name: v: if isOption v || !a ? ${name} then v else merge a.${name} v) b;
       config = tree [ ] merged null (map (module: module.config or (removeAttrs module [ "options" ])) all);
     in
-    deeply config;
+    verified merged config;
 }

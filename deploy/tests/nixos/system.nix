@@ -48,7 +48,7 @@ if refused == [ ] then
     etc = builtins.mapAttrs (_: file: file.source) config.environment.etc;
     # What a switch to this system needs first.
     toplevel = pkgs.runCommand "system" { } (
-      "mkdir $out\n"
+      "mkdir $out\necho ${lib.escapeShellArg (builtins.toJSON config.systemd)} >$out/units\n"
       + lib.concatStringsSep "\n" (
         lib.mapAttrsToList (name: file: "cp ${file.source} $out/${builtins.baseNameOf name}") config.environment.etc
       )
