@@ -37,6 +37,20 @@ fn so_many_at_once_and_no_more() {
     assert_eq!((limit.streams(), limit.state.streams.keys()), (0, 0));
 }
 
+/// A client that draws its credentials has as many places as those of its own that it may have.
+#[test]
+fn invented_credentials_share_places_without_a_rate_as_well() {
+    let mut lab = Lab::new(100);
+    let limit = lab.limit(&at_once(1));
+    let own: Vec<Pass> = (0..32).map(|n| passed(ask(&limit, v4(1), n))).collect();
+    let shared = passed(ask(&limit, v4(1), 100));
+    assert_eq!(refused(ask(&limit, v4(1), 101)).why, Why::Streams);
+    passed(ask(&limit, v4(2), 102));
+    drop(shared);
+    passed(ask(&limit, v4(1), 103));
+    assert_eq!((own.len(), limit.keys()), (32, 33));
+}
+
 #[test]
 fn a_refused_rate_takes_no_place() {
     let mut lab = Lab::new(100);
