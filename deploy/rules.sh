@@ -2,10 +2,10 @@
 # Makes from deploy/prometheus/rules/ what Kubernetes wants of it, the PrometheusRule of
 # components/monitoring and the chart's file; with --check only says whether they are up to date.
 #   deploy/rules.sh [--check]
-# RULES is another folder of rule files.
+# OPENCLAW_EDGE_RULES is another folder of rule files.
 set -euo pipefail
 cd "$(dirname "$0")"
-rules=${RULES:-prometheus/rules}
+rules=${OPENCLAW_EDGE_RULES:-prometheus/rules}
 object=kubernetes/components/monitoring/prometheusrule.yaml
 file=helm/openclaw-edge/files/rules.yaml
 

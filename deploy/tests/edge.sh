@@ -6,11 +6,12 @@ fail() {
     exit 1
 }
 
-# The release binary under test; there is none that could be assumed.
+# The binary under test, which the caller names.
 binary() {
-    [ -n "${OPENCLAW_EDGE_BIN:-}" ] || fail "OPENCLAW_EDGE_BIN is not set: which openclaw-edge is to be tested?"
-    [ -x "$OPENCLAW_EDGE_BIN" ] || fail "$OPENCLAW_EDGE_BIN cannot be executed"
-    realpath "$OPENCLAW_EDGE_BIN"
+    local given=${OPENCLAW_EDGE_BIN:-${OPENCLAW_EDGE:-}}
+    [ -n "$given" ] || fail "OPENCLAW_EDGE_BIN is not set: which openclaw-edge is to be tested?"
+    [ -x "$given" ] || fail "$given cannot be executed"
+    realpath "$given"
 }
 
 # Programs; what is missing is a failure, not a reason to skip.

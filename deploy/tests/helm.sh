@@ -24,6 +24,7 @@ main() {
     kubectl kustomize "$deploy/kubernetes/overlays/k3s-hostnetwork" >"$scratch/kustomize.yaml"
     holds "the same pods as by kustomize" objects same "$scratch/platform.yaml" "$scratch/kustomize.yaml"
     monitoring
+    notes
     nothing_is_let_through
     done_with helm
 }
@@ -88,6 +89,18 @@ assert rule["spec"] == rules[0], "the PrometheusRule is not files/rules.yaml"
 END
     checks=$((checks + 1))
     refused "monitoring by default" "0" grep -c monitoring.coreos.com "$scratch/default.yaml"
+}
+
+# What an installation says at its end, and what a package of the chart has in it.
+notes() {
+    holds "install" helm install openclaw-edge "$chart" --namespace openclaw-edge --dry-run=client
+    grep -q "config.routes is empty" "$scratch/said" || fail "NOTES.txt does not say that there are no routes"
+    holds "install" helm install openclaw-edge "$chart" --namespace openclaw-edge --dry-run=client \
+        -f "$scratch/platform-values.yaml"
+    ! grep -q "config.routes is empty" "$scratch/said" || fail "NOTES.txt says that there are no routes"
+    holds "package" helm package "$chart" -d "$scratch"
+    holds "the package has the rules" tar xzOf "$scratch"/openclaw-edge-*.tgz openclaw-edge/files/rules.yaml
+    cmp -s "$scratch/said" "$chart/files/rules.yaml" || fail "the package has other rules"
 }
 
 nothing_is_let_through() {

@@ -20,6 +20,7 @@ main() {
     state_owner
     adoption
     runbook
+    commands
     holds "prometheusrule.yaml is up to date" "$deploy/rules.sh" --check
     done_with kubernetes
 }
@@ -173,6 +174,19 @@ runbook() {
     kubectl patch --local -f "$scratch/parked.yaml" -p "${patches[2]}" -o yaml >"$one" || fail "no patch: ${patches[2]}"
     refused "still parked" 0 grep -c parked "$one"
     holds "as before" grep -q 'kubernetes.io/os: linux' "$one"
+}
+
+# Every command of ours in the README's blocks is one that the binary has.
+commands() {
+    local one found=0
+    while read -r one; do
+        # shellcheck disable=SC2086
+        holds "openclaw-edge $one" "$edge" $one --help
+        found=$((found + 1))
+    done < <(awk '/^```sh/ { block = 1; next } /^```/ { block = 0 } block' "$deploy/README.md" |
+        grep -oE '(^|/usr/bin/|NODE_IP=[^ ]* |--rm .*edge )(openclaw-edge |edge )?[a-z]+( [a-z]+)?( |$)' |
+        sed -nE 's#^.*(openclaw-edge|--rm .*edge) ([a-z]+( [a-z]+)?) ?$#\2#p' | sort -u)
+    [ $found -ge 5 ] || fail "only $found commands are found in the README"
 }
 
 main

@@ -4,9 +4,6 @@
 # expression of rules and dashboard returning data. About two minutes.
 #     OPENCLAW_EDGE_BIN=target/release/openclaw-edge deploy/tests/prometheus.sh
 #
-# OPENCLAW_EDGE_LACKS=limits: the binary is an older one, without rate limits and passwords. What is
-# about them is left out, and said to be; a binary that does have them fails with it.
-#
 # The rules under test are the shipped ones but for `for:`, which is shortened to nothing; scrapes and
 # evaluations come every second.
 set -euo pipefail
@@ -44,8 +41,6 @@ main() {
     echo "prometheus: ok, ${#proven[@]} provocations, $SECONDS s"
 }
 
-lacks() { case " ${OPENCLAW_EDGE_LACKS:-} " in *" $1 "*) ;; *) return 1 ;; esac; }
-
 files_are_right() {
     promtool check config "$shipped/prometheus.yml" "$shipped/prometheus-k3s.yml" >/dev/null
     promtool check rules "$shipped"/rules/*.yml >/dev/null
@@ -75,17 +70,9 @@ begin() {
     small_config
     prometheus_config
     "$edge" check --config "$work/main.yaml" >"$work/check.log" || fail "$(cat "$work/check.log")"
-    has_what_it_lacks
     main_edge
     small_edge
     prometheus_server
-}
-
-has_what_it_lacks() {
-    lacks limits || return 0
-    { cat "$work/main.yaml"; limited_routes; } >"$work/limits.yaml"
-    ! "$edge" check --config "$work/limits.yaml" >/dev/null 2>&1 ||
-        fail "OPENCLAW_EDGE_LACKS=limits, but this binary has them"
 }
 
 load() {
@@ -116,9 +103,8 @@ provoke() {
 }
 
 every_expression_returns_data() {
-    python3 "$parts/expressions.py" "$api" "$work/rules" "$dashboard" "$metrics_md" "$parts/event-only.txt" \
-        "$(lacks limits && echo 'edge_rate_limit_|edge_auth_|rate_limited')" ||
-        fail "expressions"
+    python3 "$parts/expressions.py" "$api" "$work/rules" "$dashboard" "$metrics_md" \
+        "$parts/event-only.txt" || fail "expressions"
 }
 
 ended() {

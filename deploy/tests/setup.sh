@@ -7,7 +7,9 @@ set -euo pipefail
 
 # program=package that has it
 SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl nix-instantiate=nix-bin
-    podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2)
+    podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2
+    systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
+    pebble=pebble pebble-challtestsrv=pebble)
 
 main() {
     local tools
@@ -17,7 +19,8 @@ main() {
 }
 
 system_tools() {
-    local pair packages=()
+    local pair packages=() had_prometheus=no
+    if has prometheus; then had_prometheus=yes; fi
     for pair; do
         has "${pair%%=*}" || packages+=("${pair#*=}")
     done
@@ -37,6 +40,10 @@ system_tools() {
     "${apt[@]}" update >&2 || echo "setup: 'apt-get update' failed, trying the old lists" >&2
     "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >&2 ||
         fail "apt-get could not install ${packages[*]}"
+    # The tests start their own; Debian's service would stay.
+    if [ $had_prometheus = no ] && [ -d /run/systemd/system ]; then
+        "${root[@]}" systemctl disable --now --quiet prometheus || true
+    fi
     for pair; do
         has "${pair%%=*}" || fail "${pair%%=*} is still missing, though ${pair#*=} is installed"
     done

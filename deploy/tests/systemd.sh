@@ -129,7 +129,8 @@ admin() { sed -n 's/.*admin server on \(http:[^ ]*\).*/\1/p' "$work/err"; }
 
 ready() { [ -n "$(admin)" ] && curl -fsS -o "$work/ready" "$(admin)/readyz" 2>/dev/null; }
 
-reloaded() { curl -fsS "$(admin)/metrics" | grep -q '^edge_config_generation 2$'; }
+# Not `grep -q`: it would leave before curl has written all.
+reloaded() { curl -fsS "$(admin)/metrics" | grep '^edge_config_generation 2$' >"$work/generation"; }
 
 edge_pid() { cat "/proc/$process/task/$process/children"; }
 

@@ -25,7 +25,7 @@ main_config() {
 	  ordered: { names: [ordered.openclaw.example], issuer: pebble }
 	  legacy: { chain: $work/legacy.pem, key: $work/legacy.key }
 	${3:-}
-	$(lacks limits || echo "limits: { limiter_keys: 1000 }")
+	limits: { limiter_keys: 1000 }
 	upstreams:
 	  web: { endpoints: ["127.0.0.1:$one", "127.0.0.1:$two"], $(health) }
 	  canary: { endpoints: ["127.0.0.1:$one"], $(health) }
@@ -38,21 +38,11 @@ main_config() {
 	  narrow: { hosts: [narrow.openclaw.example], upstream: narrow }
 	  slow: { hosts: [slow.openclaw.example], upstream: web }
 	  ordered: { hosts: [ordered.openclaw.example, legacy.openclaw.example], upstream: web }
-	$(lacks limits || limited_routes)
-	${2:-}
-	END
-    mv "$work/new.yaml" "$work/main.yaml"
-}
-
-health() { echo 'health: { path: /health, interval: 1s, fall: 1 }'; }
-
-limited_routes() {
-    cat <<-END
 	  limited:
 	    hosts: [limited.openclaw.example]
 	    respond: { status: 200, body: yes }
 	    rate_limits:
-	      - { key: client_ip, rate: 1/s, burst: 1 }
+	      - { key: client_ip, rate: 1/s, burst: 1, concurrent: 100 }
 	  keyed:
 	    hosts: [keyed.openclaw.example]
 	    respond: { status: 200, body: yes }
@@ -62,8 +52,12 @@ limited_routes() {
 	    hosts: [locked.openclaw.example]
 	    respond: { status: 200, body: yes }
 	    access: { basic_auth: "\${file:$work/htpasswd}" }
+	${2:-}
 	END
+    mv "$work/new.yaml" "$work/main.yaml"
 }
+
+health() { echo 'health: { path: /health, interval: 1s, fall: 1 }'; }
 
 # One listener, few descriptors, a log that nobody reads.
 small_config() {

@@ -80,7 +80,6 @@ a_small_edge() {
 }
 
 clients_beyond_limits() {
-    lacks limits && return
     echo "more requests than a limit lets through, invented keys, guessed passwords"
     must_fire 60 EdgeRateLimited 'route="limited"' get "$plain" limited /x 20
     must_fire 60 EdgeRateLimitOverflow 'route="keyed", limit="token"' python3 "$parts/sockets.py" keys "$plain" 1500

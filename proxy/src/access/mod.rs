@@ -4,9 +4,11 @@
 //! - [`addresses`]: lists of networks.
 //! - [`credentials`]: what the client says who it is.
 //! - [`users`], `schemes`: a password table, and how passwords are kept in one.
-//! - [`passwords`], `verdicts`: the thread that verifies them, and what is remembered.
+//! - [`passwords`], `books`, `verdicts`: the thread that verifies them, who waits for it, and what
+//!   is remembered.
 
 pub mod addresses;
+mod books;
 pub mod credentials;
 pub mod passwords;
 mod schemes;

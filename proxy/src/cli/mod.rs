@@ -7,6 +7,7 @@ mod certs;
 mod doctor;
 mod drain;
 mod export;
+mod healthcheck;
 mod import;
 mod limits;
 pub mod orders;
@@ -50,6 +51,10 @@ enum Command {
     /// Check a config file: every error with its place, the file's own tests, and how long a first
     /// issuance of its certificates takes
     Check(ConfigArg),
+    /// Ask whether a running process is ready, or whether a URL answers as it should
+    ///
+    /// Exit code 0: it is; 1: it answers something else; 3: nobody answers; 5: no answer in time.
+    Healthcheck(Box<healthcheck::HealthcheckArgs>),
     /// Certificates of a running process: list, show, renew, revoke, import, export
     Certs(certs::CertsArgs),
     /// Endpoints of a running process: state and why, weight, requests, connections, latency;
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
             log_format: args.log_format,
         }),
         Command::Check(args) => check::run(&args.config),
+        Command::Healthcheck(args) => healthcheck::main(*args),
         Command::Certs(args) => certs::main(args),
         Command::Upstreams(args) => upstreams::main(args),
         Command::Limits(args) => limits::main(args),

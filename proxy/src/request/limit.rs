@@ -8,10 +8,11 @@ use config::model::{KeyPart, Missing, RateLimit};
 
 use super::affinity::cookie;
 use super::cause::{Cause, Rejection};
+use super::decide::Tables;
 use super::plan::{AnswerKind, Refusal, Terms};
 use super::policy::refuse;
 use super::view::{FieldSource, HeadView};
-use crate::limit::{Asked, Client, Left, Limit, Verdict, Why};
+use crate::limit::{Asked, Client, Key, Left, Limit, Verdict, Why};
 use crate::route::table::{Edits, Route};
 
 /// None of a limit's keys is in the request, and the route insists on one.
@@ -50,10 +51,13 @@ pub fn charge_now<F: FieldSource>(
     view: &HeadView<'_, F>,
     origin: IpAddr,
     phase: Phase,
+    tables: &Tables<'_>,
     terms: &mut Terms,
 ) -> Result<(), AnswerKind> {
-    of_phase(route, origin, phase)
-        .try_for_each(|limit| count(limit, &question(limit, view, origin)?, terms))
+    of_phase(route, origin, phase).try_for_each(|limit| {
+        let asked = question(limit, view, origin)?;
+        if tables.counts() { count(limit, &asked, terms) } else { Ok(()) }
+    })
 }
 
 fn of_phase(route: &Route, origin: IpAddr, phase: Phase) -> impl Iterator<Item = &Arc<Limit>> {
@@ -69,7 +73,8 @@ fn question<F: FieldSource>(
     origin: IpAddr,
 ) -> Result<Asked, AnswerKind> {
     let client = limit.client(origin);
-    match (asked(limit, view, client), limit.spec.missing) {
+    let asked = asked(limit, view, client).map_err(AnswerKind::Reject)?;
+    match (asked, limit.spec.missing) {
         (Some(asked), _) => Ok(asked),
         (None, Missing::ClientIp) => Ok(limit.key().client(&client).asked(client)),
         (None, Missing::Refuse) => Err(refuse(Refusal::new(NO_KEY))),
@@ -77,21 +82,37 @@ fn question<F: FieldSource>(
 }
 
 /// The first alternative that is there whole.
-fn asked<F: FieldSource>(limit: &Limit, view: &HeadView<'_, F>, client: Client) -> Option<Asked> {
-    limit.spec.key.0.iter().find_map(|parts| {
-        let mut key = limit.key();
-        for part in parts {
-            key = match part {
-                KeyPart::ClientIp => key.client(&client),
-                KeyPart::Header(name) => key.header(name, view.fields.find(name.as_str())?),
-                KeyPart::Cookie(name) => {
-                    cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))?
-                }
-                KeyPart::Host => key.host(&view.host),
-                KeyPart::Route => key.route(),
-            };
+fn asked<F: FieldSource>(
+    limit: &Limit,
+    view: &HeadView<'_, F>,
+    client: Client,
+) -> Result<Option<Asked>, Rejection> {
+    for parts in &limit.spec.key.0 {
+        let key = parts.iter().try_fold(Some(limit.key()), |key, part| {
+            let Some(key) = key else { return Ok(None) };
+            with_part(key, part, view, &client)
+        })?;
+        if let Some(key) = key {
+            return Ok(Some(key.asked(client)));
         }
-        Some(key.asked(client))
+    }
+    Ok(None)
+}
+
+fn with_part<'k, F: FieldSource>(
+    key: Key<'k>,
+    part: &KeyPart,
+    view: &HeadView<'_, F>,
+    client: &Client,
+) -> Result<Option<Key<'k>>, Rejection> {
+    Ok(match part {
+        KeyPart::ClientIp => Some(key.client(client)),
+        KeyPart::Header(name) => view.fields.only(name)?.map(|value| key.header(name, value)),
+        KeyPart::Cookie(name) => {
+            cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))
+        }
+        KeyPart::Host => Some(key.host(&view.host)),
+        KeyPart::Route => Some(key.route()),
     })
 }
 

@@ -51,6 +51,13 @@ pub struct Plan {
     pub pacers: Option<Rc<Pacers>>,
 }
 
+impl Plan {
+    /// An answer in the place of what was planned, with what is due to every response.
+    pub fn refuse(&mut self, kind: AnswerKind) -> Answer {
+        Answer { route: Some(self.route.clone()), kind, terms: std::mem::take(&mut self.terms) }
+    }
+}
+
 /// What a request was granted on its way, and what it still has to wait for.
 #[derive(Default)]
 pub struct Terms {

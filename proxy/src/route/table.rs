@@ -22,6 +22,7 @@ use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::limit::{AddressRate, Limit};
 use crate::request::client::Client;
+use crate::request::view::split_target;
 use crate::upstream::endpoint::Upstream;
 
 /// One generation of everything that a request is decided by.
@@ -252,10 +253,16 @@ impl Redirect {
         }
     }
 
-    /// Whether a client that asks for this host is sent to where it is, if its path stays.
-    pub fn leads_back(&self, host: &str, client: &Client) -> bool {
-        let elsewhere = self.host.as_deref().is_some_and(|to| to != host) || self.path.is_some();
-        !elsewhere && (!self.https || client.tls.is_some()) && (self.https || self.port.is_none())
+    /// Whether a client on this public port that asks for this host and target is sent to where it
+    /// is. By https only the listener's own port is thought of.
+    pub fn leads_back(&self, host: &str, target: &[u8], client: &Client, port: u16) -> bool {
+        let path = split_target(target).0;
+        let to = self.path.as_deref().map_or(path, str::as_bytes);
+        let same_host = self.host.as_deref().is_none_or(|to| to == host);
+        let same_target = to == if self.keep_query { path } else { target };
+        let same_port =
+            if self.https { client.tls.is_some() } else { self.port.is_none_or(|to| to == port) };
+        same_host && same_target && same_port
     }
 }
 

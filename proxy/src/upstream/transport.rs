@@ -69,9 +69,7 @@ impl Transport {
 
     /// The files that the spec names, for the watcher.
     pub fn files(spec: &model::Upstream) -> Vec<PathBuf> {
-        let Some(tls) = &spec.tls else { return Vec::new() };
-        let pair = tls.certificate.iter().flat_map(|pair| [&pair.chain, &pair.key]);
-        tls.ca.iter().chain(pair).cloned().collect()
+        spec.tls.as_ref().map(files).unwrap_or_default()
     }
 
     /// Why no TLS connection can be made; shown by `check` and the admin page. Holds paths, no
@@ -109,6 +107,20 @@ impl Transport {
             },
         })
     }
+}
+
+/// A TLS client for whoever is no endpoint.
+///
+/// # Errors
+/// A file cannot be used, or the system has no CA certificates.
+pub fn tls_client(spec: &UpstreamTls) -> Result<Arc<ClientConfig>, String> {
+    let contents: Vec<Content> = files(spec).into_iter().map(Content::read).collect();
+    compile_tls(spec, &contents).map(|tls| tls.config)
+}
+
+fn files(tls: &UpstreamTls) -> Vec<PathBuf> {
+    let pair = tls.certificate.iter().flat_map(|pair| [&pair.chain, &pair.key]);
+    tls.ca.iter().chain(pair).cloned().collect()
 }
 
 /// A file as it was found.

@@ -4,7 +4,10 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -46,7 +49,19 @@ pub async fn connect(
         let header = proxy_protocol::header(version, None);
         socket.write_all(&header).await.map_err(|why| refused(&why))?;
     }
-    let Some((config, name)) = tls else { return Ok(socket) };
+    match tls {
+        None => Ok(socket),
+        Some((config, name)) => handshake(config, name, socket, speak).await,
+    }
+}
+
+/// TLS on a stream that is connected.
+pub async fn handshake(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    socket: Connection,
+    speak: Speak,
+) -> Result<Connection, Failure> {
     let alpn: &[u8] = match speak {
         Speak::Http1 => b"http/1.1",
         Speak::Http2 => b"h2",

@@ -14,12 +14,13 @@ use super::connect::Connection;
 use super::failure::Failure;
 use super::probe::{Deadline, Expected, LINGER};
 
+/// The status, where it and the body are as expected.
 pub async fn ask(
     io: Connection,
     request: Request<()>,
     expected: &Expected<'_>,
     deadline: Deadline,
-) -> Result<(), Failure> {
+) -> Result<u16, Failure> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(io)).await.map_err(Failure::broken)?;
     let request = request.map(|()| Empty::<Bytes>::new());
@@ -32,7 +33,7 @@ pub async fn ask(
             bad => bad,
         };
         deadline.linger(LINGER, rest(&mut body)).await;
-        verdict
+        verdict.map(|()| head.status.as_u16())
     };
     drive(exchange, connection).await
 }

@@ -6,7 +6,7 @@
 //! check is written as it is; a changed check starts anew. Without a check nobody asks.
 
 mod connect;
-mod failure;
+pub mod failure;
 mod grpc;
 mod http1;
 mod http2;
@@ -16,6 +16,7 @@ mod request;
 mod test_server;
 #[cfg(test)]
 mod tests;
+pub mod url;
 mod verdict;
 
 use std::cmp::Reverse;

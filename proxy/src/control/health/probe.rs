@@ -35,7 +35,7 @@ pub struct Expected<'a> {
 /// Asks once, within the check's timeout.
 pub async fn ask(plan: &Plan, endpoint: &Endpoint) -> Result<(), Failure> {
     let check = &plan.check;
-    let deadline = Deadline { at: Instant::now() + check.timeout, timeout: check.timeout };
+    let deadline = Deadline::after(check.timeout);
     let http2 = plan.transport.protocol == UpstreamProtocol::Http2;
     let speak = match &check.probe {
         Probe::Grpc { .. } => Speak::Http2,
@@ -51,7 +51,8 @@ pub async fn ask(plan: &Plan, endpoint: &Endpoint) -> Result<(), Failure> {
             let target = Asked { plan, endpoint, host: host.as_deref() };
             match speak {
                 Speak::Http1 => {
-                    http1::ask(connection, target.http1(path)?, &expected, deadline).await
+                    let request = target.http1(path)?;
+                    http1::ask(connection, request, &expected, deadline).await.map(drop)
                 }
                 Speak::Http2 => {
                     let request = target.http2(Method::GET, path)?;
@@ -79,6 +80,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    pub fn after(timeout: Duration) -> Deadline {
+        Deadline { at: Instant::now() + timeout, timeout }
+    }
+
     pub async fn within<T>(
         self,
         step: impl Future<Output = Result<T, Failure>>,

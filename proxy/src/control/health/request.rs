@@ -60,4 +60,4 @@ fn unsendable(why: &http::Error) -> Failure {
     Failure::new(Reason::Local, format!("the question cannot be asked: {why}"))
 }
 
-const USER_AGENT: &str = "openclaw-edge-health";
+pub const USER_AGENT: &str = "openclaw-edge-health";
