@@ -7,6 +7,7 @@ set -euo pipefail
 
 # program=package that has it
 SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl nix-instantiate=nix-bin
+    nix=nix-bin nix-build=nix-bin git=git
     podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2
     systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
     pebble=pebble pebble-challtestsrv=pebble)

@@ -238,6 +238,7 @@ impl<S: Stream> Connection<S> {
         let date = |out: &mut Vec<u8>| self.local.wall.write_http_date(out);
         let body = write_h1(&mut out, &reply, date, head_request, close, &edits);
         record.bytes_out += body as u64;
+        record.give_back();
         let sent = self.send(&out).await;
         self.local.buffers.give(out);
         record.close();

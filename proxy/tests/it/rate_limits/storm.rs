@@ -10,7 +10,7 @@ use h2::Reason;
 
 use super::{HOST, limited};
 use crate::harness::h2c::{H2, get as h2_get};
-use crate::harness::{Backend, Client, Edge, Tls, eventually, wait_until};
+use crate::harness::{Backend, Client, Conf, Edge, Tls, eventually, wait_until};
 
 const PLACES: usize = 5;
 const HELD: Duration = Duration::from_millis(3);
@@ -117,4 +117,32 @@ fn h2(tls: &Tls, tally: &Tally, end: Instant) {
         drop(response);
         client.run_for(Duration::from_millis(1));
     }
+}
+
+/// Who has the whole answer can ask again at once, wherever the next request ends up.
+#[test]
+fn one_after_the_other_is_one_at_a_time_on_all_workers() {
+    let backend = Backend::ok();
+    let limits = "rate_limits: [{ name: few, key: client_ip, concurrent: 1 }]";
+    let addr = backend.addr;
+    let edge = Edge::start(
+        &Conf::new(format!(
+            "upstreams:\n  app: {{ endpoints: [\"{addr}\"] }}\nroutes:\n  \
+             app: {{ hosts: [{HOST}], upstream: app, {limits} }}\n  \
+             own: {{ hosts: [{HOST}], path: /own, respond: {{ status: 200, body: ok }}, {limits} }}\n"
+        ))
+        .workers(2),
+    );
+    let mut clients: Vec<Client> = (0..8).map(|_| edge.client()).collect();
+    clients.extend((0..8).map(|_| edge.tls_client(HOST)));
+    let h2s: Vec<H2> = (0..8).map(|_| H2::connect(&edge.tls(), HOST)).collect();
+    let mut refused = [0; 3];
+    for n in 0..1000 {
+        for (path, refused) in ["/", "/own"].into_iter().zip(&mut refused) {
+            *refused += usize::from(clients[n % 16].get(HOST, path).status != 200);
+        }
+        let url = format!("https://{HOST}/");
+        refused[2] += usize::from(h2s[n % 8].get(&url).status != 200);
+    }
+    assert_eq!(refused, [0; 3], "forwarded on HTTP/1.1, own on HTTP/1.1, on HTTP/2");
 }
