@@ -40,6 +40,12 @@ pub struct Tables<'s> {
 }
 
 impl Tables<'_> {
+    /// Whether requests count on limits. Tests of a configuration do not, however many of them ask
+    /// for one route.
+    pub fn counts(&self) -> bool {
+        self.metrics.is_some()
+    }
+
     pub fn count_auth(&self, route: &Route, decision: access::Decision) {
         let Some(metrics) = self.metrics else { return };
         let name = route.name.as_str();

@@ -66,7 +66,8 @@ fn steps<F: FieldSource>(
             terms.credentials_used = true;
             let charges = charges(route, view, origin, Phase::Identity)?;
             match password(route, access, view, origin, tables)? {
-                None => charge(charges, terms)?,
+                None if tables.counts() => charge(charges, terms)?,
+                None => {}
                 Some(verdict) => {
                     terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));
                 }
