@@ -75,7 +75,7 @@ impl<'a> Arrival<'a> {
         record.routed(&plan.route, Some(&plan.target));
         record.hold(&mut plan.terms);
         if let Err(rejection) = room() {
-            return Settled::Answer(Answer::reject(Some(plan.route), rejection), record);
+            return Settled::Answer(plan.refused(rejection), record);
         }
         if let Some(pacing) = &plan.route.pacing {
             let now_ms = local.timers.now_ms();

@@ -172,7 +172,7 @@ fn forward(
             (Begun::Forward(Box::new(forward)), head.len + used)
         }
         Err(rejection) => {
-            let answer = Answer::reject(Some(plan.route), rejection);
+            let answer = plan.refused(rejection);
             (answered(answer, record, head, false, false), bytes.len())
         }
     }

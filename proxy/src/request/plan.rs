@@ -51,6 +51,14 @@ pub struct Plan {
     pub pacers: Option<Rc<Pacers>>,
 }
 
+impl Plan {
+    /// The answer where it cannot be carried out, with the fields that are due to this request.
+    pub fn refused(self, rejection: Rejection) -> Answer {
+        let terms = Terms { edits: self.terms.edits, ..Terms::default() };
+        Answer { route: Some(self.route), kind: AnswerKind::Reject(rejection), terms }
+    }
+}
+
 /// What a request was granted on its way, and what it still has to wait for.
 #[derive(Default)]
 pub struct Terms {
