@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use config::model::{LimitKey, Rate, RateLimit};
+use config::model::{KeyPart, LimitKey, Rate, RateLimit};
 
 pub use address_rate::AddressRate;
 pub use clock::{LimitClock, Moment, ProcessClock};
@@ -43,6 +43,7 @@ pub struct Limit<C: LimitClock = ProcessClock> {
     pub spec: RateLimit,
     hasher: Arc<KeyHasher>,
     state: Arc<State<C>>,
+    /// `None`: there is none, and clients do not draw their keys.
     rate: Option<Tiers<C>>,
 }
 
@@ -111,10 +112,15 @@ pub enum Why {
 impl<C: LimitClock> Limit<C> {
     fn new(spec: RateLimit, hasher: Arc<KeyHasher>, state: Arc<State<C>>, keys: usize) -> Self {
         state.table.set_capacity(keys);
-        let creators = spec.key.is_identity().then(|| state.creators(keys));
-        let rate = spec.rate.map(|rate| {
+        let drawn = may_be_drawn(&spec.key);
+        let creators = drawn.then(|| state.creators(keys));
+        let rate = match spec.rate {
+            Some(rate) => Some((rate, spec.burst)),
+            None => drawn.then_some((ANY_RATE, NonZeroU32::MAX)),
+        };
+        let rate = rate.map(|(rate, burst)| {
             let creators = creators.map(|creators| &creators.tiers);
-            Tiers::new(rate, spec.burst, &state.table, creators, &state.clock)
+            Tiers::new(rate, burst, &state.table, creators, &state.clock)
         });
         Limit { spec, hasher, state, rate }
     }
@@ -142,7 +148,7 @@ impl<C: LimitClock> Limit<C> {
     /// Counts this request, unless it is refused.
     pub fn check(&self, asked: &Asked) -> Verdict {
         let answer = self.rate.as_ref().map(|rate| rate.ask(asked));
-        let left = answer.map(|answer| answer.left);
+        let left = answer.filter(|_| self.spec.rate.is_some()).map(|answer| answer.left);
         let mut refusal = answer.and_then(|answer| Some((Why::Rate, answer.wait?)));
         let mut stream = None;
         if let Some(most) = self.spec.concurrent
@@ -165,6 +171,13 @@ impl<C: LimitClock> Limit<C> {
                 Verdict::Pass(Pass { left, stream, would_refuse })
             }
         }
+    }
+
+    /// Counts a request that has no key to count on, which is refused but for a dry run: true.
+    pub fn passes_uncounted(&self) -> bool {
+        let decisions = &self.state.decisions;
+        if self.spec.dry_run { &decisions.dry_run } else { &decisions.refused }.inc();
+        self.spec.dry_run
     }
 
     /// Keys without a place of their own share streams as they share the rate.
@@ -238,6 +251,14 @@ impl<C: LimitClock> State<C> {
     }
 }
 
+/// Whether clients choose their keys: by what they claim, or as a host under a wildcard.
+fn may_be_drawn(key: &LimitKey) -> bool {
+    key.is_identity() || key.0.iter().flatten().any(|part| *part == KeyPart::Host)
+}
+
+/// Refuses nothing: of a limit that counts streams only, it says which keys have a place of their
+/// own, or whoever draws a key for each request could have any number under way.
+const ANY_RATE: Rate = Rate { count: NonZeroU32::MAX, per: Duration::from_secs(1) };
 /// New keys of one client per minute, where clients may draw keys.
 const NEW_KEYS: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
 const RETRY_STREAM: Duration = Duration::from_secs(1);
