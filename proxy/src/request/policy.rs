@@ -11,7 +11,7 @@ use config::model::AddressPrefix;
 
 use super::cause::{Cause, Rejection};
 use super::decide::Tables;
-use super::limit::{Phase, charge, charges};
+use super::limit::{Phase, charge, charges, seconds};
 use super::plan::{Answer, AnswerKind, Gate, Refusal, Terms};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
@@ -53,13 +53,13 @@ fn steps<F: FieldSource>(
         let retry_after = Some(wait.as_secs().max(1));
         return Err(refuse(Refusal { retry_after, ..Refusal::new(Cause::Maintenance) }));
     }
-    charge(charges(route, view, origin, Phase::Address)?, terms)?;
+    charge(charges(route, view, origin, Phase::Address), terms)?;
     // Browsers ask without credentials, and the answer reveals none.
     if let Some(preflight) = route.cors.as_ref().and_then(|cors| cors.preflight(view)) {
         terms.edits = Some(Box::new(preflight.fields));
         return Err(AnswerKind::Preflight);
     }
-    let charges = charges(route, view, origin, Phase::Identity)?;
+    let charges = charges(route, view, origin, Phase::Identity);
     let verdict = match needs_password {
         Some(access) => password(route, access, view, origin, tables)?,
         None => None,
@@ -160,6 +160,21 @@ pub fn busy() -> AnswerKind {
 /// Too many wrong passwords.
 fn guessing(retry_after: Duration) -> AnswerKind {
     let rejection = Rejection { cause: Cause::RateLimited, detail: "passwords" };
-    let retry_after = Some(retry_after.as_secs().max(1));
+    let retry_after = Some(seconds(retry_after).max(1));
     refuse(Refusal { retry_after, ..Refusal::new(rejection) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_as_told_may_guess_again() {
+        for (ms, seconds) in [(1, 1), (1000, 1), (1001, 2), (59_999, 60), (60_000, 60)] {
+            let AnswerKind::Refuse(refusal) = guessing(Duration::from_millis(ms)) else {
+                panic!("no refusal")
+            };
+            assert_eq!(refusal.retry_after, Some(seconds), "{ms} ms");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use http::Request;
 
 use super::{HOST, behind, get, left, limited, named};
 use crate::harness::h2c::{H2, finish, push};
-use crate::harness::{Backend, Edge, End, Response};
+use crate::harness::{Backend, Edge, End, Response, wait_until};
 
 /// One an hour, two at once.
 const SLOW: &str = "{ name: slow, key: client_ip, rate: 1/h, burst: 2 }";
@@ -187,6 +187,20 @@ fn the_log_names_the_limit() {
     assert_eq!(line["request_id"], response.header("x-request-id").unwrap());
     let passed = edge.wait_log("path", "/");
     assert!(passed["limit"].is_null() && passed["cause"].is_null(), "{passed}");
+}
+
+#[test]
+fn a_dry_run_refuses_nobody_for_want_of_a_key() {
+    let backend = Backend::ok();
+    let limits = "{ name: dry, key: \"header:x-key\", rate: 1/h, missing: refuse, dry_run: true }";
+    let edge = Edge::start(&limited(&backend, limits));
+    let mut client = edge.client();
+    client.get(HOST, "/none").assert_ok("ok");
+    assert_eq!(edge.wait_log("path", "/none")["limit_dry_run"], "dry");
+    get(&mut client, "/two", "X-Key: a\r\nX-Key: b\r\n").assert_ok("ok");
+    assert_eq!(edge.wait_log("path", "/two")["limit_dry_run"], "dry");
+    let count = "edge_rate_limit_decisions_total{decision=\"dry_run\"}";
+    wait_until("two are counted", || edge.metric(count) == 2.0);
 }
 
 #[test]

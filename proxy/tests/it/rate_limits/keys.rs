@@ -91,6 +91,36 @@ fn credentials_are_apart() {
     assert_eq!(by_address(&edge, "192.0.2.1"), 0);
 }
 
+/// Endpoints read the scheme in any case and skip blanks (RFC 9110 §11.1, §11.4).
+#[test]
+fn a_credential_is_one_key_in_every_spelling() {
+    let backend = Backend::ok();
+    let limit = "{ key: \"header:authorization\", rate: 1/h, burst: 2 }";
+    let edge = Edge::start(&limited(&backend, limit));
+    let by = |value: &str| passed(&edge, &format!("Authorization: {value}\r\n"), 4);
+    assert_eq!(by("Bearer one"), 2);
+    for spelling in ["bearer one", "BEARER one", "Bearer  one", "bEARER \tone", "Bearer\tone"] {
+        assert_eq!(by(spelling), 0, "{spelling:?}");
+    }
+    // Credentials themselves differ by case, also without a scheme, and schemes differ.
+    assert_eq!((by("Bearer One"), by("Basic one"), by("one"), by("ONE")), (2, 2, 2, 2));
+}
+
+/// Which of two the endpoint believes, nobody knows.
+#[test]
+fn a_key_that_is_there_twice_is_refused() {
+    let backend = Backend::ok();
+    let edge = Edge::start(&limited(&backend, "{ key: \"header:x-key\", rate: 1/h, burst: 2 }"));
+    let twice = "X-Key: made-up\r\nX-KEY: a\r\n";
+    get(&mut edge.client(), "/", twice).assert_cause(400, "bad_request (limit_key)");
+    let h2 = H2::connect(&edge.tls(), HOST);
+    let request = http::Request::get(format!("https://{HOST}/"));
+    let request = request.header("x-key", "made-up").header("x-key", "a").body(()).unwrap();
+    h2.exchange(request, b"").unwrap().assert_cause(400, "bad_request (limit_key)");
+    assert!(backend.requests().is_empty());
+    assert_eq!(passed(&edge, "X-Key: a\r\n", 4), 2);
+}
+
 #[test]
 fn cookies_are_apart() {
     let backend = Backend::ok();
