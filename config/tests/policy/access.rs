@@ -189,7 +189,7 @@ fn access_rules_that_are_probably_not_meant() {
         ),
         (
             &format!("deny: [10.0.0.0/8], {password}, satisfy: any"),
-            "satisfy: `satisfy: any` without `allow`: who is not denied needs no password",
+            "satisfy: `satisfy: any` leaves no choice: without `allow` everybody needs the password",
         ),
         (
             &format!("basic_auth: 'a:{SHA1}'"),

@@ -154,7 +154,13 @@ impl Key<'_> {
     /// A field by its lower-case name.
     #[must_use]
     pub fn header(self, name: &str, value: &[u8]) -> Self {
-        self.named(Part::Header, name, value)
+        match scheme(value).filter(|_| name == "authorization") {
+            Some((scheme, credentials)) => {
+                let scheme = scheme.to_ascii_lowercase();
+                self.named(Part::Header, name, &scheme).part_of(Part::Header, credentials)
+            }
+            None => self.named(Part::Header, name, value),
+        }
     }
 
     #[must_use]
@@ -182,8 +188,12 @@ impl Key<'_> {
 
     fn named(self, kind: Part, name: &str, value: &[u8]) -> Self {
         let name = self.hasher.hash(Part::Name, name.as_bytes());
-        let key = self.part(name).part(self.hasher.hash(kind, value));
+        let key = self.part(name).part_of(kind, value);
         Key { drawn: true, ..key }
+    }
+
+    fn part_of(self, kind: Part, value: &[u8]) -> Self {
+        self.part(self.hasher.hash(kind, value))
     }
 
     fn part(self, part: u64) -> Self {
@@ -193,6 +203,13 @@ impl Key<'_> {
             ..self
         }
     }
+}
+
+/// Scheme and credentials of an `Authorization`. Endpoints read the scheme in any case and skip
+/// blanks after it (RFC 9110 §11.1, §11.4): every spelling is the same customer.
+fn scheme(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (scheme, credentials) = value.split_at(value.iter().position(|b| b" \t".contains(b))?);
+    (!scheme.is_empty()).then(|| (scheme, credentials.trim_ascii()))
 }
 
 #[cfg(test)]

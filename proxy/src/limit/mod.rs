@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use config::model::{LimitKey, Rate, RateLimit};
+use config::model::{KeyPart, LimitKey, Rate, RateLimit};
 
 pub use address_rate::AddressRate;
 pub use clock::{LimitClock, Moment, ProcessClock};
@@ -112,7 +112,8 @@ pub enum Why {
 impl<C: LimitClock> Limit<C> {
     fn new(spec: RateLimit, hasher: Arc<KeyHasher>, state: Arc<State<C>>, keys: usize) -> Self {
         state.table.set_capacity(keys);
-        let creators = spec.key.is_identity().then(|| state.creators(keys));
+        let drawn = may_be_drawn(&spec.key);
+        let creators = drawn.then(|| state.creators(keys));
         let creators = creators.map(|creators| &creators.tiers);
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
         let rate = Tiers::new(rate, burst, &state.table, creators, &state.clock);
@@ -165,6 +166,13 @@ impl<C: LimitClock> Limit<C> {
                 Verdict::Pass(Pass { left, stream, would_refuse })
             }
         }
+    }
+
+    /// Counts a request that has no key to count on, which is refused but for a dry run: true.
+    pub fn passes_uncounted(&self) -> bool {
+        let decisions = &self.state.decisions;
+        if self.spec.dry_run { &decisions.dry_run } else { &decisions.refused }.inc();
+        self.spec.dry_run
     }
 
     /// Keys without a place of their own share streams as they share the rate.
@@ -238,9 +246,15 @@ impl<C: LimitClock> State<C> {
     }
 }
 
+/// Whether clients choose their keys: by what they claim, or as a host under a wildcard.
+fn may_be_drawn(key: &LimitKey) -> bool {
+    key.is_identity() || key.0.iter().flatten().any(|part| *part == KeyPart::Host)
+}
+
 /// New keys of one client per minute, where clients may draw keys.
 const NEW_KEYS: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
-/// Refuses nobody: its keys are bounded like others.
+/// Refuses nobody: of a limit that counts streams only, it says which keys have a place of their
+/// own, or whoever draws a key for each request could have any number under way.
 const ANY: Rate =
     Rate { count: NonZeroU32::MIN.saturating_add(999_999), per: Duration::from_secs(1) };
 const RETRY_STREAM: Duration = Duration::from_secs(1);

@@ -14,39 +14,43 @@ pub fn tick(now_ns: u64) -> Tick {
     Tick::try_from(now_ns / TICK_NS).unwrap_or(Tick::MAX)
 }
 
-/// One key's state.
+/// One key's state. With its key 24 bytes: tables are as large as a flood makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// Theoretical arrival time (GCRA), nanoseconds since process start: until then the bucket is
     /// not full.
     pub due: u64,
-    created: Tick,
     seen: Tick,
-    hits: u32,
-    /// Hits of the minute before the one of `seen`.
-    before: u32,
+    /// Hits, weighted by age, above [`AGE_BITS`]; below, the ticks from the first request to the
+    /// last one, as far as they matter.
+    usage: u32,
 }
+
+const AGE_BITS: u32 = 8;
+const MOST_AGE: u32 = (1 << AGE_BITS) - 1;
+const MOST_HITS: u32 = u32::MAX >> AGE_BITS;
 
 impl Slot {
     pub fn new(due: u64, now: Tick) -> Slot {
-        Slot { due, created: now, seen: now, hits: 1, before: 0 }
+        Slot { due, seen: now, usage: 1 << AGE_BITS }
     }
 
     /// Counts a request.
     pub fn hit(&mut self, now: Tick) {
-        match (now / MINUTE).saturating_sub(self.seen / MINUTE) {
-            0 => {}
-            1 => (self.before, self.hits) = (self.hits, 0),
-            _ => (self.before, self.hits) = (0, 0),
-        }
-        self.hits = self.hits.saturating_add(1);
+        let hits = self.recent(now).saturating_add(1).min(MOST_HITS);
+        let age = self.age().saturating_add(now.saturating_sub(self.seen)).min(MOST_AGE);
+        self.usage = hits << AGE_BITS | age;
         self.seen = self.seen.max(now);
+    }
+
+    fn age(&self) -> u32 {
+        self.usage & MOST_AGE
     }
 
     /// Came back at least a second after it was first seen.
     pub fn is_veteran(&self) -> bool {
         // One more: ticks are cut off.
-        self.seen.saturating_sub(self.created) > VETERAN
+        self.age() > VETERAN
     }
 
     /// Ticks since the last request.
@@ -54,17 +58,11 @@ impl Slot {
         now.saturating_sub(self.seen)
     }
 
-    /// Requests in about the last minute.
+    /// Requests of this minute and half of those of the one before, a quarter of the one before
+    /// that, and so on.
     pub fn recent(&self, now: Tick) -> u32 {
-        let rest = |hits: u32| {
-            let share = u64::from(hits) * u64::from(MINUTE - now % MINUTE) / u64::from(MINUTE);
-            u32::try_from(share).unwrap_or(u32::MAX)
-        };
-        match (now / MINUTE).saturating_sub(self.seen / MINUTE) {
-            0 => self.hits.saturating_add(rest(self.before)),
-            1 => rest(self.hits),
-            _ => 0,
-        }
+        let minutes = (now / MINUTE).saturating_sub(self.seen / MINUTE);
+        (self.usage >> AGE_BITS).checked_shr(minutes).unwrap_or(0)
     }
 }
 
@@ -74,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_slot_with_its_key_is_small() {
-        assert!(size_of::<(u64, Slot)>() <= 32);
+        assert_eq!(size_of::<(u64, Slot)>(), 24);
     }
 
     #[test]
@@ -88,16 +86,21 @@ mod tests {
     }
 
     #[test]
-    fn hits_fade_within_two_minutes() {
+    fn hits_fade_by_half_each_minute() {
         let mut slot = Slot::new(0, 0);
         (0..599).for_each(|now| slot.hit(now));
         assert_eq!(slot.recent(599), 600);
-        assert_eq!(slot.recent(600), 600);
-        assert_eq!(slot.recent(900), 300);
-        assert_eq!(slot.recent(1200), 0);
+        assert_eq!(slot.recent(600), 300);
+        assert_eq!(slot.recent(1800), 75);
         slot.hit(900);
         assert_eq!(slot.recent(900), 301);
-        slot.hit(3000);
-        assert_eq!((slot.recent(3000), slot.idle(3010)), (1, 10));
+        slot.hit(30_000);
+        assert_eq!((slot.recent(30_000), slot.idle(30_010)), (1, 10));
+        assert_eq!(slot.recent(Tick::MAX), 0);
+        (0..100).for_each(|_| slot.hit(Tick::MAX));
+        assert!(slot.is_veteran());
+        slot.usage = MOST_HITS << AGE_BITS;
+        slot.hit(Tick::MAX);
+        assert_eq!(slot.recent(Tick::MAX), MOST_HITS);
     }
 }

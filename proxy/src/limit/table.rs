@@ -58,7 +58,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HotKey {
     pub key: u64,
-    /// Requests in about the last minute, refused ones too.
+    /// Requests of this minute and, by halves, of those before, refused ones too.
     pub hits: u32,
     /// Since the last request.
     pub idle_seconds: u32,

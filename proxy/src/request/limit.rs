@@ -28,7 +28,8 @@ pub enum Phase {
 /// A limit and what a request counts on there.
 pub struct Charge {
     limit: Arc<Limit>,
-    asked: Asked,
+    /// What the limit refuses it for, if it counts on nothing.
+    asked: Result<Asked, Rejection>,
 }
 
 /// What the request counts on in this phase, for when it is known who it is.
@@ -37,12 +38,10 @@ pub fn charges<F: FieldSource>(
     view: &HeadView<'_, F>,
     origin: IpAddr,
     phase: Phase,
-) -> Result<Vec<Charge>, AnswerKind> {
-    let mut charges = Vec::new();
-    for limit in of_phase(route, origin, phase) {
-        charges.push(Charge { limit: limit.clone(), asked: question(limit, view, origin)? });
-    }
-    Ok(charges)
+) -> Vec<Charge> {
+    let charge =
+        |limit: &Arc<Limit>| Charge { limit: limit.clone(), asked: question(limit, view, origin) };
+    of_phase(route, origin, phase).map(charge).collect()
 }
 
 /// Counts the request on each limit of this phase; the first that is exceeded answers.
@@ -55,8 +54,8 @@ pub fn charge_now<F: FieldSource>(
     terms: &mut Terms,
 ) -> Result<(), AnswerKind> {
     of_phase(route, origin, phase).try_for_each(|limit| {
-        let asked = question(limit, view, origin)?;
-        if tables.counts() { count(limit, &asked, terms) } else { Ok(()) }
+        let asked = question(limit, view, origin);
+        if tables.counts() || asked.is_err() { count(limit, asked, terms) } else { Ok(()) }
     })
 }
 
@@ -71,13 +70,12 @@ fn question<F: FieldSource>(
     limit: &Limit,
     view: &HeadView<'_, F>,
     origin: IpAddr,
-) -> Result<Asked, AnswerKind> {
+) -> Result<Asked, Rejection> {
     let client = limit.client(origin);
-    let asked = asked(limit, view, client).map_err(AnswerKind::Reject)?;
-    match (asked, limit.spec.missing) {
+    match (asked(limit, view, client)?, limit.spec.missing) {
         (Some(asked), _) => Ok(asked),
         (None, Missing::ClientIp) => Ok(limit.key().client(&client).asked(client)),
-        (None, Missing::Refuse) => Err(refuse(Refusal::new(NO_KEY))),
+        (None, Missing::Refuse) => Err(NO_KEY),
     }
 }
 
@@ -118,12 +116,24 @@ fn with_part<'k, F: FieldSource>(
 
 /// Counts the request on what was collected; the first limit that is exceeded answers.
 pub fn charge(charges: Vec<Charge>, terms: &mut Terms) -> Result<(), AnswerKind> {
-    charges.iter().try_for_each(|charge| count(&charge.limit, &charge.asked, terms))
+    charges.into_iter().try_for_each(|charge| count(&charge.limit, charge.asked, terms))
 }
 
-fn count(limit: &Limit, asked: &Asked, terms: &mut Terms) -> Result<(), AnswerKind> {
+fn count(
+    limit: &Limit,
+    asked: Result<Asked, Rejection>,
+    terms: &mut Terms,
+) -> Result<(), AnswerKind> {
     let spec = &limit.spec;
-    match limit.check(asked) {
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(_) if limit.passes_uncounted() => {
+            terms.dry_run.get_or_insert_with(|| spec.name.clone());
+            return Ok(());
+        }
+        Err(rejection) => return Err(refuse(Refusal::new(rejection))),
+    };
+    match limit.check(&asked) {
         Verdict::Pass(pass) => {
             terms.streams.extend(pass.stream);
             if pass.would_refuse.is_some() {
@@ -172,6 +182,6 @@ fn fields(spec: &RateLimit, left: Left) -> Edits {
 }
 
 /// Rounded up: a client that comes back then is not refused again.
-fn seconds(time: Duration) -> u64 {
+pub fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

@@ -11,7 +11,7 @@ use config::model::AddressPrefix;
 
 use super::cause::{Cause, Rejection};
 use super::decide::Tables;
-use super::limit::{Phase, charge, charge_now, charges};
+use super::limit::{Phase, charge, charge_now, charges, seconds};
 use super::plan::{Answer, AnswerKind, Gate, Refusal, Terms};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
@@ -64,7 +64,7 @@ fn steps<F: FieldSource>(
         Some(access) => {
             // What was for the edge is nothing for the endpoint.
             terms.credentials_used = true;
-            let charges = charges(route, view, origin, Phase::Identity)?;
+            let charges = charges(route, view, origin, Phase::Identity);
             match password(route, access, view, origin, tables)? {
                 None if tables.counts() => charge(charges, terms)?,
                 None => {}
@@ -163,6 +163,21 @@ pub fn busy() -> AnswerKind {
 /// Too many wrong passwords.
 fn guessing(retry_after: Duration) -> AnswerKind {
     let rejection = Rejection { cause: Cause::RateLimited, detail: "passwords" };
-    let retry_after = Some(retry_after.as_secs().max(1));
+    let retry_after = Some(seconds(retry_after).max(1));
     refuse(Refusal { retry_after, ..Refusal::new(rejection) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_as_told_may_guess_again() {
+        for (ms, seconds) in [(1, 1), (1000, 1), (1001, 2), (59_999, 60), (60_000, 60)] {
+            let AnswerKind::Refuse(refusal) = guessing(Duration::from_millis(ms)) else {
+                panic!("no refusal")
+            };
+            assert_eq!(refusal.retry_after, Some(seconds), "{ms} ms");
+        }
+    }
 }

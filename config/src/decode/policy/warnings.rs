@@ -68,7 +68,7 @@ impl Cx<'_> {
             (true, false) => "`satisfy: any` leaves no choice: there is no `basic_auth`",
             (false, true) => "`satisfy: any` leaves no choice: there is no `allow`",
             (true, true) if !fields.has("allow") => {
-                "`satisfy: any` without `allow`: who is not denied needs no password"
+                "`satisfy: any` leaves no choice: without `allow` everybody needs the password"
             }
             _ => return,
         };

@@ -73,6 +73,22 @@ fn an_aggregate_draws_16_times_as_many() {
     assert_eq!(limit.keys(), 32 * 16 + 1);
 }
 
+/// Under a wildcard a client may make up as many hosts as it likes.
+#[test]
+fn one_client_draws_32_new_hosts_a_minute() {
+    let mut lab = Lab::new(1000);
+    let key = LimitKey(vec![vec![KeyPart::Host]]);
+    let limit = lab.limit(&RateLimit { key, ..spec(1, HOUR, 5) });
+    let ask = |address, host: u32| {
+        let client = limit.client(address);
+        limit.check(&limit.key().host(&format!("{host}.gw.openclaw.example")).asked(client))
+    };
+    (0..500).for_each(|n| drop(ask(v4(1), n)));
+    assert_eq!((limit.keys(), limit.overflow().total()), (32, 500 - 32));
+    passed(ask(v4(2), 1000));
+    assert_eq!(limit.keys(), 33);
+}
+
 #[test]
 fn addresses_are_not_drawn_at_will() {
     let mut lab = Lab::new(1000);

@@ -96,6 +96,22 @@ fn keys_without_a_place_share_streams() {
     assert_eq!((limit.streams(), limit.state.streams.keys()), (0, 0));
 }
 
+/// Nor is a limit without a rate a free pass for who draws keys.
+#[test]
+fn keys_without_a_rate_share_streams() {
+    let mut lab = Lab::new(1000);
+    let limit = lab.limit(&at_once(2));
+    let held: Vec<Verdict> = (0..100).map(|n| ask(&limit, v4(1), n)).collect();
+    assert_eq!(held.iter().filter(|verdict| passes(verdict)).count(), 32 + 2);
+    // Known keys have their own, and no rate is told.
+    let pass = passed(ask(&limit, v4(1), 0));
+    assert_eq!(pass.left, None);
+    assert_eq!(refused(ask(&limit, v4(1), 0)).left, None);
+    drop((held, pass));
+    (0..10_000).for_each(|_| drop(passed(ask(&limit, v4(1), 0))));
+    assert_eq!((limit.streams(), limit.state.streams.keys()), (0, 0));
+}
+
 #[test]
 fn a_panic_gives_the_place_back() {
     let mut lab = Lab::new(100);

@@ -286,6 +286,28 @@ fn limits_by_identity_are_for_those_who_are_let_in() {
     assert_eq!(backend.requests().len(), 3);
 }
 
+/// A browser sends nothing before it was asked to.
+#[test]
+fn a_missing_key_is_told_after_the_password() {
+    let backend = Backend::ok();
+    let keys = format!(
+        "access: {{ basic_auth: \"{ANN}\" }}, rate_limits: [ \
+         {{ key: \"header:authorization\", rate: 9/h, missing: refuse }}, \
+         {{ key: \"header:x-tenant\", rate: 9/h, missing: refuse }} ]"
+    );
+    let edge = Edge::start(&route(&backend, &keys));
+    let mut both = Both::to(&edge);
+    both.assert("/", "", 401, "auth_required");
+    both.assert("/", "X-Tenant: a\r\n", 401, "auth_required");
+    // Hashed first, then remembered.
+    for _ in 0..2 {
+        both.assert("/", &line("ann", "wrong"), 401, "auth_required");
+        both.assert("/", &line("ann", "right"), 403, "denied");
+    }
+    assert!(backend.requests().is_empty());
+    both.assert("/", &format!("X-Tenant: a\r\n{}", line("ann", "right")), 200, "");
+}
+
 #[test]
 fn limits_by_address_come_before_the_password() {
     let backend = Backend::ok();

@@ -173,6 +173,13 @@ fn a_script_may_read_the_edges_own_errors() {
     for name in ["Retry-After", "RateLimit"] {
         assert!(told.field("access-control-expose-headers").contains(name));
     }
+    // A body that is none.
+    let lines = format!("Origin: {ORIGIN}\r\nX-Tenant: b\r\nTransfer-Encoding: chunked\r\n");
+    let mut client = edge.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\nno\r\n"));
+    let told = Told::from(client.response());
+    told.assert_cause(400, "bad_request");
+    assert_eq!(told.field("access-control-allow-origin"), ORIGIN);
     // An endpoint that is not there.
     drop(backend);
     let gone = crate::harness::behave::own_address();

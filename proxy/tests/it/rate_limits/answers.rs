@@ -190,6 +190,20 @@ fn the_log_names_the_limit() {
 }
 
 #[test]
+fn a_dry_run_refuses_nobody_for_want_of_a_key() {
+    let backend = Backend::ok();
+    let limits = "{ name: dry, key: \"header:x-key\", rate: 1/h, missing: refuse, dry_run: true }";
+    let edge = Edge::start(&limited(&backend, limits));
+    let mut client = edge.client();
+    client.get(HOST, "/none").assert_ok("ok");
+    assert_eq!(edge.wait_log("path", "/none")["limit_dry_run"], "dry");
+    get(&mut client, "/two", "X-Key: a\r\nX-Key: b\r\n").assert_ok("ok");
+    assert_eq!(edge.wait_log("path", "/two")["limit_dry_run"], "dry");
+    let count = "edge_rate_limit_decisions_total{decision=\"dry_run\"}";
+    wait_until("two are counted", || edge.metric(count) == 2.0);
+}
+
+#[test]
 fn a_dry_run_only_tells() {
     let backend = Backend::ok();
     let limits = "{ name: dry, key: client_ip, rate: 1/h, burst: 1, dry_run: true }, \
