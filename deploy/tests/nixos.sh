@@ -33,6 +33,7 @@ main() {
     what_is_refused
     checked_while_building
     secrets_that_are_not_there
+    the_example
     the_flake
     done_with nixos
 }
@@ -106,6 +107,7 @@ the_rest_of_the_system() {
     says '.networking.firewall.allowedTCPPorts == [80, 443]'
     says '.etc | keys == ["openclaw-edge/edge.yaml"]'
     says '.systemd.services["openclaw-edge"].serviceConfig.LoadCredential == ["eab:/run/secrets/eab"]'
+    says '.systemd.services["openclaw-edge"].stopIfChanged == false'
     # The file that is served is the one that was checked, as settings have it.
     local file
     file=$(made "")/edge.yaml
@@ -238,6 +240,14 @@ END
     holds "files that are absent" built "$from"
     refused "a bad file of the new /etc" "at: certificates.files" built "$from tenantsFile = $scratch/tenants;"
     ! grep -q -- "-tenants:" "$scratch/said" || fail "its place while it is built is shown"
+}
+
+# What the page tells to begin with.
+the_example() {
+    awk '/^`configuration.nix`/ { here = 1 } here && /^```$/ { exit } shown { print } here && /^```nix/ { shown = 1 }' \
+        "$modules/README.md" >"$scratch/configuration.nix"
+    holds "the example of README.md" nix-build --no-out-link --expr "(import $here/nixos/system.nix {
+        edge = \"$edge\"; machine = import $scratch/configuration.nix; }).toplevel"
 }
 
 flake() {
