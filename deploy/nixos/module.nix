@@ -31,7 +31,6 @@ let
 
   program = lib.getExe' cfg.package "openclaw-edge";
   words = utils.escapeSystemdExecArgs;
-  asks = [ program "check" "--config" configPath ];
 in
 {
   options.services.openclaw-edge = {
@@ -198,17 +197,18 @@ in
       wants = [ "network-online.target" ];
       # It is tried again for ever: an edge that has given up serves nobody.
       startLimitIntervalSec = 0;
+      # One restart after the switch, not a stop before it: nobody answers for a shorter time.
+      stopIfChanged = false;
       # A new configuration is read by the running process, but for what it would refuse.
       reloadTriggers = lib.optional managed "${edgeYaml}";
       restartTriggers = lib.optional bySettings (builtins.toJSON (read.fixed cfg.settings));
       serviceConfig = import ./unit.nix // {
         # Puts every error of the file into the journal. `-`: with a broken file the process starts
         # all the same, with what it last accepted.
-        ExecStartPre = "-" + words asks;
+        ExecStartPre = "-" + words [ program "check" "--config" configPath ];
         ExecStart = words ([ program "run" "--config" configPath ] ++ cfg.extraArgs);
-        # Then a check with the secrets of this machine: a configuration that is not served whole
-        # fails the reload, and nixos-rebuild says so.
-        ExecReload = [ "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID" (words asks) ];
+        # The file is read again by itself, too.
+        ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
         LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
         EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
       };

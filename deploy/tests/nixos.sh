@@ -33,6 +33,7 @@ main() {
     what_is_refused
     checked_while_building
     secrets_that_are_not_there
+    the_example
     the_flake
     done_with nixos
 }
@@ -99,12 +100,14 @@ the_unit() {
 
 the_rest_of_the_system() {
     system ""
-    says '.users.users["openclaw-edge"] | .isSystemUser and .group == "openclaw-edge" and .home == "/var/lib/openclaw-edge"'
+    says '.users.users["openclaw-edge"]
+        | .isSystemUser and .group == "openclaw-edge" and .home == "/var/lib/openclaw-edge"'
     says '.users.groups | has("openclaw-edge")'
     says '.boot.kernel.sysctl == {"net.ipv4.tcp_migrate_req": 1}'
     says '.networking.firewall.allowedTCPPorts == [80, 443]'
     says '.etc | keys == ["openclaw-edge/edge.yaml"]'
     says '.systemd.services["openclaw-edge"].serviceConfig.LoadCredential == ["eab:/run/secrets/eab"]'
+    says '.systemd.services["openclaw-edge"].stopIfChanged == false'
     # The file that is served is the one that was checked, as settings have it.
     local file
     file=$(made "")/edge.yaml
@@ -141,7 +144,8 @@ what_a_change_triggers() {
 }
 
 other_options() {
-    says_with 'environmentFile = "/run/secrets/edge.env";' '.systemd.services["openclaw-edge"].serviceConfig.EnvironmentFile == ["/run/secrets/edge.env"]'
+    says_with 'environmentFile = "/run/secrets/edge.env";' \
+        '.systemd.services["openclaw-edge"].serviceConfig.EnvironmentFile == ["/run/secrets/edge.env"]'
     says_with 'extraArgs = [ "--log-format" "js%on $x" ];' \
         '.systemd.services["openclaw-edge"].serviceConfig.ExecStart | endswith(" \"--log-format\" \"js%%on $$x\"")'
     says_with 'openFirewall = false;' '.networking.firewall.allowedTCPPorts == []'
@@ -164,6 +168,7 @@ says_with() {
 }
 
 what_is_refused() {
+    holds "a literal reference" evaluated 'settings.routes.app.respond.body = "$\${cred:htpasswd}";'
     refused "a misspelt option" "unknown option services.openclaw-edge.openFirewal" evaluated 'openFirewal = true;'
     refused "a word for a number" "extraArgs is not of type" evaluated 'extraArgs = "--share-ports";'
     refused "two values" "conflicting values" evaluated 'settings.routes.app.respond.status = 204;'
@@ -179,8 +184,10 @@ what_is_refused() {
 }
 
 checked_while_building() {
-    refused "a misspelt key" 'did you mean `status`?' built 'settings.routes.other = { hosts = [ "o.openclaw.example" ]; respond.stauts = 200; };'
-    refused "a failing test" "expected" built 'settings.tests = [ { request = "GET https://app.openclaw.example/"; status = 404; } ];'
+    refused "a misspelt key" 'did you mean `status`?' \
+        built 'settings.routes.other = { hosts = [ "o.openclaw.example" ]; respond.stauts = 200; };'
+    refused "a failing test" "expected" \
+        built 'settings.tests = [ { request = "GET https://app.openclaw.example/"; status = 404; } ];'
     holds "check.enable = false" built 'check.enable = false; settings.routes.other.upstream = "gone";'
     printf 'version: 1\nroutse: {}\n' >"$scratch/bad.yaml"
     cp "$deploy/../config/examples/platform.yaml" "$scratch/good.yaml"
@@ -221,18 +228,26 @@ END
     a_file_that_is_elsewhere
 }
 
-# What is in /etc of the new system is in the store while that is built: found there, it is checked.
+# What will be in /etc of the new system is in the store while that is built: it is found there.
 a_file_that_is_elsewhere() {
-    echo "no certificate" >"$scratch/tls.crt"
+    echo "no certificate" >"$scratch/tenants"
     cat >"$scratch/files.yaml" <<'END'
 version: 1
 certificates:
-  files: { chain: /etc/openclaw-edge/tls.crt, key: /etc/openclaw-edge/tls.crt }
+  files: { chain: /etc/openclaw-edge/tenants.json, key: /etc/openclaw-edge/tenants.json }
 END
-    local call='source "$1"; [ -z "$2" ] || rename /etc/openclaw-edge/tls.crt "$2"; check_config "$3" "$4"'
-    holds "a file that is absent" bash -euc "$call" - "$modules/check.sh" "" "$edge" "$scratch/files.yaml"
-    refused "a bad file elsewhere" "/etc/openclaw-edge/tls.crt" \
-        bash -euc "$call" - "$modules/check.sh" "$scratch/tls.crt" "$edge" "$scratch/files.yaml"
+    local from="openFirewall = false; configFile = $scratch/files.yaml;"
+    holds "files that are absent" built "$from"
+    refused "a bad file of the new /etc" "at: certificates.files" built "$from tenantsFile = $scratch/tenants;"
+    ! grep -q -- "-tenants:" "$scratch/said" || fail "its place while it is built is shown"
+}
+
+# What the page tells to begin with.
+the_example() {
+    awk '/^`configuration.nix`/ { here = 1 } here && /^```$/ { exit } shown { print } here && /^```nix/ { shown = 1 }' \
+        "$modules/README.md" >"$scratch/configuration.nix"
+    holds "the example of README.md" nix-build --no-out-link --expr "(import $here/nixos/system.nix {
+        edge = \"$edge\"; machine = import $scratch/configuration.nix; }).toplevel"
 }
 
 flake() {
@@ -258,9 +273,10 @@ the_flake() {
     chmod -R u+w "$scratch/source"
     holds "cargo reads the source" cargo metadata --offline --locked --no-deps --format-version 1 \
         --manifest-path "$scratch/source/Cargo.toml"
-    holds "the installed program is checked" nix-build --no-out-link --expr "$(packages).callPackage $modules/package.nix { }"
+    holds "the installed program is checked" \
+        nix-build --no-out-link --expr "$(packages).callPackage $modules/package.nix { }"
     script=$(nix-instantiate --eval --strict --json --expr \
-        "(import $modules/test.nix { module = $modules/module.nix; }).testScript { nodes.edge.system.build.toplevel = \"/system\"; }") ||
+        "(import $modules/test.nix { module = { }; }).testScript { nodes.edge.system.build.toplevel = \"/x\"; }") ||
         fail "test.nix does not evaluate"
     jq -r . <<<"$script" >"$scratch/test.py"
     holds "the test script is Python" python3 -c "compile(open('$scratch/test.py').read(), 'test.nix', 'exec')"

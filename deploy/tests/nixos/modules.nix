@@ -15,7 +15,6 @@ let
     isInt
     isList
     isString
-    length
     listToAttrs
     map
     mapAttrs
@@ -79,7 +78,8 @@ let
         if isOption option then value at option here else tree at option free here
       ) options;
       unknown = filter (name: !options ? ${name}) (names sets);
-      others = listToAttrs (map (name: { inherit name; value = free.merge (path ++ [ name ]) (under name sets); }) (filter defined unknown));
+      others = listToAttrs (map other (filter defined unknown));
+      other = name: { inherit name; value = free.merge (path ++ [ name ]) (under name sets); };
       defined = name: strongest (under name sets) != [ ];
     in
     if free != null then
@@ -136,9 +136,13 @@ let
       check = isList;
       merge =
         at: values:
-        concatMap (v: if isList v then map (one: type.merge at [ one ]) v else throw "option ${show at} is not of type listOf ${type.name}") (
-          strongest values
-        );
+        concatMap (
+          v:
+          if isList v then
+            map (one: type.merge at [ one ]) v
+          else
+            throw "option ${show at} is not of type listOf ${type.name}"
+        ) (strongest values);
     };
     attrsOf = type: {
       name = "attrsOf ${type.name}";

@@ -26,6 +26,7 @@ let
       after = list types.str;
       wants = list types.str;
       startLimitIntervalSec = mkOption { type = types.int; };
+      stopIfChanged = mkOption { type = types.bool; default = true; };
       reloadTriggers = list types.str;
       restartTriggers = list types.str;
       serviceConfig = mkOption { type = types.attrsOf words.type; default = { }; };

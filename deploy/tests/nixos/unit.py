@@ -7,14 +7,9 @@
 import json
 import sys
 
-CONFIG = "/etc/openclaw-edge/edge.yaml"
 # Lines of the two that are meant to differ: Debian's, the module's.
 MEANT = {
     ("Unit", "Documentation"): (["file:///usr/share/doc/openclaw-edge/README.md"], []),
-    ("Service", "ExecReload"): (
-        ["kill -HUP $MAINPID"],
-        ["kill -HUP $MAINPID", f"openclaw-edge check --config {CONFIG}"],
-    ),
 }
 
 
