@@ -7,10 +7,13 @@ DEMO_ARGS ?=
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
-.PHONY: help demo test bench check fuzz
+.PHONY: help demo test test-deploy bench check fuzz
+
+# What deploy/ holds, each with its real tool; about 4 minutes.
+DEPLOY_TESTS = kubernetes helm kubenix compose compose_live systemd prometheus
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: ## The main job on this machine: four hosts, certificates, a config to edit
 	@bash .ci/setup build demo
@@ -19,6 +22,14 @@ demo: ## The main job on this machine: four hosts, certificates, a config to edi
 test: ## All tests
 	@bash .ci/setup build test
 	cargo test --locked --workspace
+
+test-deploy: ## Manifests, chart, units, alerts: with the real tools (root)
+	@bash .ci/setup build
+	@bash deploy/tests/setup.sh
+	cargo build --locked --release -p proxy
+	@for test in $(DEPLOY_TESTS); do \
+		echo "=== $$test" && OPENCLAW_EDGE_BIN=$(CURDIR)/target/release/openclaw-edge bash deploy/tests/$$test.sh || exit 1; \
+	done
 
 bench: ## CPU per request and memory per connection beside nginx (about 10 minutes)
 	@bash .ci/setup build bench

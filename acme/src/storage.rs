@@ -223,7 +223,7 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// One part of a key: no separators, nothing hidden, nothing that a shell would read.
-fn is_segment(segment: &str) -> bool {
+pub fn is_segment(segment: &str) -> bool {
     (1..=255).contains(&segment.len())
         && !segment.starts_with(['.', '-'])
         && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))

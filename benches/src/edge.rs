@@ -36,6 +36,9 @@ impl Identity {
     }
 }
 
+/// The host of the route with every policy on.
+pub const ALL_HOST: &str = "all.openclaw.example";
+
 /// Everything that is on by default stays on: access log, metrics, request id, limits, timeouts.
 /// Clients without SNI (wrk on an address) get the default certificate.
 pub fn config(
@@ -57,6 +60,21 @@ pub fn config(
         key = identity.key.display(),
     );
     text
+}
+
+/// The route of `ALL_HOST` to the same backend: two rate limits that nobody reaches, address lists,
+/// CORS, security headers, and a header rule each way.
+pub fn all_route() -> String {
+    format!(
+        "  all:\n    hosts: [{ALL_HOST}]\n    upstream: backend\n    rate_limits:\n      \
+         - {{ key: client_ip, rate: 1000000/s, burst: 1000000 }}\n      \
+         - {{ key: \"header:authorization\", rate: 1000000/s, burst: 1000000 }}\n    \
+         access: {{ allow: [127.0.0.0/8, 192.0.2.0/24], deny: [192.0.2.66/32] }}\n    \
+         cors: {{ origins: [\"https://app.openclaw.example\"], credentials: true }}\n    \
+         security_headers: basic\n    \
+         headers: {{ request: {{ set: {{ X-Edge: measured }} }}, \
+         response: {{ set: {{ X-Edge: measured }} }} }}\n"
+    )
 }
 
 /// One plain listener, `hosts` routes with one host each, and the answering route of `HOST`,

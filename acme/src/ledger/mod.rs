@@ -10,6 +10,8 @@ mod tests;
 mod usage;
 mod windows;
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use plan::{Plan, estimate};
@@ -58,7 +60,7 @@ pub enum Priority {
     Tenant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// An order is about to be placed.
@@ -69,7 +71,7 @@ pub enum Kind {
     Failed,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Event {
     pub at: i64,
     pub kind: Kind,
@@ -179,6 +181,22 @@ impl Ledger {
         let mut times: Vec<i64> = counted.map(|entry| entry.at.min(now)).collect();
         times.sort_unstable();
         times
+    }
+
+    /// Adds what another copy of this ledger has noted and this one has not. What both have counts
+    /// once.
+    pub fn absorb(&mut self, other: Ledger) {
+        let mut known: HashMap<Event, u32> = HashMap::new();
+        for entry in &self.entries {
+            *known.entry(entry.clone()).or_default() += 1;
+        }
+        for entry in other.entries {
+            match known.get_mut(&entry) {
+                Some(count @ 1..) => *count -= 1,
+                _ => self.entries.push(entry),
+            }
+        }
+        self.entries.sort_by_key(|entry| entry.at);
     }
 
     /// Entries that may still count.

@@ -157,6 +157,25 @@ fn stored_and_restored() {
 }
 
 #[test]
+fn copies_that_went_apart_count_what_both_have_once() {
+    let app = set(&["app.x"]);
+    let mut common = Ledger::default();
+    // Two that look the same are two.
+    for _ in 0..2 {
+        common.record(event(NOW, Kind::Issued, &app, false));
+    }
+    let (mut one, mut other) = (common.clone(), common.clone());
+    one.record(event(NOW + 9, Kind::Issued, &app, true));
+    other.record(event(NOW + 5, Kind::Order, &app, false));
+    one.absorb(other);
+    let times: Vec<i64> = one.entries().iter().map(|entry| entry.at).collect();
+    assert_eq!(times, [NOW, NOW, NOW + 5, NOW + 9]);
+    let mut empty = Ledger::default();
+    empty.absorb(common.clone());
+    assert_eq!(empty, common);
+}
+
+#[test]
 fn plans() {
     let limits = Limits::default();
     let plan = |count: usize, domains: usize, limits: &Limits| {

@@ -4,9 +4,11 @@
 //! - [`addresses`]: lists of networks.
 //! - [`credentials`]: what the client says who it is.
 //! - [`users`], `schemes`: a password table, and how passwords are kept in one.
-//! - [`passwords`], `verdicts`: the thread that verifies them, and what is remembered.
+//! - [`passwords`], `books`, `verdicts`: the thread that verifies them, who waits for it, and what
+//!   is remembered.
 
 pub mod addresses;
+mod books;
 pub mod credentials;
 pub mod passwords;
 mod schemes;
@@ -14,9 +16,10 @@ pub mod users;
 mod verdicts;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use config::model::{self, PathRule, Satisfy};
+use prometheus::IntCounter;
 
 use crate::route::find::path_matches;
 use addresses::Addresses;
@@ -30,6 +33,8 @@ pub struct Access {
     except: Vec<PathRule>,
     /// The address or the password is enough.
     any: bool,
+    /// The series of what is granted, found once: every request counts there.
+    granted: OnceLock<IntCounter>,
 }
 
 struct Table {
@@ -72,7 +77,13 @@ impl Access {
             any: model.satisfy == Satisfy::Any && passwords.is_some(),
             passwords,
             except: model.except.clone(),
+            granted: OnceLock::new(),
         }
+    }
+
+    /// Where granted requests are counted; `find` says it once.
+    pub fn granted(&self, find: impl FnOnce() -> IntCounter) -> &IntCounter {
+        self.granted.get_or_init(find)
     }
 
     /// Whether paths are read.

@@ -4,19 +4,18 @@
 //! Never held: a password after its verdict, or a hash of one that could be tried without this
 //! process's random key.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use tokio::sync::oneshot;
 
+use super::books::{Books, MAX_OPEN, Opened};
 use super::users::Question;
-use super::verdicts::{Guesses, Verdicts};
 use crate::clock::process_ms;
 
 /// The verification thread, seen from workers. Starts the thread with the first question that
@@ -24,7 +23,7 @@ use crate::clock::process_ms;
 pub struct Passwords {
     key: hmac::Key,
     desk: Arc<Desk>,
-    jobs: Mutex<Option<SyncSender<Job>>>,
+    jobs: OnceLock<SyncSender<Job>>,
 }
 
 /// What `ask` says at once.
@@ -55,24 +54,10 @@ impl Future for Waiting {
     }
 }
 
-/// What workers and the thread share; locked for updates only.
+/// What workers and the thread share.
 struct Desk {
-    books: Mutex<Books>,
+    books: Books,
     check: Box<dyn Fn(&Question) -> bool + Send + Sync>,
-}
-
-struct Books {
-    verdicts: Verdicts,
-    guesses: Guesses,
-    /// Queued or being verified, by client.
-    open: HashMap<u64, Open>,
-}
-
-/// The one question of a client.
-struct Open {
-    key: u128,
-    /// A browser asks for several things at once.
-    waiting: Vec<oneshot::Sender<bool>>,
 }
 
 struct Job {
@@ -90,13 +75,11 @@ impl Passwords {
         let mut random = [0; 32];
         // It fails only where there is no random source at all; TLS would not have come up.
         let _ = aws_lc_rs::rand::fill(&mut random);
-        let books =
-            Books { verdicts: Verdicts::new(), guesses: Guesses::new(), open: HashMap::new() };
-        let desk = Desk { books: Mutex::new(books), check: Box::new(check) };
+        let desk = Desk { books: Books::new(), check: Box::new(check) };
         Passwords {
             key: hmac::Key::new(hmac::HMAC_SHA256, &random),
             desk: Arc::new(desk),
-            jobs: Mutex::default(),
+            jobs: OnceLock::new(),
         }
     }
 
@@ -108,7 +91,7 @@ impl Passwords {
 
     /// Questions queued or being verified.
     pub fn waiting(&self) -> usize {
-        self.desk.lock().open.len()
+        self.desk.books.waiting()
     }
 
     fn ask_at(&self, question: Question, client: u64, now: u64) -> Answer {
@@ -116,27 +99,17 @@ impl Passwords {
             return Answer::Known(false);
         }
         let key = self.key(&question);
-        let mut books = self.desk.lock();
-        if let Some(right) = books.verdicts.recall(key, now) {
+        let books = &self.desk.books;
+        if let Some(right) = books.recall(key, now) {
             return Answer::Known(right);
         }
-        if let Some(ms) = books.guesses.wait_ms(client, now) {
-            return Answer::Limited { retry_after: Duration::from_millis(ms) };
-        }
         let (reply, answer) = oneshot::channel();
-        if let Some(open) = books.open.get_mut(&client) {
-            if open.key != key || open.waiting.len() >= MAX_SAME {
-                return Answer::Busy;
-            }
-            open.waiting.push(reply);
-            return Answer::Wait(Waiting(answer));
+        let submit = || self.submit(Job { client, key, question });
+        match books.open(client, key, now, reply, submit) {
+            Opened::Waits => Answer::Wait(Waiting(answer)),
+            Opened::Busy => Answer::Busy,
+            Opened::Limited { ms } => Answer::Limited { retry_after: Duration::from_millis(ms) },
         }
-        // The books stay locked: the thread settles the job only when it is in them.
-        if books.open.len() >= MAX_OPEN || !self.submit(Job { client, key, question }) {
-            return Answer::Busy;
-        }
-        books.open.insert(client, Open { key, waiting: vec![reply] });
-        Answer::Wait(Waiting(answer))
     }
 
     /// Whoever sees a key learns nothing: it is cut from a MAC with a key that nobody has.
@@ -148,13 +121,15 @@ impl Passwords {
         u128::from_be_bytes(key)
     }
 
-    /// False: no thread can be started now.
+    /// False: no thread can be started now. Of two that start one at once, one has nothing to do
+    /// and ends.
     fn submit(&self, job: Job) -> bool {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if jobs.is_none() {
-            *jobs = start(self.desk.clone());
+        if self.jobs.get().is_none()
+            && let Some(jobs) = start(self.desk.clone())
+        {
+            let _ = self.jobs.set(jobs);
         }
-        jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
+        self.jobs.get().is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 }
 
@@ -177,32 +152,18 @@ fn start(desk: Arc<Desk>) -> Option<SyncSender<Job>> {
 }
 
 impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The life of the thread: until the last sender is gone.
     fn work(&self, queue: &Receiver<Job>) {
         step_back();
         while let Ok(job) = queue.recv() {
-            if let Some(verdict) = self.still_open(&job) {
-                let verdict = verdict.or_else(|| self.verify(&job));
-                self.settle(&job, verdict);
+            let (client, key) = (job.client, job.key);
+            if self.books.still_open(client) {
+                // Another client may have asked the same meanwhile.
+                let known = self.books.recall(key, process_ms());
+                let verdict = known.or_else(|| self.verify(&job));
+                self.books.settle(client, key, verdict, process_ms());
             }
         }
-    }
-
-    /// `None`: nobody waits for it any more, and it is closed. `Some(Some(_))`: another client has
-    /// asked the same meanwhile.
-    fn still_open(&self, job: &Job) -> Option<Option<bool>> {
-        let mut books = self.lock();
-        let open = books.open.get_mut(&job.client)?;
-        open.waiting.retain(|reply| !reply.is_closed());
-        if open.waiting.is_empty() {
-            books.open.remove(&job.client);
-            return None;
-        }
-        Some(books.verdicts.recall(job.key, process_ms()))
     }
 
     /// `None`: a panic, which ends this question only.
@@ -213,25 +174,6 @@ impl Desk {
         }
         verdict.ok()
     }
-
-    fn settle(&self, job: &Job, verdict: Option<bool>) {
-        let mut books = self.lock();
-        let open = books.open.remove(&job.client);
-        if let Some(right) = verdict {
-            let now = process_ms();
-            books.verdicts.learn(job.key, right, now);
-            if !right {
-                books.guesses.wrong(job.client, now);
-            }
-        }
-        drop(books);
-        // Without a verdict the senders are dropped, which says so.
-        if let (Some(open), Some(right)) = (open, verdict) {
-            for reply in open.waiting {
-                let _ = reply.send(right);
-            }
-        }
-    }
 }
 
 /// Traffic comes first. On Linux a thread has a priority of its own.
@@ -240,16 +182,13 @@ fn step_back() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
 }
 
-/// Questions queued or being verified at once, over all clients.
-pub const MAX_OPEN: usize = 64;
-/// Requests of one client that wait for the same verdict.
-const MAX_SAME: usize = 64;
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Sender, channel};
 
+    use super::super::books::MAX_SAME;
     use super::super::users::Users;
     use super::super::users::tests::{OTHER, RIGHT, question, users};
     use super::super::verdicts::MAX_WRONG;
@@ -421,7 +360,7 @@ mod tests {
         let passwords = Passwords::new();
         let answer = passwords.ask(question(&table(), "ann", &"a".repeat(1025)), 1);
         assert!(matches!(answer, Answer::Known(false)), "{answer:?}");
-        assert!(passwords.jobs.lock().unwrap().is_none());
+        assert!(passwords.jobs.get().is_none());
     }
 
     #[test]

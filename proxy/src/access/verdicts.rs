@@ -44,8 +44,9 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    pub fn new() -> Verdicts {
-        Verdicts { right: Recent::new(CAPACITY), wrong: Recent::new(CAPACITY) }
+    /// `capacity`: right and wrong ones that are surely remembered, each.
+    pub fn new(capacity: usize) -> Verdicts {
+        Verdicts { right: Recent::new(capacity), wrong: Recent::new(capacity) }
     }
 
     /// A right one stays for 5 min after its last use, a wrong one for a minute.
@@ -78,8 +79,9 @@ struct Window {
 }
 
 impl Guesses {
-    pub fn new() -> Guesses {
-        Guesses { clients: Recent::new(CLIENTS) }
+    /// `capacity`: clients that are surely remembered.
+    pub fn new(capacity: usize) -> Guesses {
+        Guesses { clients: Recent::new(capacity) }
     }
 
     /// Milliseconds until the client may guess again; `None`: now.
@@ -96,13 +98,9 @@ impl Guesses {
     }
 }
 
-/// Right and wrong verdicts that are surely remembered, each.
-pub const CAPACITY: usize = 1024;
 const RIGHT_MS: u64 = 5 * 60 * 1000;
 const WRONG_MS: u64 = 60 * 1000;
 
-/// Clients whose wrong guesses are surely remembered.
-const CLIENTS: usize = 4096;
 /// Wrong guesses of one client in a window; after them it waits for its end.
 pub const MAX_WRONG: u32 = 10;
 const WINDOW_MS: u64 = 60 * 1000;
@@ -113,9 +111,12 @@ mod tests {
 
     use super::*;
 
+    const CAPACITY: usize = 64;
+    const CLIENTS: usize = 128;
+
     #[test]
     fn a_right_one_stays_while_it_is_used_and_a_wrong_one_for_a_minute() {
-        let mut verdicts = Verdicts::new();
+        let mut verdicts = Verdicts::new(CAPACITY);
         verdicts.learn(1, true, 0);
         verdicts.learn(2, false, 0);
         assert_eq!(verdicts.recall(1, RIGHT_MS - 1), Some(true));
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn wrong_ones_never_push_out_right_ones() {
-        let mut verdicts = Verdicts::new();
+        let mut verdicts = Verdicts::new(CAPACITY);
         verdicts.learn(0, true, 0);
         for key in 1..100_000 {
             verdicts.learn(key, false, 0);
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_eleventh_guess_waits_for_the_end_of_the_minute() {
-        let mut guesses = Guesses::new();
+        let mut guesses = Guesses::new(CLIENTS);
         for n in 0..u64::from(MAX_WRONG) {
             assert_eq!(guesses.wait_ms(7, 1000 + n), None);
             guesses.wrong(7, 1000 + n);
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_million_clients_are_not_remembered_all() {
-        let mut guesses = Guesses::new();
+        let mut guesses = Guesses::new(CLIENTS);
         for client in 0..1_000_000 {
             guesses.wrong(client, 0);
         }

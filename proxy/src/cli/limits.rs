@@ -13,7 +13,7 @@ use super::out::{self, tell};
 use super::place::{End, Place, finish};
 use super::run;
 use super::socket::Socket;
-use super::table::{columns, printable};
+use super::table::{columns, only, printable};
 
 #[derive(Debug, Args)]
 pub struct LimitsArgs {
@@ -99,14 +99,8 @@ fn entries(value: &Value) -> Vec<Route> {
 }
 
 fn keep(value: &mut Value, route: &str) -> Result<(), End> {
-    let known = entries(value).into_iter().map(|one| one.route).collect::<Vec<_>>().join(", ");
-    if let Some(all) = value["routes"].as_array_mut() {
-        all.retain(|entry| entry["route"] == route);
-        if !all.is_empty() {
-            return Ok(());
-        }
-    }
-    Err(End::No(format!("no route {route} has limits; these have: {known}")))
+    let none = |known| End::No(format!("no route {route} has limits; these have: {known}"));
+    only(&mut value["routes"], "route", route).map_err(none)
 }
 
 fn table(routes: &[Route]) -> String {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 ok, 1 negative result, 2 usage, 3 admin server not reachable, 4 reload refused,
 //! 5 timed out.
 
+mod backup;
 mod certs;
 mod doctor;
 mod drain;
@@ -12,6 +13,7 @@ mod import;
 mod limits;
 pub mod orders;
 pub mod out;
+mod pages;
 mod place;
 mod shift;
 mod socket;
@@ -22,7 +24,7 @@ use out::tell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::log::LogFormat;
 use crate::{check, demo, server};
@@ -72,8 +74,16 @@ enum Command {
     Unshift(shift::UnshiftArgs),
     /// Ask why a CA would refuse, before it is asked
     Acme(doctor::AcmeArgs),
+    /// Copy accounts, certificates, keys and the last accepted configuration into one file
+    Backup(backup::BackupArgs),
+    /// Put a backup back into the state directory of a process that is stopped
+    Restore(backup::RestoreArgs),
     /// Serve an example on 127.0.0.1 with built-in backends, and print what to try
     Demo(demo::DemoArgs),
+    /// Print the completions of a shell
+    Completions(pages::CompletionsArgs),
+    /// Write the man pages
+    Man(pages::ManArgs),
     /// Print the version
     Version,
 }
@@ -121,10 +131,14 @@ pub fn main() -> ExitCode {
         Command::Shift(args) => shift::shift(args),
         Command::Unshift(args) => shift::unshift(args),
         Command::Acme(args) => doctor::main(args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Demo(args) => demo::run_with(&args, |config| {
             let log_format = LogFormat::default();
             server::run(&server::Options { config, share_ports: false, log_format })
         }),
+        Command::Completions(args) => pages::completions(&args, Cli::command()),
+        Command::Man(args) => pages::man(&args, Cli::command()),
         Command::Version => {
             tell!("openclaw-edge {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -145,7 +159,6 @@ fn run(command: impl Future<Output = Result<(), End>>) -> Result<(), End> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;

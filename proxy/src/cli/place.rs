@@ -46,6 +46,14 @@ impl Place {
     /// # Errors
     /// Findings with their places, and what to do.
     pub fn accepted(&self) -> Result<Accepted, String> {
+        self.accepted_or("the socket with --socket PATH")
+    }
+
+    /// The same; `other` says in errors what else can be named.
+    ///
+    /// # Errors
+    /// As [`Place::accepted`].
+    pub fn accepted_or(&self, other: &str) -> Result<Accepted, String> {
         let reading = reload::read(&self.config);
         let errors = match reading.result {
             Ok(candidate) => return Ok(merge(None, candidate)),
@@ -58,13 +66,13 @@ impl Place {
                 return Ok(merge(None, candidate));
             }
         }
-        Err(tell(&self.config, &reading.text, errors))
+        Err(tell(&self.config, &reading.text, errors, other))
     }
 }
 
-fn tell(file: &Path, text: &str, errors: Errors) -> String {
+fn tell(file: &Path, text: &str, errors: Errors, other: &str) -> String {
     let found = errors.render(&file.display().to_string(), text);
-    format!("{found}name the configuration with --config FILE, or the socket with --socket PATH")
+    format!("{found}name the configuration with --config FILE, or {other}")
 }
 
 /// Has a value for what this process may not see. It is never sent anywhere.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -252,6 +253,15 @@ const HEAD: [&str; 6] = ["NAME", "STATE", "ISSUER", "EXPIRES", "NEXT", "LAST ERR
 const ERROR_WIDTH: usize = 60;
 /// As the schedule says it of a certificate that is not due.
 const FRESH: &str = "it is young enough";
+
+/// Keeps the entry of a list whose `field` is `wanted`. The error lists those that there are.
+pub fn only(list: &mut Value, field: &str, wanted: &str) -> Result<(), String> {
+    let Value::Array(all) = list else { return Err(String::new()) };
+    let known: Vec<&str> = all.iter().filter_map(|entry| entry[field].as_str()).collect();
+    let known = known.join(", ");
+    all.retain(|entry| entry[field] == wanted);
+    if all.is_empty() { Err(known) } else { Ok(()) }
+}
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use super::out::{self, tell};
 use super::place::{End, Place, finish};
 use super::run;
 use super::socket::Socket;
-use super::table::{columns, printable};
+use super::table::{columns, only, printable};
 
 #[derive(Debug, Args)]
 pub struct UpstreamsArgs {
@@ -89,14 +89,8 @@ pub fn entries(value: &Value) -> Vec<Upstream> {
 }
 
 fn keep(value: &mut Value, name: &str) -> Result<(), End> {
-    let known = entries(value).into_iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
-    if let Some(all) = value["upstreams"].as_array_mut() {
-        all.retain(|upstream| upstream["name"] == name);
-        if !all.is_empty() {
-            return Ok(());
-        }
-    }
-    Err(End::No(format!("there is no upstream {name}; there are: {known}")))
+    let none = |known| End::No(format!("there is no upstream {name}; there are: {known}"));
+    only(&mut value["upstreams"], "name", name).map_err(none)
 }
 
 /// Upstreams without an endpoint that requests would be given to.

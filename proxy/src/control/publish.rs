@@ -181,11 +181,11 @@ impl Publisher {
     }
 
     /// Removes series of routes and upstreams whose last streams must have ended; says what was
-    /// held back of changed endpoints.
+    /// held back of changed endpoints; evicts idle keys of limits.
     pub fn sweep(&mut self) {
         let now = clock::process_ms();
-        self.changes.flush(now);
         self.limits.sweep();
+        self.changes.flush(now);
         let snapshot = self.shared.snapshot.load();
         let (due, later) =
             std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);

@@ -11,7 +11,7 @@ use crate::request::cause::Rejection;
 use crate::request::client::Client;
 use crate::request::decide::decide;
 use crate::request::headers::{RequestContext, write_request};
-use crate::request::plan::{Answer, Decision, Plan};
+use crate::request::plan::{Answer, AnswerKind, Decision, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::view::{FieldSource, HeadView};
 use crate::route::table::ListenerPolicy;
@@ -75,7 +75,9 @@ impl<'a> Arrival<'a> {
         record.routed(&plan.route, Some(&plan.target));
         record.hold(&mut plan.terms);
         if let Err(rejection) = room() {
-            return Settled::Answer(Answer::reject(Some(plan.route), rejection), record);
+            // It is refused whoever asks.
+            plan.terms.gate = None;
+            return Settled::Answer(plan.refuse(AnswerKind::Reject(rejection)), record);
         }
         if let Some(pacing) = &plan.route.pacing {
             let now_ms = local.timers.now_ms();

@@ -16,7 +16,7 @@ use crate::io::Stream;
 use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::client::Client;
-use crate::request::plan::{Answer, AnswerKind};
+use crate::request::plan::AnswerKind;
 use crate::request::respond::{Reply, write_h1};
 use crate::timer::Timer;
 
@@ -181,8 +181,7 @@ impl<S: Stream> Connection<S> {
     async fn forward(&mut self, forward: Forward) -> Next {
         let Forward { mut plan, mut record, upload, keep_alive, policy } = forward;
         if let Err(kind) = pass(&mut plan.terms, &mut record, &self.timer).await {
-            let terms = std::mem::take(&mut plan.terms);
-            let answer = Answer { route: Some(plan.route.clone()), kind, terms };
+            let answer = plan.refuse(kind);
             let body_read = upload.decoder.is_done();
             let own = OwnAnswer::to(&plan, answer, record, keep_alive && !plan.http10, body_read);
             return self.answer(own).await;
@@ -205,9 +204,7 @@ impl<S: Stream> Connection<S> {
             }
             End::Refused { rejection, body_read } => {
                 let keep_alive = keep_alive && may_go_on(rejection) && !plan.http10;
-                let terms = std::mem::take(&mut plan.terms);
-                let kind = AnswerKind::Reject(rejection);
-                let answer = Answer { route: Some(plan.route.clone()), kind, terms };
+                let answer = plan.refuse(AnswerKind::Reject(rejection));
                 self.answer(OwnAnswer::to(&plan, answer, record, keep_alive, body_read)).await
             }
             End::Cut(_) => {
@@ -241,6 +238,7 @@ impl<S: Stream> Connection<S> {
         let date = |out: &mut Vec<u8>| self.local.wall.write_http_date(out);
         let body = write_h1(&mut out, &reply, date, head_request, close, &edits);
         record.bytes_out += body as u64;
+        record.give_back();
         let sent = self.send(&out).await;
         self.local.buffers.give(out);
         record.close();

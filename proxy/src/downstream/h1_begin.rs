@@ -14,7 +14,7 @@ use crate::local::{Local, PinnedSnapshot};
 use crate::request::admit::{admit_h1, path_and_query};
 use crate::request::cause::{Cause, OVER_BUFFERED, Rejection};
 use crate::request::client::Client;
-use crate::request::plan::{Answer, Plan};
+use crate::request::plan::{Answer, AnswerKind, Plan};
 use crate::request::record::{Record, RequestId, RequestText};
 use crate::request::view::{split_target, wants_keep_alive};
 use crate::route::table::ListenerPolicy;
@@ -157,7 +157,7 @@ fn answered(
 
 fn forward(
     record: Record,
-    plan: Plan,
+    mut plan: Plan,
     mut upload: Upload,
     head: &RequestHead<'_, '_>,
     policy: &Arc<ListenerPolicy>,
@@ -172,7 +172,8 @@ fn forward(
             (Begun::Forward(Box::new(forward)), head.len + used)
         }
         Err(rejection) => {
-            let answer = Answer::reject(Some(plan.route), rejection);
+            plan.terms.gate = None;
+            let answer = plan.refuse(AnswerKind::Reject(rejection));
             (answered(answer, record, head, false, false), bytes.len())
         }
     }

@@ -139,8 +139,7 @@ async fn forward(
     let mut job = job;
     let route = job.plan.route.clone();
     if let Err(kind) = pass(&mut job.plan.terms, &mut job.record, &watch.timer).await {
-        let terms = std::mem::take(&mut job.plan.terms);
-        return Err(own.answer(&Answer { route: Some(route), kind, terms }, job.record));
+        return Err(own.answer(&job.plan.refuse(kind), job.record));
     }
     // The plan goes on with the answer; of it a refusal needs these.
     let edits = job.plan.terms.edits.clone();

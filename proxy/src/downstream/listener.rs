@@ -168,7 +168,7 @@ impl Admission {
         Ok(admission)
     }
 
-    /// Takes a place among the connections of this client.
+    /// Takes a place among the connections of this client, new ones and open ones.
     pub fn claim(
         &mut self,
         policy: &ListenerPolicy,
@@ -177,6 +177,9 @@ impl Admission {
         let address = client.ip().to_canonical();
         if address.is_loopback() || contains(&self.local.snapshot().trusted_proxies, address) {
             return Ok(());
+        }
+        if policy.connection_rate.as_ref().is_some_and(|rate| !rate.pass(address)) {
+            return Err("connection_rate");
         }
         let key = AddressKey::of(address);
         if !self.local.shared.addresses.enter(key, policy.limits.connections_per_ip) {

@@ -343,7 +343,7 @@ impl Download {
             record.bytes_out += taken.data;
             self.surplus(taken.consumed < bytes.len());
         }
-        self.end_if_done();
+        self.end_if_done(record);
         Ok(())
     }
 
@@ -354,8 +354,9 @@ impl Download {
         }
     }
 
-    fn end_if_done(&mut self) {
+    fn end_if_done(&mut self, record: &mut Record) {
         if self.decoder.is_done() {
+            record.give_back();
             self.state = State::Ended;
         }
     }
@@ -380,7 +381,7 @@ impl Download {
             }
             ready!(outcome)?;
             self.decoder = BodyDecoder::Done;
-            self.end_if_done();
+            self.end_if_done(record);
             return Poll::Ready(Ok(()));
         }
         let local = self.local.clone();
@@ -413,7 +414,7 @@ impl Download {
             if !body::finish_at_close(&mut self.decoder, self.encoder, out) {
                 return Err(Cause::UpstreamClosed.into());
             }
-            self.end_if_done();
+            self.end_if_done(record);
             return Ok(());
         }
         let straight = match (&mut self.decoder, self.encoder) {
@@ -422,6 +423,7 @@ impl Download {
                 *left -= n as u64;
                 if *left == 0 {
                     self.decoder = BodyDecoder::Done;
+                    record.give_back();
                 }
                 n
             }
@@ -432,7 +434,7 @@ impl Download {
         self.surplus(straight < bytes.len());
         self.out.write_through(cx, client, &bytes[..straight]).map_err(|_| Cause::ClientGone)?;
         self.flushed = false;
-        self.end_if_done();
+        self.end_if_done(record);
         Ok(())
     }
 

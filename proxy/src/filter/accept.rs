@@ -23,14 +23,12 @@ impl ErrorForm {
     pub fn of(fields: &impl FieldSource) -> ErrorForm {
         let mut wishes = Wishes::default();
         let (mut grpc, mut json) = (false, false);
-        fields.each(|id, name, value| match id {
+        fields.each(|id, _, value| match id {
             FieldId::ContentType => {
                 grpc |= is_grpc(value);
                 json |= is_json(essence(value));
             }
-            FieldId::Other if name.len() == 6 && name.eq_ignore_ascii_case(b"accept") => {
-                members(value).for_each(|range| wishes.add(range));
-            }
+            FieldId::Accept => members(value).for_each(|range| wishes.add(range)),
             _ => {}
         });
         if grpc { ErrorForm::Grpc } else { wishes.form(json) }

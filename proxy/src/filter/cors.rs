@@ -6,6 +6,9 @@
 //! list that lacks the method: browsers take GET, HEAD and POST as allowed whatever
 //! `Access-Control-Allow-Methods` says (§4.9), so naming the origin would permit them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use config::model::Cors;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -47,6 +50,10 @@ pub struct CorsPolicy {
     allow_headers: Option<HeaderValue>,
     expose: HeaderValue,
     max_age: HeaderValue,
+    /// What answers to listed origins get, by origin.
+    named: HashMap<Box<[u8]>, Arc<Edits>>,
+    /// What answers to nobody in particular get.
+    usual: Arc<Edits>,
 }
 
 /// The answer to a preflight: 204 with these fields, which are all of CORS ([`CorsPolicy::edits`]
@@ -70,7 +77,7 @@ impl CorsPolicy {
             Some(names) => Some(value(&names.join(", "))?),
             None => None,
         };
-        Some(CorsPolicy {
+        let mut policy = CorsPolicy {
             origins: Allowed::compile(&cors.origins, cors.credentials),
             credentials: cors.credentials,
             methods: cors.methods.iter().map(|method| method.as_str().into()).collect(),
@@ -78,7 +85,15 @@ impl CorsPolicy {
             allow_headers,
             expose: value(&expose)?,
             max_age: cors.max_age.as_secs().into(),
-        })
+            named: HashMap::new(),
+            usual: Arc::default(),
+        };
+        policy.usual = policy.told(b"").into();
+        if let Allowed::List { exact, .. } = &policy.origins {
+            let told = |origin: &Box<[u8]>| (origin.clone(), policy.told(origin).into());
+            policy.named = exact.iter().map(told).collect();
+        }
+        Some(policy)
     }
 
     /// The answer if the request is a preflight: OPTIONS with `Origin` and
@@ -121,15 +136,25 @@ impl CorsPolicy {
 
     /// What responses other than to preflights get, the edge's own errors included. The same for
     /// requests without an origin: a cache may give their answers to others (§3.3.8).
-    pub fn edits<F: FieldSource>(&self, view: &HeadView<'_, F>) -> Edits {
-        let star = matches!(self.origins, Allowed::Star);
-        let origin = view.fields.find("origin").filter(|_| only(&view.fields, "origin"));
-        let permission = if star { self.permit(b"") } else { origin.and_then(|o| self.permit(o)) };
-        let mut fields = permission.unwrap_or_default();
+    pub fn edits<F: FieldSource>(&self, view: &HeadView<'_, F>) -> Arc<Edits> {
+        let named = match self.origins {
+            Allowed::Star => None,
+            _ => view.fields.find("origin").filter(|_| only(&view.fields, "origin")),
+        };
+        let Some(origin) = named else { return self.usual.clone() };
+        match self.named.get(origin) {
+            Some(known) => known.clone(),
+            None if self.origins.matches(origin) => self.told(origin).into(),
+            None => self.usual.clone(),
+        }
+    }
+
+    fn told(&self, origin: &[u8]) -> Edits {
+        let mut fields = self.permit(origin).unwrap_or_default();
         if !fields.is_empty() {
             fields.push((ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone()));
         }
-        if !star {
+        if !matches!(self.origins, Allowed::Star) {
             fields.push((VARY, HeaderValue::from_static("Origin")));
         }
         Edits::adding(fields)
@@ -310,6 +335,9 @@ mod tests {
         let (named, exposed) = (named.as_str(), exposed.as_str());
         let list = cors(&["https://api.openclaw.example", APP]);
         assert_eq!(actual(&list, &origin(APP)), [named, exposed, vary]);
+        let wild = cors(&["https://*.openclaw.example"]);
+        assert_eq!(actual(&wild, &origin(APP)), [named, exposed, vary]);
+        assert_eq!(actual(&wild, &origin("https://openclaw.example")), [vary]);
         let twice = origin(APP) + &origin(APP);
         for stranger in ["", "Origin: null\r\n", "Origin: https://evil.example\r\n", &twice] {
             assert_eq!(actual(&list, stranger), [vary], "{stranger}");

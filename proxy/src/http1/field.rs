@@ -20,6 +20,7 @@ pub enum FieldId {
     XRequestId,
     UserAgent,
     ContentType,
+    Accept,
     Cookie,
     /// A name with `_`: backends fold it onto `-` (facts: P20).
     Underscore,
@@ -33,6 +34,7 @@ pub fn classify(name: &[u8]) -> FieldId {
         4 if is("host") => FieldId::Host,
         5 if is("proxy") => FieldId::Identity,
         6 if is("expect") => FieldId::Expect,
+        6 if is("accept") => FieldId::Accept,
         6 if is("cookie") => FieldId::Cookie,
         7 if is("trailer") => FieldId::Trailer,
         7 if is("upgrade") => FieldId::Upgrade,
@@ -69,7 +71,7 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Fields that may not appear in a trailer section (RFC 9110 §6.5.1): framing, routing,
 /// identity, hop-by-hop.
 pub fn allowed_in_trailer(name: &[u8]) -> bool {
-    matches!(classify(name), FieldId::Other)
+    matches!(classify(name), FieldId::Other | FieldId::Accept)
         && !["authorization", "set-cookie", "cache-control", "content-encoding", "content-range"]
             .iter()
             .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
@@ -86,7 +88,8 @@ mod tests {
         assert_eq!(classify(b"X-Forwarded-Prefix"), FieldId::Identity);
         assert_eq!(classify(b"x-forwarded-for"), FieldId::XForwardedFor);
         assert_eq!(classify(b"content_length"), FieldId::Underscore);
-        assert_eq!(classify(b"accept"), FieldId::Other);
+        assert_eq!(classify(b"Accept"), FieldId::Accept);
+        assert_eq!(classify(b"accepts"), FieldId::Other);
     }
 
     #[test]

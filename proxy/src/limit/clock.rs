@@ -4,6 +4,7 @@
 //! its limiter would then refuse good keys for as long as the process had run. So the reference
 //! point is ignored here: what governor calls a duration since its start is a point in time.
 
+use std::cell::Cell;
 use std::ops::Add;
 
 use governor::clock::{Clock, Reference};
@@ -50,6 +51,30 @@ impl Clock for ProcessClock {
     fn now(&self) -> Moment {
         Moment(clock::process_ns())
     }
+}
+
+/// governor's clock: what the thread has read for the question that it asks, so that one question
+/// reads the time once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AskedAt;
+
+impl AskedAt {
+    /// Until this thread sets it again.
+    pub fn set(now: Moment) {
+        ASKED_AT.set(now);
+    }
+}
+
+impl Clock for AskedAt {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        ASKED_AT.get()
+    }
+}
+
+thread_local! {
+    static ASKED_AT: Cell<Moment> = const { Cell::new(Moment(0)) };
 }
 
 #[cfg(test)]

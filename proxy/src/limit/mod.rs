@@ -43,7 +43,8 @@ pub struct Limit<C: LimitClock = ProcessClock> {
     pub spec: RateLimit,
     hasher: Arc<KeyHasher>,
     state: Arc<State<C>>,
-    rate: Option<Tiers<C>>,
+    /// Gives keys their places, also where there is no rate to keep.
+    rate: Tiers<C>,
 }
 
 /// The part of a limit that outlives reloads.
@@ -112,10 +113,9 @@ impl<C: LimitClock> Limit<C> {
     fn new(spec: RateLimit, hasher: Arc<KeyHasher>, state: Arc<State<C>>, keys: usize) -> Self {
         state.table.set_capacity(keys);
         let creators = spec.key.is_identity().then(|| state.creators(keys));
-        let rate = spec.rate.map(|rate| {
-            let creators = creators.map(|creators| &creators.tiers);
-            Tiers::new(rate, spec.burst, &state.table, creators, &state.clock)
-        });
+        let creators = creators.map(|creators| &creators.tiers);
+        let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
+        let rate = Tiers::new(rate, burst, &state.table, creators, &state.clock);
         Limit { spec, hasher, state, rate }
     }
 
@@ -141,14 +141,14 @@ impl<C: LimitClock> Limit<C> {
 
     /// Counts this request, unless it is refused.
     pub fn check(&self, asked: &Asked) -> Verdict {
-        let answer = self.rate.as_ref().map(|rate| rate.ask(asked));
-        let left = answer.map(|answer| answer.left);
-        let mut refusal = answer.and_then(|answer| Some((Why::Rate, answer.wait?)));
+        let answer = self.rate.ask(asked);
+        let left = self.spec.rate.map(|_| answer.left);
+        let mut refusal = answer.wait.filter(|_| left.is_some()).map(|wait| (Why::Rate, wait));
         let mut stream = None;
         if let Some(most) = self.spec.concurrent
             && (refusal.is_none() || self.spec.dry_run)
         {
-            stream = self.enter(asked, answer.map(|answer| answer.place), most);
+            stream = self.enter(asked, answer.place, most);
             if stream.is_none() {
                 refusal = refusal.or(Some((Why::Streams, RETRY_STREAM)));
             }
@@ -168,10 +168,10 @@ impl<C: LimitClock> Limit<C> {
     }
 
     /// Keys without a place of their own share streams as they share the rate.
-    fn enter(&self, asked: &Asked, place: Option<Place>, most: NonZeroU32) -> Option<StreamGuard> {
+    fn enter(&self, asked: &Asked, place: Place, most: NonZeroU32) -> Option<StreamGuard> {
         let key = match place {
-            Some(Place::Shared(bucket)) => self.hasher.bucket(bucket),
-            Some(Place::Own) | None => asked.key,
+            Place::Shared(bucket) => self.hasher.bucket(bucket),
+            Place::Own => asked.key,
         };
         self.state.streams.enter(key, asked.aggregate, most.get())
     }
@@ -240,5 +240,8 @@ impl<C: LimitClock> State<C> {
 
 /// New keys of one client per minute, where clients may draw keys.
 const NEW_KEYS: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
+/// Refuses nobody: its keys are bounded like others.
+const ANY: Rate =
+    Rate { count: NonZeroU32::MIN.saturating_add(999_999), per: Duration::from_secs(1) };
 const RETRY_STREAM: Duration = Duration::from_secs(1);
 const HOTTEST: usize = 10;

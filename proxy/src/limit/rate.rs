@@ -11,7 +11,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 
-use super::clock::LimitClock;
+use super::clock::{AskedAt, LimitClock};
 use super::key::{Asked, Client};
 use super::table::{KeyTable, Place, Visit};
 
@@ -80,7 +80,7 @@ impl<C: LimitClock> Tiers<C> {
 
 /// One quota.
 struct Limiter<C: LimitClock> {
-    governor: RateLimiter<Visit, Store<C>, C, StateInformationMiddleware>,
+    governor: RateLimiter<Visit, Store<C>, AskedAt, StateInformationMiddleware>,
     clock: C,
     burst: u32,
     /// Nanoseconds in which one request becomes free.
@@ -108,7 +108,7 @@ impl<C: LimitClock> Limiter<C> {
             .allow_burst(burst);
         let store = Store { table: table.clone(), creators: creators.cloned() };
         Limiter {
-            governor: RateLimiter::new(quota, store, clock.clone()),
+            governor: RateLimiter::new(quota, store, AskedAt),
             clock: clock.clone(),
             burst: burst.get(),
             interval,
@@ -117,6 +117,7 @@ impl<C: LimitClock> Limiter<C> {
 
     fn ask(&self, key: u64, network: Option<u64>, drawn: Option<Client>) -> Answer {
         let now = self.clock.now();
+        AskedAt::set(now);
         let visit = Visit {
             key,
             network,

@@ -263,6 +263,12 @@ impl<C: LimitClock> KeyTable<C> {
         evicted
     }
 
+    /// Keys that fit without growing.
+    #[cfg(test)]
+    pub fn room(&self) -> usize {
+        self.slots.get().map_or(0, DashMap::capacity)
+    }
+
     /// The `most` keys with the most recent requests, busiest first. Looks at every key.
     pub fn hottest(&self, most: usize) -> Vec<HotKey> {
         let now = tick(self.clock.now().0);

@@ -4,6 +4,7 @@
 //! Label values come from the configuration or from closed lists, never from a client.
 
 mod family;
+mod limits;
 
 use prometheus::{
     GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -12,6 +13,10 @@ use prometheus::{
 use crate::access::Decision;
 use crate::state::Shared;
 use family::{Catalogue, forget};
+use limits::{
+    RATE_LIMIT_DECISIONS, RATE_LIMIT_EVICTIONS, RATE_LIMIT_KEYS, RATE_LIMIT_OVERFLOW,
+    RATE_LIMIT_STREAMS,
+};
 
 pub use family::Family;
 
@@ -31,6 +36,11 @@ pub struct Metrics {
     pub http_protocol_errors: IntCounterVec,
     pub auth_decisions: IntCounterVec,
     pub auth_queue_length: IntGauge,
+    pub rate_limit_decisions: IntCounterVec,
+    pub rate_limit_keys: IntGaugeVec,
+    pub rate_limit_evictions: IntCounterVec,
+    pub rate_limit_overflow: IntCounterVec,
+    pub rate_limit_streams: IntGaugeVec,
     pub websocket_connections: IntGaugeVec,
     pub http_upgrades: IntCounterVec,
 
@@ -91,6 +101,11 @@ impl Metrics {
             http_protocol_errors: c.counters(HTTP_PROTOCOL_ERRORS),
             auth_decisions: c.counters(AUTH_DECISIONS),
             auth_queue_length: c.gauge(AUTH_QUEUE_LENGTH),
+            rate_limit_decisions: c.counters(RATE_LIMIT_DECISIONS),
+            rate_limit_keys: c.gauges(RATE_LIMIT_KEYS),
+            rate_limit_evictions: c.counters(RATE_LIMIT_EVICTIONS),
+            rate_limit_overflow: c.counters(RATE_LIMIT_OVERFLOW),
+            rate_limit_streams: c.gauges(RATE_LIMIT_STREAMS),
             websocket_connections: c.gauges(WEBSOCKET_CONNECTIONS),
             http_upgrades: c.counters(HTTP_UPGRADES),
             connections: c.gauges(CONNECTIONS),
@@ -158,6 +173,7 @@ impl Metrics {
         self.log_dropped.inc_by(dropped.saturating_sub(self.log_dropped.get()));
         let waiting = shared.passwords.waiting();
         self.auth_queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.collect_limits(&shared.snapshot.load());
         for upstream in &shared.snapshot.load().upstreams {
             let gauge = self.upstream_queue_length.with_label_values(&[upstream.name.as_str()]);
             gauge.set(i64::try_from(upstream.state.queue.len()).unwrap_or(i64::MAX));
@@ -166,7 +182,12 @@ impl Metrics {
 
     /// Counts what `access` said to a request.
     pub fn auth_decided(&self, route: &str, decision: Decision) {
-        self.auth_decisions.with_label_values(&[route, decision.label()]).inc();
+        self.auth_decisions_of(route, decision).inc();
+    }
+
+    /// The series that such decisions on this route are counted in.
+    pub fn auth_decisions_of(&self, route: &str, decision: Decision) -> IntCounter {
+        self.auth_decisions.with_label_values(&[route, decision.label()])
     }
 
     /// Every family but `process_*`, in the order of this file.
@@ -184,6 +205,9 @@ impl Metrics {
             &self.http_local_responses,
             &self.http_upgrades,
             &self.auth_decisions,
+            &self.rate_limit_decisions,
+            &self.rate_limit_evictions,
+            &self.rate_limit_overflow,
         ] {
             forget(family, label, name);
         }
@@ -191,6 +215,8 @@ impl Metrics {
         forget(&self.http_first_byte, label, name);
         forget(&self.http_in_flight, label, name);
         forget(&self.websocket_connections, label, name);
+        forget(&self.rate_limit_keys, label, name);
+        forget(&self.rate_limit_streams, label, name);
     }
 
     /// Removes every series of an upstream that is gone.

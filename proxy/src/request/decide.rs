@@ -40,9 +40,20 @@ pub struct Tables<'s> {
 }
 
 impl Tables<'_> {
+    /// Whether requests count on limits. Tests of a configuration do not, however many of them ask
+    /// for one route.
+    pub fn counts(&self) -> bool {
+        self.metrics.is_some()
+    }
+
     pub fn count_auth(&self, route: &Route, decision: access::Decision) {
-        if let Some(metrics) = self.metrics {
-            metrics.auth_decided(route.name.as_str(), decision);
+        let Some(metrics) = self.metrics else { return };
+        let name = route.name.as_str();
+        match &route.access {
+            Some(access) if decision == access::Decision::Granted => {
+                access.granted(|| metrics.auth_decisions_of(name, decision)).inc();
+            }
+            _ => metrics.auth_decided(name, decision),
         }
     }
 }
@@ -124,7 +135,7 @@ fn act<F: FieldSource>(
             None => AnswerKind::Reject(Cause::Internal.into()),
         },
         // A rewrite that does not fit leaves the client where it is.
-        Action::Redirect(to) if !terms.rewritten && to.leads_back(&view.host, client) => {
+        Action::Redirect(to) if !terms.rewritten && loops(to, view, client, tables) => {
             AnswerKind::Reject(Rejection { cause: Cause::NoRoute, detail: "redirect_loop" })
         }
         Action::Redirect(to) => redirect(to, view),
@@ -132,6 +143,12 @@ fn act<F: FieldSource>(
         Action::Quarantined => AnswerKind::Reject(Cause::Quarantined.into()),
     };
     Decision::Answer(Answer { route: Some(route.clone()), kind, terms })
+}
+
+fn loops<F>(to: &Redirect, view: &HeadView<'_, F>, client: &Client, tables: &Tables<'_>) -> bool {
+    let listener = tables.snapshot.listeners.get(client.listener);
+    let port = listener.map_or(0, |listener| listener.public_port);
+    to.leads_back(&view.host, &view.target, client, port)
 }
 
 fn plan<F: FieldSource>(

@@ -48,7 +48,11 @@ pub fn write_request<F: FieldSource>(
     view.fields.each(|id, name, value| {
         wants_trailers |= id == FieldId::Te && lists_trailers(value);
         let keep = match id {
-            FieldId::Other | FieldId::UserAgent | FieldId::ContentType | FieldId::Cookie => true,
+            FieldId::Other
+            | FieldId::UserAgent
+            | FieldId::ContentType
+            | FieldId::Accept
+            | FieldId::Cookie => true,
             FieldId::Underscore => cx.allow_underscores,
             FieldId::Identity => cx.trusted && is_forwarding(name),
             _ => false,
@@ -141,7 +145,7 @@ fn is_forwarding(name: &[u8]) -> bool {
 }
 
 pub fn dropped(edits: &Edits, name: &[u8]) -> bool {
-    edits.drop.iter().any(|dropped| name.eq_ignore_ascii_case(dropped.as_bytes()))
+    edits.drop.contains(name)
 }
 
 /// How the body of a response reaches an HTTP/1.1 client.
@@ -292,6 +296,7 @@ mod tests {
     use crate::filter::security;
     use crate::http1::head::{FieldSlots, HeadLimits, parse_request, parse_response};
     use crate::request::admit::admit_h1;
+    use crate::route::table::Names;
 
     /// The values of TE that the endpoint gets.
     fn te(fields: &str, edits: &Edits) -> Vec<String> {
@@ -334,7 +339,7 @@ mod tests {
             // To others it is hop-by-hop.
             assert!(te(wish, &none).is_empty(), "{wish}");
             assert!(te(&format!("{wish}Content-Type: text/plain\r\n"), &none).is_empty());
-            let removed = Edits { drop: Box::new(["te".into()]), ..Edits::default() };
+            let removed = Edits { drop: Names::of(["te"]), ..Edits::default() };
             assert!(te(&format!("{wish}{grpc}"), &removed).is_empty(), "{wish}");
         }
         for other in ["", "TE: gzip\r\n", "TE: trailers;q=1\r\n", "TE: xtrailers\r\n", "TE:\r\n"] {
@@ -376,7 +381,7 @@ mod tests {
         // One that does not go on is missing.
         let nominated = format!("{own}Connection: X-Frame-Options\r\n");
         assert_eq!(names(&nominated, &edits), [length, nosniff, frame, referrer]);
-        edits.drop = Box::new(["x-frame-options".into()]);
+        edits.drop = Names::of(["x-frame-options"]);
         assert_eq!(names(own, &edits), [length, nosniff, frame, referrer]);
         assert_eq!(names(own, &Edits::default()), ["x-frame-options", length]);
     }

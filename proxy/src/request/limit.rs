@@ -8,10 +8,11 @@ use config::model::{KeyPart, Missing, RateLimit};
 
 use super::affinity::cookie;
 use super::cause::{Cause, Rejection};
+use super::decide::Tables;
 use super::plan::{AnswerKind, Refusal, Terms};
 use super::policy::refuse;
 use super::view::{FieldSource, HeadView};
-use crate::limit::{Asked, Client, Left, Limit, Verdict, Why};
+use crate::limit::{Asked, Client, Key, Left, Limit, Verdict, Why};
 use crate::route::table::{Edits, Route};
 
 /// None of a limit's keys is in the request, and the route insists on one.
@@ -30,7 +31,7 @@ pub struct Charge {
     asked: Asked,
 }
 
-/// What the request counts on in this phase.
+/// What the request counts on in this phase, for when it is known who it is.
 pub fn charges<F: FieldSource>(
     route: &Route,
     view: &HeadView<'_, F>,
@@ -38,73 +39,117 @@ pub fn charges<F: FieldSource>(
     phase: Phase,
 ) -> Result<Vec<Charge>, AnswerKind> {
     let mut charges = Vec::new();
-    for limit in &route.limits {
-        let spec = &limit.spec;
-        if spec.key.is_identity() != (phase == Phase::Identity) || limit.exempts(origin) {
-            continue;
-        }
-        let client = limit.client(origin);
-        let asked = match (asked(limit, view, client), spec.missing) {
-            (Some(asked), _) => asked,
-            (None, Missing::ClientIp) => limit.key().client(&client).asked(client),
-            (None, Missing::Refuse) => return Err(refuse(Refusal::new(NO_KEY))),
-        };
-        charges.push(Charge { limit: limit.clone(), asked });
+    for limit in of_phase(route, origin, phase) {
+        charges.push(Charge { limit: limit.clone(), asked: question(limit, view, origin)? });
     }
     Ok(charges)
 }
 
-/// The first alternative that is there whole.
-fn asked<F: FieldSource>(limit: &Limit, view: &HeadView<'_, F>, client: Client) -> Option<Asked> {
-    limit.spec.key.0.iter().find_map(|parts| {
-        let mut key = limit.key();
-        for part in parts {
-            key = match part {
-                KeyPart::ClientIp => key.client(&client),
-                KeyPart::Header(name) => key.header(name, view.fields.find(name.as_str())?),
-                KeyPart::Cookie(name) => {
-                    cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))?
-                }
-                KeyPart::Host => key.host(&view.host),
-                KeyPart::Route => key.route(),
-            };
-        }
-        Some(key.asked(client))
+/// Counts the request on each limit of this phase; the first that is exceeded answers.
+pub fn charge_now<F: FieldSource>(
+    route: &Route,
+    view: &HeadView<'_, F>,
+    origin: IpAddr,
+    phase: Phase,
+    tables: &Tables<'_>,
+    terms: &mut Terms,
+) -> Result<(), AnswerKind> {
+    of_phase(route, origin, phase).try_for_each(|limit| {
+        let asked = question(limit, view, origin)?;
+        if tables.counts() { count(limit, &asked, terms) } else { Ok(()) }
     })
 }
 
-/// Counts the request on each limit; the first that is exceeded answers.
-pub fn charge(charges: Vec<Charge>, terms: &mut Terms) -> Result<(), AnswerKind> {
-    for Charge { limit, asked } in charges {
-        let spec = &limit.spec;
-        match limit.check(&asked) {
-            Verdict::Pass(pass) => {
-                terms.streams.extend(pass.stream);
-                if pass.would_refuse.is_some() {
-                    terms.dry_run.get_or_insert_with(|| spec.name.clone());
-                }
-                if let Some(left) = pass.left.filter(|_| spec.announce) {
-                    terms.add_edits(fields(spec, left));
-                }
-            }
-            Verdict::Refuse(refused) => {
-                if let Some(left) = refused.left {
-                    terms.add_edits(fields(spec, left));
-                }
-                let cause = match refused.why {
-                    Why::Rate => Cause::RateLimited,
-                    Why::Streams => Cause::TooManyStreams,
-                };
-                return Err(refuse(Refusal {
-                    status: spec.status,
-                    retry_after: Some(seconds(refused.retry_after).max(1)),
-                    limit: Some(spec.name.clone()),
-                    ..Refusal::new(cause)
-                }));
-            }
+fn of_phase(route: &Route, origin: IpAddr, phase: Phase) -> impl Iterator<Item = &Arc<Limit>> {
+    let asked = move |limit: &&Arc<Limit>| {
+        limit.spec.key.is_identity() == (phase == Phase::Identity) && !limit.exempts(origin)
+    };
+    route.limits.iter().filter(asked)
+}
+
+fn question<F: FieldSource>(
+    limit: &Limit,
+    view: &HeadView<'_, F>,
+    origin: IpAddr,
+) -> Result<Asked, AnswerKind> {
+    let client = limit.client(origin);
+    let asked = asked(limit, view, client).map_err(AnswerKind::Reject)?;
+    match (asked, limit.spec.missing) {
+        (Some(asked), _) => Ok(asked),
+        (None, Missing::ClientIp) => Ok(limit.key().client(&client).asked(client)),
+        (None, Missing::Refuse) => Err(refuse(Refusal::new(NO_KEY))),
+    }
+}
+
+/// The first alternative that is there whole.
+fn asked<F: FieldSource>(
+    limit: &Limit,
+    view: &HeadView<'_, F>,
+    client: Client,
+) -> Result<Option<Asked>, Rejection> {
+    for parts in &limit.spec.key.0 {
+        let key = parts.iter().try_fold(Some(limit.key()), |key, part| {
+            let Some(key) = key else { return Ok(None) };
+            with_part(key, part, view, &client)
+        })?;
+        if let Some(key) = key {
+            return Ok(Some(key.asked(client)));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+fn with_part<'k, F: FieldSource>(
+    key: Key<'k>,
+    part: &KeyPart,
+    view: &HeadView<'_, F>,
+    client: &Client,
+) -> Result<Option<Key<'k>>, Rejection> {
+    Ok(match part {
+        KeyPart::ClientIp => Some(key.client(client)),
+        KeyPart::Header(name) => view.fields.only(name)?.map(|value| key.header(name, value)),
+        KeyPart::Cookie(name) => {
+            cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))
+        }
+        KeyPart::Host => Some(key.host(&view.host)),
+        KeyPart::Route => Some(key.route()),
+    })
+}
+
+/// Counts the request on what was collected; the first limit that is exceeded answers.
+pub fn charge(charges: Vec<Charge>, terms: &mut Terms) -> Result<(), AnswerKind> {
+    charges.iter().try_for_each(|charge| count(&charge.limit, &charge.asked, terms))
+}
+
+fn count(limit: &Limit, asked: &Asked, terms: &mut Terms) -> Result<(), AnswerKind> {
+    let spec = &limit.spec;
+    match limit.check(asked) {
+        Verdict::Pass(pass) => {
+            terms.streams.extend(pass.stream);
+            if pass.would_refuse.is_some() {
+                terms.dry_run.get_or_insert_with(|| spec.name.clone());
+            }
+            if let Some(left) = pass.left.filter(|_| spec.announce) {
+                terms.add_edits(fields(spec, left).into());
+            }
+            Ok(())
+        }
+        Verdict::Refuse(refused) => {
+            if let Some(left) = refused.left {
+                terms.add_edits(fields(spec, left).into());
+            }
+            let cause = match refused.why {
+                Why::Rate => Cause::RateLimited,
+                Why::Streams => Cause::TooManyStreams,
+            };
+            Err(refuse(Refusal {
+                status: spec.status,
+                retry_after: Some(seconds(refused.retry_after).max(1)),
+                limit: Some(spec.name.clone()),
+                ..Refusal::new(cause)
+            }))
+        }
+    }
 }
 
 /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): the burst is the

@@ -51,13 +51,20 @@ pub struct Plan {
     pub pacers: Option<Rc<Pacers>>,
 }
 
+impl Plan {
+    /// An answer in the place of what was planned, with what is due to every response.
+    pub fn refuse(&mut self, kind: AnswerKind) -> Answer {
+        Answer { route: Some(self.route.clone()), kind, terms: std::mem::take(&mut self.terms) }
+    }
+}
+
 /// What a request was granted on its way, and what it still has to wait for.
 #[derive(Default)]
 pub struct Terms {
     /// To be passed before anything is forwarded or answered.
     pub gate: Option<Box<Gate>>,
     /// Response fields of this one request.
-    pub edits: Option<Box<Edits>>,
+    pub edits: Option<Arc<Edits>>,
     /// Its places under limits of requests at once; the record holds them to the end.
     pub streams: Vec<StreamGuard>,
     /// The password was checked here and is nothing for the endpoint.
@@ -69,10 +76,10 @@ pub struct Terms {
 }
 
 impl Terms {
-    pub fn add_edits(&mut self, more: Edits) {
+    pub fn add_edits(&mut self, more: Arc<Edits>) {
         match &mut self.edits {
-            Some(edits) => edits.append(&more),
-            none => *none = Some(Box::new(more)),
+            Some(edits) => Arc::make_mut(edits).append(&more),
+            none => *none = Some(more),
         }
     }
 }

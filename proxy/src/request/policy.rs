@@ -11,7 +11,7 @@ use config::model::AddressPrefix;
 
 use super::cause::{Cause, Rejection};
 use super::decide::Tables;
-use super::limit::{Phase, charge, charges};
+use super::limit::{Phase, charge, charge_now, charges};
 use super::plan::{Answer, AnswerKind, Gate, Refusal, Terms};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
@@ -53,23 +53,25 @@ fn steps<F: FieldSource>(
         let retry_after = Some(wait.as_secs().max(1));
         return Err(refuse(Refusal { retry_after, ..Refusal::new(Cause::Maintenance) }));
     }
-    charge(charges(route, view, origin, Phase::Address)?, terms)?;
+    charge_now(route, view, origin, Phase::Address, tables, terms)?;
     // Browsers ask without credentials, and the answer reveals none.
     if let Some(preflight) = route.cors.as_ref().and_then(|cors| cors.preflight(view)) {
-        terms.edits = Some(Box::new(preflight.fields));
+        terms.edits = Some(Arc::new(preflight.fields));
         return Err(AnswerKind::Preflight);
     }
-    let charges = charges(route, view, origin, Phase::Identity)?;
-    let verdict = match needs_password {
-        Some(access) => password(route, access, view, origin, tables)?,
-        None => None,
-    };
-    // What was for the edge is nothing for the endpoint.
-    terms.credentials_used = needs_password.is_some();
-    match verdict {
-        None => charge(charges, terms)?,
-        Some(verdict) => {
-            terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));
+    match needs_password {
+        None => charge_now(route, view, origin, Phase::Identity, tables, terms)?,
+        Some(access) => {
+            // What was for the edge is nothing for the endpoint.
+            terms.credentials_used = true;
+            let charges = charges(route, view, origin, Phase::Identity)?;
+            match password(route, access, view, origin, tables)? {
+                None if tables.counts() => charge(charges, terms)?,
+                None => {}
+                Some(verdict) => {
+                    terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));
+                }
+            }
         }
     }
     if let BodyLength::Sized(n) = view.body
@@ -109,7 +111,8 @@ fn password<F: FieldSource>(
     tables: &Tables<'_>,
 ) -> Result<Option<Waiting>, AnswerKind> {
     let client = tables.hasher.client(origin, &AddressPrefix::default()).narrow;
-    let asked = match access.by_password(view.fields.find("authorization")) {
+    let authorization = view.fields.only("authorization").map_err(AnswerKind::Reject)?;
+    let asked = match access.by_password(authorization) {
         Judgement::NeedsPassword(question) => tables.passwords.ask(question, client),
         Judgement::Granted => passwords::Answer::Known(true),
         Judgement::Denied | Judgement::Unauthorized(_) => passwords::Answer::Known(false),

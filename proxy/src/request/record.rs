@@ -220,6 +220,12 @@ impl Record {
         }
     }
 
+    /// The answer is whole, and its last bytes go out next: a client that has them may ask again at
+    /// once, on a connection of another worker.
+    pub fn give_back(&mut self) {
+        self.streams.clear();
+    }
+
     /// Counts what `access` said.
     pub fn auth(&self, route: &Route, decision: access::Decision) {
         self.local.shared.metrics.auth_decided(route.name.as_str(), decision);

@@ -154,6 +154,12 @@ impl Reply {
         self.status != 204 && self.status != 304
     }
 
+    /// An error page of our own; what a route answers by itself says its own fields.
+    fn is_page(&self) -> bool {
+        let html = |kind: &String| kind.starts_with("text/html");
+        self.cause.is_some() && self.content_type.as_ref().is_some_and(html)
+    }
+
     /// Fields in order, without framing and Date.
     fn each_field(&self, mut each: impl FnMut(&'static str, &[u8])) {
         if let Some(location) = &self.location {
@@ -166,8 +172,10 @@ impl Reply {
             each("proxy-status", proxy_status.as_bytes());
             each("cache-control", b"no-store");
         }
-        if self.challenge {
+        if self.challenge || self.is_page() {
             each("x-content-type-options", b"nosniff");
+        }
+        if self.challenge {
             each("cache-control", b"no-store");
         }
         if let Some(seconds) = self.retry_after {
@@ -261,6 +269,18 @@ mod tests {
         assert!(text.ends_with("request id: id1\n") && n > 0);
         for cause in Cause::ALL {
             assert!(!cause.text().is_empty() && cause.status() >= 400);
+        }
+    }
+
+    #[test]
+    fn only_a_page_forbids_to_guess_what_it_is() {
+        let answer = Answer::reject(None, Rejection::bad("host"));
+        for (form, expected) in
+            [(ErrorForm::Html, true), (ErrorForm::Text, false), (ErrorForm::Problem, false)]
+        {
+            let response = to_http(&Reply::of(&answer, b"id1", form), "now");
+            let told = response.headers().get("x-content-type-options");
+            assert_eq!(told.is_some_and(|value| value == "nosniff"), expected, "{form:?}");
         }
     }
 

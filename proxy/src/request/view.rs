@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::cause::Rejection;
 use super::grpc::is_grpc;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
@@ -17,6 +18,21 @@ pub trait FieldSource {
 
     /// The first field of this lower-case name.
     fn find(&self, name: &str) -> Option<&[u8]>;
+
+    /// The field of this lower-case name if it is there once; an error where it is there more
+    /// often: of two, nobody knows which one others read.
+    fn only(&self, name: &str) -> Result<Option<&[u8]>, Rejection> {
+        let mut count = 0u8;
+        self.each(|_, other, _| {
+            let same = other.len() == name.len() && other.eq_ignore_ascii_case(name.as_bytes());
+            count = count.saturating_add(u8::from(same));
+        });
+        match count {
+            0 => Ok(None),
+            1 => Ok(self.find(name)),
+            _ => Err(Rejection::bad("field_twice")),
+        }
+    }
 
     /// Whether a Connection field nominates this field name.
     fn nominated(&self, name: &[u8]) -> bool;

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
 use super::table::{
-    Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect,
-    Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
+    Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Names,
+    Redirect, Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
 };
 use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
@@ -159,8 +159,13 @@ fn public_port(listener: &model::Listener, bound: &[BoundAddress]) -> u16 {
     listener.public_port.or(bound_port).unwrap_or(written)
 }
 
-fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<ListenerPolicy>> {
-    let policy = |listener: &model::Listener| ListenerPolicy {
+fn listeners(
+    accepted: &Accepted,
+    deps: &mut Deps<'_>,
+    https_port: u16,
+) -> Vec<Arc<ListenerPolicy>> {
+    let keys = accepted.global.limits.limiter_keys;
+    let mut policy = |listener: &model::Listener| ListenerPolicy {
         name: listener.name.clone(),
         tls: listener.tls.as_ref().map(|policy| {
             let http2 = listener.http2.enabled;
@@ -169,6 +174,7 @@ fn listeners(accepted: &Accepted, deps: &Deps<'_>, https_port: u16) -> Vec<Arc<L
         redirect_https_port: listener.redirect_to_https.then_some(https_port),
         public_port: public_port(listener, deps.bound),
         max_connections: listener.limits.connections.unwrap_or(client_connections(deps.nofile)),
+        connection_rate: deps.limits.address_rate(&listener.name, &listener.limits, keys),
         limits: listener.limits.clone(),
         timeouts: listener.timeouts.clone(),
         http2: listener.http2.clone(),
@@ -260,7 +266,7 @@ fn target(upstream: &Arc<Upstream>, route: &model::Route) -> Arc<RouteTarget> {
 
 fn edits(spec: &HeaderEdits) -> Edits {
     let replaced = spec.set.iter().map(|(name, _)| name);
-    let drop = spec.remove.iter().chain(replaced).map(|name| name.as_str().into()).collect();
+    let drop = Names::of(spec.remove.iter().chain(replaced).map(|name| name.as_str()));
     let (mut lines, mut pairs) = (Vec::new(), Vec::new());
     for (name, value) in spec.set.iter().chain(&spec.add) {
         crate::http1::write::field(&mut lines, name.as_bytes(), value.expose().as_bytes());
@@ -277,8 +283,7 @@ fn response_edits(spec: &model::Route) -> Edits {
     let rules = &spec.headers.response;
     let mut edits = edits(rules);
     if spec.cors.is_some() {
-        let own = cors::OWN_FIELDS.iter().map(|name| Box::from(*name));
-        edits.drop = edits.drop.into_iter().chain(own).collect();
+        edits.drop = Names::of(edits.drop.iter().chain(cors::OWN_FIELDS));
     }
     if let Some(preset) = spec.security_headers {
         edits.absent = security::absent(preset, rules);
@@ -403,7 +408,7 @@ mod tests {
         });
         let route = &snapshot.routes[0];
         assert!(route.cors.is_some());
-        let dropped = |name: &str| route.response_edits.drop.iter().any(|d| &**d == name);
+        let dropped = |name: &str| route.response_edits.drop.contains(name.as_bytes());
         for name in cors::OWN_FIELDS.iter().chain(&["x-a", "referrer-policy"]) {
             assert!(dropped(name), "{name}");
         }

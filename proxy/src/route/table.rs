@@ -20,8 +20,9 @@ use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
-use crate::limit::Limit;
+use crate::limit::{AddressRate, Limit};
 use crate::request::client::Client;
+use crate::request::view::split_target;
 use crate::upstream::endpoint::Upstream;
 
 /// One generation of everything that a request is decided by.
@@ -62,6 +63,8 @@ pub struct ListenerPolicy {
     pub public_port: u16,
     /// Open connections, with the default resolved.
     pub max_connections: usize,
+    /// New connections by client address; `None`: no limit.
+    pub connection_rate: Option<AddressRate>,
     pub limits: ListenerLimits,
     pub timeouts: ListenerTimeouts,
     pub http2: Http2Policy,
@@ -250,10 +253,16 @@ impl Redirect {
         }
     }
 
-    /// Whether a client that asks for this host is sent to where it is, if its path stays.
-    pub fn leads_back(&self, host: &str, client: &Client) -> bool {
-        let elsewhere = self.host.as_deref().is_some_and(|to| to != host) || self.path.is_some();
-        !elsewhere && (!self.https || client.tls.is_some()) && (self.https || self.port.is_none())
+    /// Whether a client on this public port that asks for this host and target is sent to where it
+    /// is. By https only the listener's own port is thought of.
+    pub fn leads_back(&self, host: &str, target: &[u8], client: &Client, port: u16) -> bool {
+        let path = split_target(target).0;
+        let to = self.path.as_deref().map_or(path, str::as_bytes);
+        let same_host = self.host.as_deref().is_none_or(|to| to == host);
+        let same_target = to == if self.keep_query { path } else { target };
+        let same_port =
+            if self.https { client.tls.is_some() } else { self.port.is_none_or(|to| to == port) };
+        same_host && same_target && same_port
     }
 }
 
@@ -274,13 +283,44 @@ pub struct Hsts {
 #[derive(Clone, Default)]
 pub struct Edits {
     /// Lower-case names dropped from the message (`remove` and `set`).
-    pub drop: Box<[Box<str>]>,
+    pub drop: Names,
     /// `name: value\r\n` lines (`set`, `add`, HSTS), ready for HTTP/1.1.
     pub lines: Box<[u8]>,
     /// The same as pairs, for HTTP/2.
     pub pairs: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Response fields that are set where the message does not have them. At most 32.
     pub absent: Box<[Absent]>,
+}
+
+/// Field names, asked about each field of each message.
+#[derive(Clone, Default)]
+pub struct Names {
+    names: Box<[Box<str>]>,
+    /// Bit n: a name of n bytes is among them; bit 63: one of 63 or more.
+    lengths: u64,
+}
+
+impl Names {
+    /// `names` in lower case.
+    pub fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Names {
+        let names: Box<[Box<str>]> = names.into_iter().map(Box::from).collect();
+        let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
+        Names { names, lengths }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
+    /// In any case.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name.len()) != 0
+            && self.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    }
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// A field for messages that lack it, ready for both protocols.
@@ -294,7 +334,8 @@ pub struct Absent {
 impl Edits {
     /// Nothing is dropped, these fields are added.
     pub fn adding(pairs: Vec<(http::HeaderName, http::HeaderValue)>) -> Edits {
-        let mut lines = Vec::new();
+        let bytes = pairs.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let mut lines = Vec::with_capacity(bytes);
         for (name, value) in &pairs {
             crate::http1::write::field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
         }
@@ -349,4 +390,22 @@ pub struct BoundAddress {
     pub listener: Name,
     pub address: SocketAddr,
     pub tls: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case_and_length() {
+        let long = "x".repeat(70);
+        let names = Names::of(["te", "x-frame-options", &long]);
+        for name in ["te", "TE", "X-Frame-Options", &long.to_uppercase()] {
+            assert!(names.contains(name.as_bytes()), "{name}");
+        }
+        for name in ["", "t", "tx", "x-frame-option", &"y".repeat(70), &"x".repeat(63)] {
+            assert!(!names.contains(name.as_bytes()), "{name}");
+        }
+        assert!(!Names::default().contains(b""));
+    }
 }

@@ -141,7 +141,7 @@ mod tests {
         let path = dir.path().join("notify");
         let address = SocketAddr::from_pathname(&path).unwrap();
         let (notifier, manager) = pair(path.to_str().unwrap(), &address);
-        let mut time = || -> u64 {
+        let time = || -> u64 {
             notifier.reloading();
             let message = heard(&manager);
             assert!(message.starts_with("RELOADING=1\n"), "{message}");

@@ -175,3 +175,33 @@ fn the_examples_are_good() {
     }
     assert!(seen > 0, "no example was checked");
 }
+
+/// They are made from the command line: each command is there, and a shell takes them.
+#[test]
+fn completions_and_man_pages() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = command(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in ["undrain", "state-dir", "share-ports"] {
+            assert!(text.contains(word), "{shell}: no {word}");
+        }
+    }
+    let lab = Lab::new();
+    let script = lab.write("completions", command(&["completions", "bash"]).stdout);
+    let parsed = std::process::Command::new("bash").arg("-n").arg(&script).status().unwrap();
+    assert!(parsed.success());
+    assert_eq!(command(&["completions", "tcsh"]).status.code(), Some(2));
+
+    let dir = lab.path().join("share/man/man1");
+    let output = command(&["man", "--out", dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", all_text(&output));
+    for page in ["openclaw-edge", "openclaw-edge-run", "openclaw-edge-certs-list"] {
+        let text = std::fs::read_to_string(dir.join(format!("{page}.1"))).unwrap();
+        assert!(text.contains(".TH") && text.contains(page.rsplit('-').next().unwrap()), "{text}");
+    }
+    let file = lab.write("file", "x");
+    let output = command(&["man", "--out", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(all_text(&output).contains(file.to_str().unwrap()));
+}

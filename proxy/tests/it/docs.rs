@@ -212,10 +212,13 @@ fn absent(folders: &[&str], allowed: &[&str], words: &[&str]) {
     }
 }
 
-const DATA_PLANE: [&str; 6] = [
+const DATA_PLANE: [&str; 9] = [
+    "proxy/src/access",
     "proxy/src/downstream",
     "proxy/src/exchange",
+    "proxy/src/filter",
     "proxy/src/http1",
+    "proxy/src/limit",
     "proxy/src/request",
     "proxy/src/route",
     "proxy/src/upstream",
@@ -259,7 +262,7 @@ fn workers_touch_no_files_names_or_system_clock() {
 
 #[test]
 fn the_pure_parts_have_no_async_and_no_sockets() {
-    let pure = ["proxy/src/http1", "proxy/src/request", "proxy/src/route"];
+    let pure = ["proxy/src/filter", "proxy/src/http1", "proxy/src/request", "proxy/src/route"];
     absent(&pure, &[], &["async ", ".await", "tokio", "TcpStream"]);
 }
 

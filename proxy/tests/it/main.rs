@@ -2,6 +2,7 @@
 //! `CARGO_BIN_EXE_openclaw-edge`, and one link is faster than twenty.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod access_log;
 mod acme_mock;
 mod acme_real;
@@ -17,6 +18,7 @@ mod dns;
 mod docs;
 mod drain;
 mod exact;
+mod filters;
 mod grpc;
 mod harness;
 mod harness_acme;
@@ -28,6 +30,7 @@ mod http2_attacks;
 mod limits;
 mod pacing;
 mod proxy_protocol;
+mod rate_limits;
 mod reload;
 mod routing;
 mod selftest;

@@ -10,7 +10,7 @@ use http::Request;
 
 use crate::harness::backend::ok;
 use crate::harness::h2c::{H2, finish, get, post, push};
-use crate::harness::{Backend, Client, Conf, Edge, End, Peer, ws};
+use crate::harness::{Backend, Client, Conf, Edge, End, Peer, wait_until, ws};
 
 const HOST: &str = "app.openclaw.example";
 const LONG: Duration = Duration::from_secs(60);
@@ -393,7 +393,10 @@ fn a_client_that_leaves_is_noticed() {
     let h2 = h2(&edge);
     let (response, mut stream) = h2.open(post(&url("/")), false);
     stream.send_data(Bytes::from(pattern(50_000)), false).unwrap();
-    h2.run_for(Duration::from_millis(20));
+    wait_until("the upload has begun", || {
+        h2.run_for(Duration::from_millis(20));
+        site.connections() == 2
+    });
     stream.send_reset(h2::Reason::CANCEL);
     h2.run_for(Duration::from_millis(20));
     drop(response);

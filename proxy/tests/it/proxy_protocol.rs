@@ -186,6 +186,36 @@ fn a_slow_header_has_the_time_of_a_handshake() {
     });
 }
 
+/// 2 at once, then one an hour; over reloads too, and a raised rate holds at once.
+#[test]
+fn new_connections_are_counted_by_the_carried_address() {
+    let backend = Backend::ok();
+    let limit = |rate: &str| {
+        behind(&backend)
+            .both(&format!("limits: {{ connection_rate: {rate}, connection_burst: 2 }}"))
+    };
+    let edge = Edge::start(&limit("1/h"));
+    let served = |opening: &[u8]| behind_header(&edge, opening).get(HOST, "/").assert_ok("ok");
+    served(LINE);
+    drop(edge.tls().try_connect_after(LINE, HOST).unwrap());
+    served(LINE);
+    let refused = || rejected(&edge, "http", "connection_rate");
+    behind_header(&edge, LINE).assert_closed();
+    assert_eq!(refused(), 1.0);
+    // Others have theirs, and a balancer's own connections are nobody's.
+    served(b"PROXY TCP4 192.0.2.8 192.0.2.1 1 2\r\n");
+    (0..4).for_each(|_| served(b"PROXY UNKNOWN\r\n"));
+    edge.reload(&limit("2/h"));
+    behind_header(&edge, LINE).assert_closed();
+    assert_eq!(refused(), 2.0, "the same count after a reload");
+    edge.reload(&limit("1000/s"));
+    eventually("a raised rate", || {
+        let mut client = behind_header(&edge, LINE);
+        client.wire.try_send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).ok()?;
+        client.response_to("GET").ok().filter(|response| response.status == 200)
+    });
+}
+
 #[test]
 fn places_are_counted_by_the_carried_address() {
     let backend = Backend::ok();

@@ -1,6 +1,7 @@
 //! The cases: what is asked of every peer, by which generator, and the goal.
 
 use benches::HOST;
+use benches::edge::ALL_HOST;
 use serde::Serialize;
 
 use crate::handshake::Mode;
@@ -15,10 +16,22 @@ pub struct Case {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Load {
-    Wrk { connections: u32, tls: bool, path: &'static str, browser: bool },
-    H2load { options: &'static [&'static str], path: &'static str, browser: bool },
+    Wrk {
+        connections: u32,
+        tls: bool,
+        path: &'static str,
+        host: &'static str,
+        fields: &'static [&'static str],
+    },
+    H2load {
+        options: &'static [&'static str],
+        path: &'static str,
+        fields: &'static [&'static str],
+    },
     Handshake(Mode),
-    Idle { tls: bool },
+    Idle {
+        tls: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -50,7 +63,7 @@ impl Case {
     /// process does itself. `own` is the path of this program.
     pub fn argv(&self, own: &str, plain: &str, tls: &str, seconds: u64) -> Vec<String> {
         let words: Vec<String> = match self.load {
-            Load::Wrk { connections, tls: over_tls, path, .. } => {
+            Load::Wrk { connections, tls: over_tls, path, host, .. } => {
                 let scheme = if over_tls { "https" } else { "http" };
                 let port = if over_tls { tls } else { plain };
                 vec![
@@ -59,7 +72,7 @@ impl Case {
                     format!("-c{connections}"),
                     format!("-d{seconds}s"),
                     "--latency".into(),
-                    format!("-HHost: {HOST}"),
+                    format!("-HHost: {host}"),
                     format!("{scheme}://127.0.0.1:{port}{path}"),
                 ]
             }
@@ -83,20 +96,22 @@ impl Case {
             ],
             Load::Idle { .. } => Vec::new(),
         };
-        if !self.browser() {
-            return words;
-        }
         // The URL stays last.
         let (url, start) = words.split_last().map_or((None, &[][..]), |(u, s)| (Some(u), s));
-        let fields = BROWSER.iter().map(|field| format!("-H{field}"));
+        let fields = self.fields().iter().map(|field| format!("-H{field}"));
         start.iter().cloned().chain(fields).chain(url.cloned()).collect()
     }
 
-    fn browser(&self) -> bool {
+    fn fields(&self) -> &'static [&'static str] {
         match self.load {
-            Load::Wrk { browser, .. } | Load::H2load { browser, .. } => browser,
-            Load::Handshake(_) | Load::Idle { .. } => false,
+            Load::Wrk { fields, .. } | Load::H2load { fields, .. } => fields,
+            Load::Handshake(_) | Load::Idle { .. } => &[],
         }
+    }
+
+    /// Whether it asks for the host that has every policy.
+    pub fn all_on(&self) -> bool {
+        matches!(self.load, Load::Wrk { host: ALL_HOST, .. })
     }
 
     pub fn unit(&self) -> &'static str {
@@ -108,7 +123,11 @@ impl Case {
 }
 
 const fn wrk(connections: u32, tls: bool, path: &'static str) -> Load {
-    Load::Wrk { connections, tls, path, browser: false }
+    Load::Wrk { connections, tls, path, host: HOST, fields: &[] }
+}
+
+const fn with_fields(host: &'static str, fields: &'static [&'static str]) -> Load {
+    Load::Wrk { connections: 64, tls: false, path: "/", host, fields }
 }
 
 const H2: &[&str] = &["-c32", "-m10"];
@@ -124,8 +143,20 @@ pub const ALL: &[Case] = &[
     Case {
         id: "a2",
         what: "a with browser heads",
-        load: Load::Wrk { connections: 64, tls: false, path: "/", browser: true },
+        load: with_fields(HOST, BROWSER),
         goal: Some(Goal::Ratio(0.75)),
+    },
+    Case {
+        id: "an",
+        what: "a with the fields of al",
+        load: with_fields(HOST, CREDENTIAL),
+        goal: None,
+    },
+    Case {
+        id: "al",
+        what: "an with limits, access, CORS, headers",
+        load: with_fields(ALL_HOST, CREDENTIAL),
+        goal: None,
     },
     Case {
         id: "b",
@@ -136,13 +167,13 @@ pub const ALL: &[Case] = &[
     Case {
         id: "c",
         what: "HTTP/2 over TLS, 128 B",
-        load: Load::H2load { options: H2, path: "/", browser: false },
+        load: Load::H2load { options: H2, path: "/", fields: &[] },
         goal: Some(Goal::Ratio(0.65)),
     },
     Case {
         id: "c2",
         what: "c with browser heads",
-        load: Load::H2load { options: H2, path: "/", browser: true },
+        load: Load::H2load { options: H2, path: "/", fields: BROWSER },
         goal: None,
     },
     Case {
@@ -173,7 +204,7 @@ pub const ALL: &[Case] = &[
     Case {
         id: "eh2",
         what: "1 MiB body, HTTP/2",
-        load: Load::H2load { options: H2_LARGE, path: "/1m", browser: false },
+        load: Load::H2load { options: H2_LARGE, path: "/1m", fields: &[] },
         goal: None,
     },
     Case { id: "k64", what: "64 KiB body, plain", load: wrk(16, false, "/64k"), goal: None },
@@ -193,7 +224,7 @@ pub const ALL: &[Case] = &[
 ];
 
 /// What a browser sends besides Host: 10 fields, 449 bytes with their line ends.
-const BROWSER: [&str; 10] = [
+const BROWSER: &[&str] = &[
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
     "Accept-Language: en-GB,en;q=0.5",
@@ -206,6 +237,12 @@ const BROWSER: [&str; 10] = [
     "Priority: u=0, i",
 ];
 
+/// What limits by credential and CORS look at.
+const CREDENTIAL: &[&str] = &[
+    "Authorization: Bearer 7d1f0c2be94a4b7e8c3355d0a1f6e2b9",
+    "Origin: https://app.openclaw.example",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,7 +250,7 @@ mod tests {
     #[test]
     fn browser_heads_have_the_size_of_the_method() {
         let bytes: usize = BROWSER.iter().map(|field| field.len() + 2).sum();
-        assert_eq!(bytes, 449);
+        assert_eq!((BROWSER.len(), bytes), (10, 449));
     }
 
     #[test]
@@ -231,6 +268,9 @@ mod tests {
             "wrk -t1 -c64 -d2s --latency -HHost: app.openclaw.example http://127.0.0.1:P/"
         );
         assert!(line("a2").ends_with("-HPriority: u=0, i http://127.0.0.1:P/"));
+        let al = line("al");
+        assert!(al.contains("-HHost: all.openclaw.example -HAuthorization: Bearer"), "{al}");
+        assert_eq!(al.replace("all.", "app."), line("an"));
         assert!(line("et").ends_with("https://127.0.0.1:T/1m"));
         assert_eq!(
             line("c"),

@@ -59,7 +59,7 @@ struct Run {
     /// In the order of a repetition; the ratios divide by nginx-full, else by the first
     #[arg(long, value_delimiter = ',', default_value = "nginx-full,nginx,edge")]
     peers: Vec<Peer>,
-    /// Also: c2, dn, eh2, k64, k64t
+    /// Also: an, al, c2, dn, eh2, k64, k64t
     #[arg(long, default_value = "a,a2,b,c,d,dr,ep,et,idle")]
     cases: String,
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -174,8 +174,9 @@ impl Bench<'_> {
     ) -> Result<()> {
         let dir = tempfile::tempdir()?;
         let binaries = &self.run.binaries;
-        let mut running = peer.start(binaries, &self.identity, self.backend, core, dir.path())?;
-        for case in cases {
+        let backend = (self.backend, cases.iter().any(|case| case.all_on()) && peer.has_all());
+        let mut running = peer.start(binaries, &self.identity, backend, core, dir.path())?;
+        for case in cases.iter().filter(|case| !case.all_on() || peer.has_all()) {
             let sample = measure::run(case, &mut running, &self.settings);
             samples.entry((case.id, peer.name())).or_default().push(sample);
         }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use benches::edge::{self, Identity, Ports};
+use benches::edge::{self, ALL_HOST, Identity, Ports};
 use benches::server::Server;
 use benches::{Result, net};
 use clap::ValueEnum;
@@ -56,12 +56,18 @@ impl Peer {
         })
     }
 
-    /// A fresh process on fresh ports with one worker, ready to serve.
+    /// Whether there is a configuration with every policy on.
+    pub fn has_all(self) -> bool {
+        self != Self::Haproxy
+    }
+
+    /// A fresh process on fresh ports with one worker, ready to serve. `all`: with a second host
+    /// that has every policy on; without it no other case pays for one.
     pub fn start(
         self,
         binaries: &Binaries,
         identity: &Identity,
-        backend: u16,
+        (backend, all): (u16, bool),
         core: Option<usize>,
         dir: &Path,
     ) -> Result<Running> {
@@ -71,7 +77,7 @@ impl Peer {
         let file = dir.join("peer.conf");
         let (text, argv) = match self {
             Self::NginxFull | Self::Nginx => (
-                nginx_config(self == Self::NginxFull, &ports, identity, backend, dir),
+                nginx_config((self == Self::NginxFull, all), &ports, identity, backend, dir),
                 [
                     program.display().to_string(),
                     "-p".into(),
@@ -87,7 +93,10 @@ impl Peer {
             ),
             Self::Edge => {
                 let file = dir.join("edge.yaml");
-                let text = edge::config(&ports, identity, backend, 1, dir);
+                let mut text = edge::config(&ports, identity, backend, 1, dir);
+                if all {
+                    text += &edge::all_route();
+                }
                 fs::write(&file, text)?;
                 let server = Server::start(&edge::argv(&program, &file), core, &[plain, tls], dir)?;
                 return Ok(Running { server, ports });
@@ -100,7 +109,7 @@ impl Peer {
 }
 
 fn nginx_config(
-    full: bool,
+    (full, all): (bool, bool),
     ports: &Ports,
     identity: &Identity,
     backend: u16,
@@ -109,6 +118,20 @@ fn nginx_config(
     let Ports { plain, tls, .. } = ports;
     let (dir, chain, key) = (dir.display(), identity.chain.display(), identity.key.display());
     let (log, fields) = if full { (NGINX_LOG, NGINX_FIELDS) } else { ("access_log off;", "") };
+    let location = format!(
+        "location / {{
+      proxy_pass http://backend;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Real-IP $remote_addr;
+      {fields}
+      proxy_buffering on; proxy_buffer_size 8k; proxy_buffers 8 16k;
+      proxy_max_temp_file_size 0; proxy_request_buffering on;"
+    );
+    let second = if all { nginx_all(*plain, &location) } else { String::new() };
     format!(
         "user root;
 daemon off;
@@ -135,23 +158,46 @@ http {{
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:SSL:10m; ssl_session_tickets on; ssl_buffer_size 16k;
     http2_max_concurrent_streams 128;
-    location / {{
-      proxy_pass http://backend;
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Real-IP $remote_addr;
-      {fields}
-      proxy_buffering on; proxy_buffer_size 8k; proxy_buffers 8 16k;
-      proxy_max_temp_file_size 0; proxy_request_buffering on;
+    {location}
     }}
   }}
+  {second}
 }}
 "
     )
 }
+
+/// What `edge::all_route` says, in nginx's words.
+fn nginx_all(plain: u16, location: &str) -> String {
+    format!(
+        "limit_req_zone $binary_remote_addr zone=address:10m rate=1000000r/s;
+  limit_req_zone $http_authorization zone=credential:10m rate=1000000r/s;
+  map $http_origin $allowed_origin {{ https://app.openclaw.example $http_origin; }}
+  map $http_origin $allowed_credentials {{ https://app.openclaw.example true; }}
+  map $http_origin $exposed {{ https://app.openclaw.example \"{NGINX_EXPOSED}\"; }}
+  server {{
+    listen 127.0.0.1:{plain};
+    server_name {ALL_HOST};
+    allow 127.0.0.0/8; deny 192.0.2.66/32; allow 192.0.2.0/24; deny all;
+    limit_req zone=address burst=1000000 nodelay;
+    limit_req zone=credential burst=1000000 nodelay;
+    add_header Access-Control-Allow-Origin $allowed_origin always;
+    add_header Access-Control-Allow-Credentials $allowed_credentials always;
+    add_header Access-Control-Expose-Headers $exposed always;
+    add_header Vary Origin always;
+    add_header X-Content-Type-Options nosniff always;
+    add_header Referrer-Policy strict-origin-when-cross-origin always;
+    add_header X-Edge measured always;
+    {location}
+      proxy_set_header X-Edge measured;
+    }}
+  }}"
+    )
+}
+
+/// What ours exposes to scripts by itself.
+const NGINX_EXPOSED: &str = "Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, \
+    X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id";
 
 /// 16 variables in the shape of ingress-nginx's line.
 const NGINX_LOG: &str = "log_format ingress '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent '

@@ -4,14 +4,17 @@
 
 mod backend;
 mod bodies;
+mod caller;
 mod churn;
 mod client;
 mod curl;
 mod dns;
 mod endpoints;
 mod faults;
+mod flood;
 mod idle_close;
 mod kill;
+mod limits;
 mod namespace;
 mod newcomers;
 mod outcome;
@@ -71,6 +74,8 @@ enum Part {
     Faults(faults::Args),
     /// 10,000 endpoints behind DNS names, changing every second, in a network namespace (root)
     Endpoints(endpoints::Args),
+    /// Rate limits: an exact count over both workers; a flood of addresses and credentials
+    Limits(limits::Args),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +107,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Part::Outage(args) => ("outage", restart::outage(args)?),
         Part::Faults(args) => ("faults", faults::run(args)?),
         Part::Endpoints(args) => ("endpoints", endpoints::run(args)?),
+        Part::Limits(args) => ("limits", limits::run(args)?),
     };
     let name = cli.name.clone().unwrap_or_else(|| format!("soak-{name}"));
     outcome.finish(&cli.out, &name, start.elapsed().as_secs())

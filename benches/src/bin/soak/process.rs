@@ -63,6 +63,25 @@ impl Edge {
         self.child.id()
     }
 
+    /// Time on CPU of each worker, nanoseconds, by its thread id.
+    pub fn worker_ns(&self) -> Vec<u64> {
+        let mut tasks: Vec<_> = fs::read_dir(format!("/proc/{}/task", self.pid()))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        tasks.sort();
+        let of_worker = |task: &PathBuf| {
+            let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+            name.starts_with("worker-")
+        };
+        let on_cpu = |task: &PathBuf| {
+            let text = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or_default()
+        };
+        tasks.iter().filter(|task| of_worker(task)).map(on_cpu).collect()
+    }
+
     /// Resident memory now, KiB.
     pub fn rss_kib(&self) -> u64 {
         self.status_kib("VmRSS:")

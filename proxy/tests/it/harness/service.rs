@@ -13,11 +13,15 @@ use super::{Lab, eventually, wait_until};
 
 /// Of uvicorn; `.ci/setup` names it too.
 const UVICORN: &str = "0.54.0";
+/// Of the OpenAI client; the same.
+const OPENAI: &str = "3.54.0";
 
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Uvicorn,
     Node,
+    /// Of uvicorn: a model that streams (chat.py).
+    Chat,
 }
 
 pub struct Service {
@@ -46,7 +50,8 @@ impl Service {
     /// Starts the process and waits until it listens.
     pub fn up(&mut self) {
         let mut command = match self.kind {
-            Kind::Uvicorn => self.uvicorn(),
+            Kind::Uvicorn => self.uvicorn(include_str!("backend.py")),
+            Kind::Chat => self.uvicorn(include_str!("chat.py")),
             Kind::Node => self.node(),
         };
         command.env("EXECUTIONS", self.log()).env("NAME", &self.name);
@@ -59,8 +64,8 @@ impl Service {
         self.child = Some(child);
     }
 
-    fn uvicorn(&self) -> Command {
-        let app = self.lab.write("backend.py", include_str!("backend.py"));
+    fn uvicorn(&self, app: &str) -> Command {
+        let app = self.lab.write("backend.py", app);
         let mut command = Command::new("python3");
         command.args(["-m", "uvicorn", "backend:app", "--log-level", "warning", "--app-dir"]);
         command.arg(app.parent().unwrap());
@@ -104,6 +109,12 @@ impl Service {
         }
         all
     }
+
+    /// What it wrote of each execution, where that is JSON.
+    pub fn told(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
 }
 
 impl Drop for Service {
@@ -128,11 +139,25 @@ pub fn assert_once(services: &[Service], posts: &[String]) {
     assert_eq!(wrong, 0, "of {} POSTs, not executed exactly once", posts.len());
 }
 
-/// `.ci/setup test` puts it there.
 fn uvicorn() -> PathBuf {
+    from_pypi(&format!("uvicorn-{UVICORN}"))
+}
+
+/// The OpenAI client and what it needs, for PYTHONPATH. Some of it is made for one Python.
+pub fn openai() -> PathBuf {
+    let version = "import sys; print('py%d%d' % sys.version_info[:2])";
+    let output = Command::new("python3").args(["-c", version]).output().unwrap();
+    let python = String::from_utf8(output.stdout).unwrap();
+    from_pypi(&format!("openai-{OPENAI}-{}", python.trim()))
+}
+
+/// `.ci/setup test` puts it there.
+fn from_pypi(name: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map_or_else(
         || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
         PathBuf::from,
     );
-    cache.join(format!("openclaw-edge-tests/uvicorn-{UVICORN}"))
+    let dir = cache.join("openclaw-edge-tests").join(name);
+    assert!(dir.is_dir(), "{} is missing: run .ci/setup test", dir.display());
+    dir
 }

