@@ -59,6 +59,28 @@ fn the_socket_of_a_bind_address_is_used_and_outlives_the_process() {
     waiting.response().assert_ok("ok");
 }
 
+/// A long drain: the next process serves whoever comes during it.
+#[test]
+fn a_drain_takes_nobody_from_the_queue() {
+    let (slow, backend) = (Backend::silent(), Backend::ok());
+    let (socket, address) = listening();
+    let lab = Lab::new();
+    let old = conf(&slow, address).global("drain: { deadline: 60s }");
+    let mut old = activated(&lab, &old, socket.try_clone().unwrap(), "");
+    old.wait_ready();
+    let mut under_way = old.client();
+    under_way.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    slow.wait_requests(1);
+    old.sigterm();
+    wait_until("the drain", || old.admin("/readyz").status == 503);
+    let mut waiting = crate::harness::Client::plain(address);
+    waiting.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    let mut new = activated(&Lab::new(), &conf(&backend, address), socket, "");
+    new.wait_ready();
+    waiting.response().assert_ok("ok");
+    assert_eq!((old.is_running(), slow.requests().len()), (true, 1));
+}
+
 #[test]
 fn all_workers_accept_from_one_socket() {
     let (backend, lab) = (Backend::ok(), Lab::new());
