@@ -1,7 +1,8 @@
 # [Service] of deploy/systemd/openclaw-edge.service, line by line; why each is as it is, is said
 # there. deploy/tests/nixos.sh compares the two: a change of one is a change of both.
 {
-  Type = "exec";
+  Type = "notify";
+  WatchdogSec = "10s";
   User = "openclaw-edge";
   Group = "openclaw-edge";
   Restart = "always";

@@ -12,16 +12,21 @@ need systemd-analyze systemd-sysusers systemd-tmpfiles strace curl jq python3
 
 work=$(mktemp -d)
 process=
+manager=
 trap 'stop; rm -rf "$work"' EXIT
 
 main() {
     install_unit "$work/plain"
     install_unit "$work/dropped" no-capability credentials
     verifies "$work/plain"
+    install_unit "$work/socket" socket
+    cp "$units/openclaw-edge.socket" "$work/socket/"
     verifies "$work/dropped"
+    verifies "$work/socket" "$work/socket/openclaw-edge.socket"
     a_misspelt_key_is_found
     exposure_at_most 16 "$work/plain"
     exposure_at_most 12 "$work/dropped"
+    exposure_at_most 12 "$work/socket"
     makes_the_user_and_directories
     needs_no_forbidden_call
     echo "systemd: ok"
@@ -39,8 +44,9 @@ install_unit() {
 
 # Without recursive-errors a misspelt key is only a warning.
 verifies() {
-    systemd-analyze verify --man=no --recursive-errors=yes "$1/openclaw-edge.service" ||
-        fail "$1: systemd-analyze verify"
+    local dir=$1
+    SYSTEMD_UNIT_PATH=$dir: systemd-analyze verify --man=no --recursive-errors=yes \
+        "$dir/openclaw-edge.service" "${@:2}" || fail "$dir: systemd-analyze verify"
 }
 
 a_misspelt_key_is_found() {
@@ -88,7 +94,8 @@ needs_no_forbidden_call() {
     echo -n "x-secret" >"$work/edge-token"
     edge_config >"$work/edge.yaml"
     local seen=$work/calls
-    CREDENTIALS_DIRECTORY=$work strace -f -qq -o "$seen" "$edge" run --config "$work/edge.yaml" \
+    manager
+    NOTIFY_SOCKET=$work/notify WATCHDOG_USEC=1000000 CREDENTIALS_DIRECTORY=$work strace -f -qq -o "$seen" "$edge" run --config "$work/edge.yaml" \
         >"$work/out" 2>"$work/err" &
     process=$!
     wait_for 30 "readiness" ready
@@ -103,6 +110,7 @@ needs_no_forbidden_call() {
     kill -TERM "$(edge_pid)"
     wait "$process" || fail "run ended badly: $(tail -n 5 "$work/err")"
     process=
+    hears READY=1 WATCHDOG=1 RELOADING=1 STOPPING=1
     python3 "$here/systemd/calls.py" "$units/openclaw-edge.service" "$seen"
 }
 
@@ -125,6 +133,28 @@ edge_config() {
 	END
 }
 
+# What the process tells its service manager goes to a file.
+manager() {
+    python3 - "$work/notify" >"$work/told" <<-'END' &
+	import socket, sys
+	manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+	manager.bind(sys.argv[1])
+	while True:
+	    print(manager.recv(4096).decode(), flush=True)
+	END
+    manager=$!
+    wait_for 10 "the manager's socket" test -S "$work/notify"
+}
+
+hears() {
+    local one
+    for one; do
+        wait_for 10 "$one" grep -qx "$one" "$work/told"
+    done
+    kill "$manager"
+    manager=
+}
+
 admin() { sed -n 's/.*admin server on \(http:[^ ]*\).*/\1/p' "$work/err"; }
 
 ready() { [ -n "$(admin)" ] && curl -fsS -o "$work/ready" "$(admin)/readyz" 2>/dev/null; }
@@ -135,6 +165,9 @@ reloaded() { curl -fsS "$(admin)/metrics" | grep '^edge_config_generation 2$' >"
 edge_pid() { cat "/proc/$process/task/$process/children"; }
 
 # Ending the tracer alone would leave the edge.
-stop() { [ -z "$process" ] || kill "$(edge_pid)" "$process" 2>/dev/null || true; }
+stop() {
+    [ -z "$manager" ] || kill "$manager" 2>/dev/null || true
+    [ -z "$process" ] || kill "$(edge_pid)" "$process" 2>/dev/null || true
+}
 
 main

@@ -1,10 +1,9 @@
 //! One data-plane thread: its runtime, its accept loops, its tick, its end.
 
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinSet;
 
-use crate::downstream::listener;
+use crate::downstream::listener::{self, Listening};
 use crate::local::Local;
 use crate::state::Shared;
 use crate::timer::TICK;
@@ -20,45 +19,69 @@ use crate::timer::TICK;
 /// How long a forced end may take: every timer has fired, tasks only have to close.
 const FORCED_END: Duration = Duration::from_millis(500);
 
-/// Starts worker `index` on its listening sockets (non-blocking), each with its listener id. The
-/// thread ends when a drain has begun and its connections are gone, or when it is forced.
-pub fn start(
-    index: usize,
-    shared: Arc<Shared>,
-    sockets: Vec<(usize, StdListener)>,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = Builder::new_current_thread();
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let mut builder = runtime;
-        match builder.enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime.block_on(run(Rc::new(Local::new(shared)), sockets)),
-            Err(error) => tracing::error!(%error, "worker runtime could not be made"),
-        }
-    })
+/// A worker as the control thread sees it.
+pub struct Worker {
+    thread: JoinHandle<()>,
+    ticks: Arc<AtomicU64>,
 }
 
-async fn run(local: Rc<Local>, sockets: Vec<(usize, StdListener)>) {
+impl Worker {
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// How often it has ticked; it does so every [`TICK`] unless it hangs. `None`: it has ended.
+    pub fn ticks(&self) -> Option<u64> {
+        (!self.is_finished()).then(|| self.ticks.load(Ordering::Relaxed))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It has panicked.
+    pub fn join(self) -> std::thread::Result<()> {
+        self.thread.join()
+    }
+}
+
+/// Starts worker `index` on its listening sockets. The thread ends when a drain has begun and its connections are gone, or when it is forced.
+pub fn start(index: usize, shared: Arc<Shared>, sockets: Vec<Listening>) -> io::Result<Worker> {
+    let runtime = Builder::new_current_thread();
+    let ticks = Arc::new(AtomicU64::new(0));
+    let counted = ticks.clone();
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let mut builder = runtime;
+        match builder.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(run(Rc::new(Local::new(shared)), sockets, &counted)),
+            Err(error) => tracing::error!(%error, "worker runtime could not be made"),
+        }
+    })?;
+    Ok(Worker { thread, ticks })
+}
+
+async fn run(local: Rc<Local>, sockets: Vec<Listening>, ticks: &AtomicU64) {
     let mut accepting = JoinSet::new();
     local.wall.tick();
     local.timers.tick(false, false);
-    for (id, socket) in sockets {
+    for Listening { id, socket, inherited } in sockets {
         match TcpListener::from_std(socket) {
             Ok(socket) => {
-                accepting.spawn_local(listener::accept_loop(local.clone(), id, socket));
+                accepting.spawn_local(listener::accept_loop(local.clone(), id, socket, inherited));
             }
             Err(error) => tracing::error!(%error, "listening socket could not be used"),
         }
     }
-    tick_until_drained(&local, &mut accepting).await;
+    tick_until_drained(&local, &mut accepting, ticks).await;
     end(&local).await;
 }
 
-async fn tick_until_drained(local: &Local, accepting: &mut JoinSet<()>) {
+async fn tick_until_drained(local: &Local, accepting: &mut JoinSet<()>, count: &AtomicU64) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut draining, mut generation) = (false, 0);
     while !local.shared.drain.forced() {
         ticks.tick().await;
+        count.fetch_add(1, Ordering::Relaxed);
         let begins = local.draining() && !draining;
         draining |= begins;
         tick(local, begins);

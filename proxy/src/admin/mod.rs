@@ -10,7 +10,7 @@ mod guard;
 mod limits;
 mod listen;
 pub mod operate;
-mod pages;
+pub(crate) mod pages;
 pub mod query;
 mod upstreams;
 

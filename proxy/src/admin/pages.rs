@@ -241,7 +241,7 @@ fn diagnostics(found: &[Diagnostic]) -> Vec<Value> {
 }
 
 /// RFC 3339 in UTC; `null` for never.
-pub(super) fn timestamp(unix_ms: u64) -> Option<String> {
+pub(crate) fn timestamp(unix_ms: u64) -> Option<String> {
     let nanos = i128::from(unix_ms) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
     (unix_ms != 0).then(|| time.format(&Rfc3339).ok()).flatten()

@@ -11,6 +11,7 @@ mod files;
 pub mod gather;
 pub mod health;
 pub mod last_good;
+mod manager;
 mod operate;
 mod publish;
 mod random;
@@ -24,7 +25,6 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::error::Diagnostic;
@@ -32,8 +32,11 @@ use config::merge::Accepted;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::clock;
+use crate::server::notify::Notifier;
+use crate::server::watchdog::Watchdog;
 use crate::state::Shared;
 use crate::upstream::transport::Transport;
+use crate::worker::Worker;
 use certs::{CertKeeper, Problem, Report};
 use gather::Gather;
 use health::Checker;
@@ -61,7 +64,9 @@ pub struct Control {
     pub last_good: LastGood,
     pub signals: Signals,
     pub commands: command::Inbox,
-    pub workers: Vec<JoinHandle<()>>,
+    pub workers: Vec<Worker>,
+    pub notifier: Notifier,
+    pub watchdog: Watchdog,
     pub problems: Vec<Problem>,
 }
 
@@ -102,6 +107,7 @@ impl Control {
                 () = self.gather.due() => self.update_endpoints(),
                 () = self.checker.run() => {}
                 event = self.commands.next(self.publisher.shifts.next_end()) => self.obey(event),
+                () = self.watchdog.due() => self.tell_life(),
                 _ = renew.tick() => self.certs.submit(certs::wanted(&self.accepted)),
                 _ = tick.tick() => {
                     self.publisher.sweep();
@@ -110,7 +116,7 @@ impl Control {
                     self.checker.tick();
                     self.status.names.store(Arc::new(self.resolver.state()));
                     self.publisher.recount_certificates(|| self.certs.acme().view());
-                    if self.workers.iter().any(JoinHandle::is_finished) {
+                    if self.workers.iter().any(Worker::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
                         return self.leave(End::WorkerLost).await;
                     }
@@ -138,6 +144,7 @@ impl Control {
     /// Reads the file and applies what it says. What is refused is logged, counted and shown by
     /// the admin server; what serves goes on serving.
     async fn reload(&mut self, why: &str) {
+        self.notifier.reloading();
         let reading = reload::read(&self.file);
         let Reading { hash, files, result, .. } = reading;
         let decision = reload::decide(&self.accepted, result);
@@ -181,6 +188,7 @@ impl Control {
             }
         };
         self.note(&outcome, hash);
+        self.tell_ready();
     }
 
     /// Brings certificates to what is configured; goes on after [`CERTIFY`] in any case.
@@ -221,7 +229,9 @@ impl Control {
     /// Drains; a second signal or the deadline cuts what is left.
     async fn leave(mut self, end: End) -> End {
         let deadline = self.accepted.global.drain.deadline;
-        tracing::info!("draining: up to {} s for what is under way", deadline.as_secs_f32());
+        let text = format!("draining: up to {} s for what is under way", deadline.as_secs_f32());
+        tracing::info!("{text}");
+        self.notifier.stopping(deadline + Duration::from_millis(GIVE_UP_MS) + LAST_BOOKS, &text);
         self.shared.drain.begin();
         // Another process may order from now on.
         self.certs.acme().release();
@@ -239,10 +249,11 @@ impl Control {
                 }
                 () = self.gather.due() => self.update_endpoints(),
                 () = self.checker.run() => {}
+                () = self.watchdog.due() => self.tell_life(),
                 _ = tick.tick() => {}
             }
             let now = clock::process_ms();
-            if self.workers.iter().all(JoinHandle::is_finished) {
+            if self.workers.iter().all(Worker::is_finished) {
                 break;
             }
             if now >= leaving.deadline {
@@ -253,8 +264,8 @@ impl Control {
                 break;
             }
         }
-        let lost = self.workers.into_iter().filter(JoinHandle::is_finished);
-        let panicked = lost.map(JoinHandle::join).any(|joined| joined.is_err());
+        let lost = self.workers.into_iter().filter(Worker::is_finished);
+        let panicked = lost.map(Worker::join).any(|joined| joined.is_err());
         self.last_good.finish(Duration::from_secs(1));
         if panicked { End::WorkerLost } else { leaving.end }
     }
@@ -347,4 +358,6 @@ const CERTIFY: Duration = Duration::from_millis(500);
 const RENEW: Duration = Duration::from_secs(3600);
 /// After everything was cut, workers only have to close.
 const GIVE_UP_MS: u64 = 2_000;
+/// For what was accepted last and the log, once workers have ended.
+const LAST_BOOKS: Duration = Duration::from_secs(5);
 const LOGGED_ERRORS: usize = 20;

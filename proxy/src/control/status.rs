@@ -15,6 +15,7 @@ use super::certs::Problem;
 use super::command::Commands;
 use super::resolve::NameState;
 use super::shifts::Shown;
+use crate::admin::pages::timestamp;
 use crate::route::table::BoundAddress;
 
 /// The state of the process as far as it is no metric.
@@ -89,6 +90,27 @@ impl Status {
     /// All workers accept.
     pub fn set_serving(&self) {
         self.serving.store(true, Ordering::Release);
+    }
+
+    /// The line that `systemctl status` shows.
+    pub fn line(&self) -> String {
+        let config = self.config.load();
+        let count = |n: Option<usize>| n.unwrap_or_default();
+        let accepted = config.accepted.as_deref();
+        let routes = count(accepted.map(|accepted| accepted.routes.len()));
+        let quarantined = count(accepted.map(|accepted| accepted.quarantined.len()));
+        let read_at = timestamp(config.read_at).unwrap_or_default();
+        let Some(first) = config.errors.first() else {
+            let outcome = config.outcome;
+            return format!(
+                "serving {routes} routes, {quarantined} quarantined; read {read_at}: {outcome}"
+            );
+        };
+        let (line, more) = (first.line, config.errors.len());
+        format!(
+            "serving {routes} routes, {quarantined} quarantined; read {read_at}: the file is \
+             refused ({more} errors, the first in line {line})"
+        )
     }
 
     /// What is missing before the process is ready to serve; empty: it is.

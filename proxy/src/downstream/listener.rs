@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,12 +22,23 @@ use crate::timer::Timer;
 /// Pause after accept failed for want of descriptors or memory: it would fail again at once.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// A listening socket of one worker, non-blocking.
+pub struct Listening {
+    /// Index into the snapshot's listeners.
+    pub id: usize,
+    pub socket: std::net::TcpListener,
+    /// Others have it too: the workers beside this one, and whoever handed it over.
+    pub inherited: bool,
+}
+
 /// Accepts until the drain begins and the queue is empty, then closes the socket: closing with
-/// connections in the queue would reset them (facts/security.md §7).
-pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener) {
+/// connections in the queue would reset them (facts/security.md §7). Of an inherited socket the
+/// queue outlives this process: it is left to the next one, at once.
+pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, inherited: bool) {
     let timer = local.timers.timer();
     loop {
-        match next(&local, &socket, &timer).await {
+        match next(&local, &socket, &timer, inherited).await {
+            None if inherited => return,
             None => return empty_queue(&local, id, socket),
             Some(Ok((io, peer))) => admit(&local, id, io, peer),
             Some(Err(error)) => {
@@ -57,8 +68,22 @@ async fn next(
     local: &Local,
     socket: &TcpListener,
     timer: &Timer,
+    inherited: bool,
 ) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    poll_fn(|cx| match socket.poll_accept(cx) {
+    poll_fn(|cx| match inherited && local.draining() {
+        true => Poll::Ready(None),
+        false => next_or_drain(local, socket, timer, cx),
+    })
+    .await
+}
+
+fn next_or_drain(
+    local: &Local,
+    socket: &TcpListener,
+    timer: &Timer,
+    cx: &mut Context<'_>,
+) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
+    match socket.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
         Poll::Pending if local.draining() => Poll::Ready(None),
         Poll::Pending => {
@@ -66,8 +91,7 @@ async fn next(
             let _ = timer.check(cx);
             Poll::Pending
         }
-    })
-    .await
+    }
 }
 
 /// At most one line per second and process: without descriptors this happens at every attempt.

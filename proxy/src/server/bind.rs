@@ -1,16 +1,23 @@
 //! Listening sockets: one per worker and address, in two steps. [`reserve`] takes the addresses,
 //! so that a second process on the same ports is refused before anything else happens; then
 //! [`Reserved::listen`] opens them, once certificates are loaded.
+//!
+//! An inherited socket is one for all workers: each accepts from a duplicate of its descriptor. To
+//! bind siblings beside it by `SO_REUSEPORT` would need the right to do so (ports below 1024), and
+//! their queues would be lost with the process, which is what inheriting is to prevent.
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use config::model::Listener;
 use config::value::Name;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::assign::{Given, Source, assign};
 use super::holder;
+use super::inherit::Inherited;
+use crate::downstream::listener::Listening;
 use crate::route::table::BoundAddress;
 
 /// Addresses that are ours and not open yet.
@@ -23,10 +30,11 @@ struct Slot {
     tls: bool,
     first: Socket,
     address: SocketAddr,
+    inherited: bool,
 }
 
-/// What one worker accepts from: listener id and socket.
-pub type WorkerListeners = Vec<(usize, TcpListener)>;
+/// What one worker accepts from.
+pub type WorkerListeners = Vec<Listening>;
 
 /// Why an address is not ours.
 #[derive(Debug)]
@@ -36,25 +44,57 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Takes every bind address. Without `share` an address on which anybody listens is an error, also
-/// another openclaw-edge whose sockets would share it.
+/// Takes every bind address that is not inherited. Without `share` an address on which anybody
+/// listens is an error, also another openclaw-edge whose sockets would share it.
+///
+/// # Errors
+/// For people: an address cannot be had, or an inherited socket is nobody's.
 pub fn reserve<'a>(
     listeners: impl IntoIterator<Item = &'a Listener>,
     share: bool,
-) -> Result<Reserved, BindError> {
+    inherited: Vec<Inherited>,
+) -> Result<Reserved, String> {
+    let listeners: Vec<&Listener> = listeners.into_iter().collect();
+    let given = inherited.into_iter().map(adopt).collect::<Result<Vec<_>, _>>()?;
+    let binds: Vec<_> = listeners.iter().map(|one| (&one.name, one.bind.as_slice())).collect();
+    let known: Vec<Given> = given.iter().map(|(_, given)| given.clone()).collect();
     let mut slots = Vec::new();
-    for (id, listener) in listeners.into_iter().enumerate() {
-        for &wanted in &listener.bind {
-            let (first, address) = reserve_one(wanted, share).map_err(|source| BindError {
-                listener: listener.name.clone(),
-                address: wanted,
-                source,
-            })?;
-            let tls = listener.tls.is_some();
-            slots.push(Slot { id, listener: listener.name.clone(), tls, first, address });
+    for (id, (listener, sources)) in listeners.iter().zip(assign(&binds, &known)?).enumerate() {
+        for source in sources {
+            let (first, address, inherited) = match source {
+                Source::Given(at) => (clone_of(&given[at].0)?, given[at].1.address, true),
+                Source::Bind(wanted) => {
+                    let failed = |source| {
+                        let listener = listener.name.clone();
+                        BindError { listener, address: wanted, source }.to_string()
+                    };
+                    let (first, address) = reserve_one(wanted, share).map_err(failed)?;
+                    (first, address, false)
+                }
+            };
+            let (listener, tls) = (listener.name.clone(), listener.tls.is_some());
+            slots.push(Slot { id, listener, tls, first, address, inherited });
         }
     }
     Ok(Reserved(slots))
+}
+
+fn clone_of(socket: &Socket) -> Result<Socket, String> {
+    socket.try_clone().map_err(|why| format!("an inherited socket: {why}"))
+}
+
+/// A listening TCP socket of somebody else, made as ours are.
+fn adopt(inherited: Inherited) -> Result<(Socket, Given), String> {
+    let Inherited { fd, name } = inherited;
+    let socket = Socket::from(fd);
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let stream = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
+    let (Some(address), true, Ok(true)) = (address, stream, socket.is_listener()) else {
+        return Err(format!("the inherited descriptor named {name:?} is no listening TCP socket"));
+    };
+    let prepared = prepare(&socket);
+    prepared.map_err(|why| format!("the inherited socket {address} ({name}): {why}"))?;
+    Ok((socket, Given { address, name }))
 }
 
 impl Reserved {
@@ -66,14 +106,18 @@ impl Reserved {
         let mut per_worker: Vec<WorkerListeners> = (0..workers).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for slot in self.0 {
-            let Slot { id, listener, tls, first, address } = slot;
-            let sockets = open(first, address, workers).map_err(|source| BindError {
+            let Slot { id, listener, tls, first, address, inherited } = slot;
+            let opened = match inherited {
+                true => duplicates(first, workers),
+                false => open(first, address, workers),
+            };
+            let sockets = opened.map_err(|source| BindError {
                 listener: listener.clone(),
                 address,
                 source,
             })?;
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                worker.push((id, socket.into()));
+                worker.push(Listening { id, socket: socket.into(), inherited });
             }
             bound.push(BoundAddress { listener, address, tls });
         }
@@ -133,6 +177,15 @@ fn open(first: Socket, address: SocketAddr, workers: usize) -> io::Result<Vec<So
     Ok(sockets)
 }
 
+/// The same socket for everybody.
+fn duplicates(first: Socket, workers: usize) -> io::Result<Vec<Socket>> {
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        sockets.push(sockets[0].try_clone()?);
+    }
+    Ok(sockets)
+}
+
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a former process in TIME_WAIT are no obstacle.
@@ -140,11 +193,15 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // Accepted sockets inherit it.
-    socket.set_tcp_nodelay(true)?;
-    crate::io::keep_alive(&socket)?;
-    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
     Ok(socket)
+}
+
+/// Accepted sockets inherit the first two.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    crate::io::keep_alive(socket)?;
+    socket.set_nonblocking(true)
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

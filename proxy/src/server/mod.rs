@@ -4,14 +4,17 @@
 //! taken, admin, certificates loaded, first table live, listeners open, workers. Nothing waits for
 //! DNS or a certificate authority. End: see [`Control::run`].
 
+mod assign;
 mod bind;
 mod boot;
 mod holder;
+mod inherit;
+pub mod notify;
+pub mod watchdog;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::merge::Accepted;
@@ -28,9 +31,13 @@ use crate::control::status::Status;
 use crate::control::{Control, End, Publisher, Signals, note};
 use crate::log::{FLUSH, LogFormat, Sink, init_tracing};
 use crate::state::Shared;
+use crate::worker::Worker;
 use crate::{admin, worker};
 use bind::{Reserved, reserve};
 use boot::Boot;
+use inherit::Inherited;
+use notify::Notifier;
+use watchdog::Watchdog;
 
 /// What `run` is told.
 #[derive(Clone, Debug)]
@@ -46,10 +53,12 @@ type Refusal = String;
 
 /// Serves until a signal ends it.
 pub fn run(options: &Options) -> ExitCode {
+    // First of all: see there.
+    let inherited = inherit::take();
     let tracing = init_tracing(options.log_format);
     let code = match runtime() {
         Ok(runtime) => {
-            let ended = runtime.block_on(serve(options));
+            let ended = runtime.block_on(serve(options, inherited));
             match ended {
                 Ok(End::Drained) => ExitCode::SUCCESS,
                 Ok(End::WorkerLost) => ExitCode::FAILURE,
@@ -72,13 +81,15 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn serve(options: &Options) -> Result<End, Refusal> {
+async fn serve(
+    options: &Options,
+    inherited: Result<Vec<Inherited>, Refusal>,
+) -> Result<End, Refusal> {
     let signals = Signals::install().map_err(|why| format!("signals: {why}"))?;
     let booted = boot::load(&options.config)?;
     let accepted = booted.accepted.clone();
     let nofile = raise_file_limit();
-    let reserved = reserve(accepted.global.listeners.values(), options.share_ports)
-        .map_err(|why| why.to_string())?;
+    let reserved = reserve(accepted.global.listeners.values(), options.share_ports, inherited?)?;
 
     let (sink, log_thread) = Sink::start(accepted.global.log.queue_bytes);
     let shared = Arc::new(Shared::new(sink.clone()));
@@ -158,6 +169,8 @@ async fn control(
         commands: inbox,
         workers: Vec::new(),
         problems: Vec::new(),
+        notifier: Notifier::of_environment(),
+        watchdog: Watchdog::default(),
     };
     match report {
         Some(report) => control.certified(report),
@@ -179,13 +192,17 @@ fn open(mut control: Control, reserved: Reserved, accepted: &Accepted) -> Result
     }
     let _ = control.status.listeners.set(bound);
     let start = |(index, sockets)| worker::start(index, control.shared.clone(), sockets);
-    let started: std::io::Result<Vec<JoinHandle<()>>> =
+    let started: std::io::Result<Vec<Worker>> =
         sockets.into_iter().enumerate().map(start).collect();
     control.workers = started.map_err(|why| {
         control.shared.drain.force();
         format!("a worker cannot be started: {why}")
     })?;
     control.status.set_serving();
+    if control.notifier.is_there() {
+        control.watchdog = Watchdog::of_environment();
+    }
+    control.tell_ready();
     tracing::info!(
         "openclaw-edge {} serves {} routes and {} upstreams from {} with {workers} workers",
         env!("CARGO_PKG_VERSION"),

@@ -1,6 +1,6 @@
 //! How much of what was sent the other end has acknowledged: `tcpi_bytes_acked` of `TCP_INFO`.
 //!
-//! The one file with `unsafe` (design.md #18): rustix, nix and socket2 have no `TCP_INFO`, and
+//! `unsafe` (design.md #18): rustix, nix and socket2 have no `TCP_INFO`, and
 //! crate libc's `tcp_info` ends before the field.
 
 #![allow(unsafe_code)]

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use acme::challenge::{Challenges, alpn_certificate};
 use arc_swap::ArcSwap;
 use config::NoEnvironment;
 use config::value::{HostPattern, Name};
 use proxy::downstream::cert_table::{CertEntry, CertTable, Certs};
+use proxy::downstream::listener::Listening;
 use proxy::downstream::tls;
 use proxy::limit::LimitRegistry;
 use proxy::log::Sink;
@@ -17,6 +17,7 @@ use proxy::route::compile::{Deps, compile, empty};
 use proxy::route::table::BoundAddress;
 use proxy::state::Shared;
 use proxy::upstream::endpoint::{EndpointRegistry, Resolved};
+use proxy::worker::Worker;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
@@ -40,7 +41,7 @@ struct Edge {
     https: SocketAddr,
     log: Log,
     root: CertificateDer<'static>,
-    worker: Option<JoinHandle<()>>,
+    worker: Option<Worker>,
 }
 
 #[derive(Clone, Default)]
@@ -98,7 +99,9 @@ impl Edge {
         let sink = Sink::start_on(1 << 20, log.clone()).0;
         let snapshot = ArcSwap::from_pointee(snapshot);
         let shared = Arc::new(Shared { snapshot, certs, challenges, ..Shared::new(sink) });
-        let sockets = vec![(0, http_socket), (1, https_socket)];
+        let sockets = [http_socket, https_socket].into_iter().enumerate();
+        let sockets =
+            sockets.map(|(id, socket)| Listening { id, socket, inherited: false }).collect();
         let worker = Some(proxy::worker::start(0, shared.clone(), sockets).unwrap());
         Edge { shared, http, https, log, root, worker }
     }

@@ -125,6 +125,10 @@ impl FromStr for Url {
         if authority.host().is_empty() {
             return Err("it has no host".to_owned());
         }
+        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        if !port.is_empty() && authority.port_u16().is_none() {
+            return Err(format!("{port} is no port"));
+        }
         let target = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Url { https, authority, target })
     }
@@ -180,6 +184,7 @@ mod tests {
             "https:///x",
             "https://user:word@a.openclaw.example/",
             "https://a.openclaw.example:70000/",
+            "https://a.openclaw.example:/",
             "https://a b/",
         ] {
             assert!(text.parse::<Url>().is_err(), "{text}");

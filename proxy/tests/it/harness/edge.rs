@@ -99,13 +99,31 @@ impl Edge {
         Edge::spawn_as(Command::new(BINARY), lab, config, arguments)
     }
 
-    fn spawn_as(mut command: Command, lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
+    /// Starts the process by this command, which gets the binary's arguments, with this as its
+    /// descriptor 0.
+    pub fn spawn_by(command: Command, stdin: Stdio, lab: &Arc<Lab>, config: &Path) -> Edge {
+        let mut edge = Edge::spawn_with(command, stdin, lab, config, &[]);
+        edge.stdout = collect(edge.child.stdout.take().unwrap());
+        edge
+    }
+
+    fn spawn_as(command: Command, lab: &Arc<Lab>, config: &Path, arguments: &[&str]) -> Edge {
+        Edge::spawn_with(command, Stdio::null(), lab, config, arguments)
+    }
+
+    fn spawn_with(
+        mut command: Command,
+        stdin: Stdio,
+        lab: &Arc<Lab>,
+        config: &Path,
+        arguments: &[&str],
+    ) -> Edge {
         let mut child = command
             .arg("run")
             .arg("--config")
             .arg(config)
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
