@@ -59,9 +59,12 @@ fn newer_certificates_stay_unless_forced() {
     let times: Vec<i64> = ledger.entries().iter().map(|entry| entry.at).collect();
     assert_eq!(times, [1_800_000_000, 1_800_000_001, 1_800_000_007]);
     assert_eq!(open_to_others(&aside), Vec::<PathBuf>::new());
-    // Again: nothing to do, nothing more aside.
+    // Again: nothing to do, nothing more aside; what others could read is closed.
+    let path = dir.join("last-good.yaml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let again = restore(&file, &dir, &[]).ends(0).says("0 files written");
     assert!(!again.out.contains("is kept in"), "{}", again.out);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 /// An older certificate and a damaged one give way by themselves.
