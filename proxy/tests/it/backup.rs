@@ -188,6 +188,21 @@ fn from_stdout_to_stdin() {
     assert_eq!(tree(&to), tree(&from));
 }
 
+/// Where there is no openclaw-edge, as deploy/README.md has it.
+#[test]
+fn tar_alone_restores_it() {
+    let lab = Lab::new();
+    let (file, _) = sample(&lab, 2026);
+    let to = lab.path().join("to");
+    fs::create_dir(&to).unwrap();
+    let script = "umask 077; tar -C $0 --no-same-owner --exclude 'manifest.*' -xf $1";
+    let done = Command::new("sh").args(["-c", script, text(&to), text(&file)]).status();
+    assert!(done.unwrap().success());
+    assert_eq!(tree(&to), tree(&lab.path().join("sample-2026")));
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(open_to_others(&to), Vec::<PathBuf>::new());
+}
+
 /// For a test that needs a backup and cares for nothing else.
 fn sample(lab: &Arc<Lab>, year: i32) -> (PathBuf, Vec<u8>) {
     let file = lab.path().join(format!("{year}.tar"));
