@@ -90,8 +90,8 @@ impl CorsPolicy {
         };
         policy.usual = policy.told(b"").into();
         if let Allowed::List { exact, .. } = &policy.origins {
-            let told = |origin: &Box<[u8]>| (origin.clone(), policy.told(origin).into());
-            policy.named = exact.iter().map(told).collect();
+            let origins = exact.iter();
+            policy.named = origins.map(|one| (one.clone(), policy.told(one).into())).collect();
         }
         Some(policy)
     }

@@ -8,6 +8,7 @@ mod acme_mock;
 mod acme_real;
 mod admin;
 mod attempts;
+mod backup;
 mod bodies;
 mod bulk;
 mod certs_cli;

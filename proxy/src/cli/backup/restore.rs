@@ -69,7 +69,8 @@ fn run(args: &RestoreArgs) -> Result<(), End> {
         )));
     }
     let aside = change.make(&dir)?;
-    let Change { unchanged, write, .. } = change;
+    let Change { unchanged, write, .. } = &change;
+    let unchanged = unchanged.len();
     tell!("{}: {} files written, {unchanged} were the same", dir.display(), write.len());
     if let Some(aside) = aside {
         tell!("what was there before is kept in {}: it holds keys", aside.display());
@@ -159,15 +160,20 @@ struct Change {
     write: Files,
     /// Files that go aside and are not replaced.
     drop: Vec<String>,
-    unchanged: usize,
+    /// Files that are as the backup's.
+    unchanged: Vec<String>,
     /// Certificates of the directory that are newer than the backup's.
     newer: Vec<String>,
 }
 
 impl Change {
     fn plan(dir: &Path, files: Files) -> Result<Change, End> {
-        let mut change =
-            Change { write: Files::new(), drop: Vec::new(), unchanged: 0, newer: Vec::new() };
+        let mut change = Change {
+            write: Files::new(),
+            drop: Vec::new(),
+            unchanged: Vec::new(),
+            newer: Vec::new(),
+        };
         let held: BTreeSet<String> = files.keys().cloned().collect();
         for (path, mut bytes) in files {
             let full = dir.join(&path);
@@ -176,7 +182,7 @@ impl Change {
                 bytes = merged(&bytes, present.as_deref())?;
             }
             if present.as_ref() == Some(&bytes) {
-                change.unchanged += 1;
+                change.unchanged.push(path);
                 continue;
             }
             if is_newer(&path, present.as_deref(), &bytes) {
@@ -243,12 +249,17 @@ impl Change {
                 let kept = place.join(path);
                 // A second name first: at no moment there is neither the old nor the new one.
                 fs::hard_link(&present, &kept).map_err(told("keep aside", &present))?;
+                private_file(&kept)?;
             }
             if let Some(path) = self.write.get_key_value(path).map(|(path, _)| path) {
                 fs::rename(staging.join(path), &present).map_err(told("replace", &present))?;
             } else {
                 fs::remove_file(&present).map_err(told("remove", &present))?;
             }
+        }
+        for path in &self.unchanged {
+            private_dir(dir, Path::new(path).parent().unwrap_or(Path::new("")))?;
+            private_file(&dir.join(path))?;
         }
         sync(dir)
     }
@@ -292,6 +303,14 @@ fn former_of(path: &str) -> Option<String> {
     let of_acme = path.starts_with(layout::CERTIFICATES) && !path.ends_with(layout::FORMER);
     let stem = path.strip_suffix(".pem").filter(|_| of_acme)?;
     Some(format!("{stem}{}", layout::FORMER))
+}
+
+fn private_file(path: &Path) -> Result<(), End> {
+    let mode = fs::metadata(path).map_err(told("inspect", path))?.permissions().mode();
+    if mode & 0o177 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(told("close to others", path))
 }
 
 /// A folder of `root`, and those that lead there, for nobody else.
