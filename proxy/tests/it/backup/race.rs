@@ -11,8 +11,17 @@ use crate::harness::wait_until;
 
 const CA: &str = "https://ca.openclaw.example/dir";
 
+/// Ends the renewals, also where the test fails: their thread is waited for.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One renewal, in the order in which a process writes.
-fn renew(store: &Store, round: i64, pairs: &[String]) {
+fn renew(store: &Store, round: i64, pairs: &[String], placed: &AtomicI64) {
     let _lock = store.own().unwrap();
     let mut ledger = store.ledger().unwrap();
     ledger.record(Event {
@@ -35,13 +44,14 @@ fn renew(store: &Store, round: i64, pairs: &[String]) {
         ordered_as: String::new(),
     };
     store.put_order(&names(), &order).unwrap();
+    placed.store(round, Ordering::Release);
     let pair = pairs[usize::try_from(round).unwrap() % pairs.len()].split_once("-----").unwrap().1;
     let text = format!("Issued by: {CA}\nIssued at: {round}\n-----{pair}");
     store.put_certificate(&names(), &text).unwrap();
     store.drop_order(&names()).unwrap();
 }
 
-/// Of each moment there is a whole pair, nothing that was issued before it is lost, and the ledger
+/// Of each moment there is a whole pair, nothing that was ordered before it is lost, and the ledger
 /// knows of every order that the copy holds.
 #[test]
 fn renewals_meanwhile() {
@@ -49,19 +59,27 @@ fn renewals_meanwhile() {
     let dir = lab.path().join("state");
     let store = Store::open(&dir).unwrap();
     let pairs: Vec<String> = (2020..2024).map(|year| pair(APP, year)).collect();
-    renew(&store, 1, &pairs);
-    let (done, ended) = (AtomicI64::new(1), AtomicBool::new(false));
+    // Some to read, so that renewals end between one folder and the next.
+    for folder in ["orders", "certs"] {
+        fs::create_dir_all(dir.join("acme").join(folder)).unwrap();
+    }
+    for number in 0..300 {
+        fs::write(dir.join(format!("acme/orders/other-{number}.json")), "{}").unwrap();
+        fs::write(dir.join(format!("acme/certs/other-{number}.json")), "{}").unwrap();
+    }
+    let (placed, ended) = (AtomicI64::new(0), AtomicBool::new(false));
+    renew(&store, 1, &pairs, &placed);
     let rounds = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut round = 1;
             while !ended.load(Ordering::Relaxed) {
                 round += 1;
-                renew(&store, round, &pairs);
-                done.store(round, Ordering::Release);
+                renew(&store, round, &pairs, &placed);
             }
         });
+        let _end = End(&ended);
         for number in 0..25 {
-            let before = done.load(Ordering::Acquire);
+            let before = placed.load(Ordering::Acquire);
             let file = lab.path().join(format!("{number}.tar"));
             backup(&dir, &file, &[]).ends(0);
             let copy = lab.path().join(format!("copy-{number}"));
@@ -71,13 +89,12 @@ fn renewals_meanwhile() {
             let found = copied.certificates(&mut problems);
             assert_eq!(problems, Vec::<String>::new());
             let issued = found.iter().filter_map(|one| one.issued_at).max().unwrap();
-            let placed = copied.order(&names()).map_or(0, |order| order.placed_at);
-            assert!(issued.max(placed) >= before, "{issued} {placed} of {before}");
+            let pending = copied.order(&names()).map_or(0, |order| order.placed_at);
+            assert!(issued.max(pending) >= before, "{issued} {pending} of {before}");
             let noted = copied.ledger().unwrap().entries().len();
-            assert!(i64::try_from(noted).unwrap() >= issued.max(placed), "{noted}");
+            assert!(i64::try_from(noted).unwrap() >= issued.max(pending), "{noted}");
         }
-        ended.store(true, Ordering::Relaxed);
-        done.load(Ordering::Acquire)
+        placed.load(Ordering::Acquire)
     });
     assert!(rounds > 25, "only {rounds} renewals: nothing was raced");
 }
