@@ -8,7 +8,7 @@ use proxy::access::passwords::Passwords;
 use proxy::downstream::cert_table::CertTable;
 use proxy::http1::field::FieldId;
 use proxy::http1::head::{FieldSlots, parse_request};
-use proxy::limit::{KeyHasher, LimitRegistry};
+use proxy::limit::{KeyHasher, LimitRegistry, Moment};
 use proxy::request::admit::admit_h1;
 use proxy::request::client::Client;
 use proxy::request::decide::{Tables, decide};
@@ -32,6 +32,7 @@ pub fn check(bytes: &[u8]) {
         certs: &CERTS,
         hasher: &HASHER,
         passwords: &PASSWORDS,
+        now: Moment::now(),
         metrics: None,
     };
     match decide(&mut view, &client, client.peer, &tables) {

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use crate::buffers::Buffers;
 use crate::exchange::splice::Pipes;
+use crate::limit::Moment;
 use crate::meters::Meters;
 use crate::request::decide::Tables;
 use crate::request::record::LogBuffer;
@@ -108,7 +109,7 @@ impl Local {
     }
 
     /// What requests are decided by, with this snapshot.
-    pub fn tables<'s>(&'s self, snapshot: &'s Snapshot) -> Tables<'s> {
+    pub fn tables<'s>(&'s self, snapshot: &'s Snapshot, now: Moment) -> Tables<'s> {
         let shared = &self.shared;
         Tables {
             snapshot,
@@ -116,6 +117,7 @@ impl Local {
             certs: &shared.certs,
             hasher: &shared.hasher,
             passwords: &shared.passwords,
+            now,
             metrics: Some(&shared.metrics),
         }
     }

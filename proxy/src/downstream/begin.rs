@@ -65,7 +65,7 @@ impl<'a> Arrival<'a> {
         room: impl FnOnce() -> Result<(), Rejection>,
     ) -> Settled {
         let Arrival { local, client, snapshot, policy, trusted, origin, mut record } = self;
-        let mut plan = match decide(view, client, origin, &local.tables(snapshot)) {
+        let mut plan = match decide(view, client, origin, &local.tables(snapshot, record.began())) {
             Decision::Forward(plan) => plan,
             Decision::Answer(mut answer) => {
                 record.hold(&mut answer.terms);

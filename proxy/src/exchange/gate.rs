@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::access::Decision;
+use crate::limit::Moment;
 use crate::request::limit::charge;
 use crate::request::plan::{AnswerKind, Gate, Terms};
 use crate::request::policy::{busy, unauthorized};
@@ -40,7 +41,7 @@ pub async fn pass(terms: &mut Terms, record: &mut Record, timer: &Timer) -> Resu
         Decision::Wrong => return Err(unauthorized(&route)),
         _ => return Err(busy()),
     }
-    let passed = charge(charges, terms);
+    let passed = charge(charges, Moment::now(), terms);
     record.hold(terms);
     passed
 }

@@ -15,6 +15,7 @@ use super::table::KeyTable;
 pub struct AddressRate<C: LimitClock = ProcessClock> {
     hasher: Arc<KeyHasher>,
     tiers: Tiers<C>,
+    clock: C,
 }
 
 impl<C: LimitClock> AddressRate<C> {
@@ -25,7 +26,7 @@ impl<C: LimitClock> AddressRate<C> {
         table: &Arc<KeyTable<C>>,
         clock: &C,
     ) -> AddressRate<C> {
-        AddressRate { hasher, tiers: Tiers::new(rate, burst, table, None, clock) }
+        AddressRate { hasher, tiers: Tiers::new(rate, burst, table, None), clock: clock.clone() }
     }
 
     /// Counts a connection of this client (IPv4 /32, IPv6 /64, and 16 times as many of a /48),
@@ -34,6 +35,6 @@ impl<C: LimitClock> AddressRate<C> {
     pub fn pass(&self, address: IpAddr) -> bool {
         let client = self.hasher.client(address, &AddressPrefix::default());
         let asked = self.hasher.key().client(&client).asked(client);
-        self.tiers.ask(&asked).wait.is_none()
+        self.tiers.ask(&asked, self.clock.now()).wait.is_none()
     }
 }

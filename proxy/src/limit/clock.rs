@@ -16,6 +16,18 @@ use crate::clock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
+impl Moment {
+    /// Of the process.
+    pub fn now() -> Moment {
+        ProcessClock.now()
+    }
+
+    /// From microseconds since process start ([`clock::process_us`]).
+    pub fn from_us(us: u64) -> Moment {
+        Moment(us.saturating_mul(1000))
+    }
+}
+
 impl Reference for Moment {
     /// Since process start, whatever `_earlier` is.
     fn duration_since(&self, _earlier: Self) -> Nanos {

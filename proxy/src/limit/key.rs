@@ -22,13 +22,12 @@ enum Part {
     Cookie,
     Host,
     Route,
-    Name,
     Chain,
     Bucket,
 }
 
 impl Part {
-    const COUNT: usize = 8;
+    const COUNT: usize = 7;
 }
 
 /// A client by its address. Equal for all addresses of one prefix.
@@ -120,11 +119,11 @@ impl KeyHasher {
         siphash13(k0, k1, bytes)
     }
 
+    /// Both are keyed hashes already, which nobody can choose: one multiplication mixes them.
     fn chain(&self, before: u64, next: u64) -> u64 {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&before.to_le_bytes());
-        bytes[8..].copy_from_slice(&next.to_le_bytes());
-        self.hash(Part::Chain, &bytes)
+        let (k0, k1) = self.functions[Part::Chain as usize];
+        let product = u128::from(before ^ k0).wrapping_mul(u128::from(next ^ k1));
+        (product as u64) ^ ((product >> 64) as u64)
     }
 }
 
@@ -156,16 +155,15 @@ impl Key<'_> {
     pub fn header(self, name: &str, value: &[u8]) -> Self {
         match scheme(value).filter(|_| name == "authorization") {
             Some((scheme, credentials)) => {
-                let scheme = scheme.to_ascii_lowercase();
-                self.named(Part::Header, name, &scheme).part_of(Part::Header, credentials)
+                self.named(Part::Header, [name.as_bytes(), scheme, credentials])
             }
-            None => self.named(Part::Header, name, value),
+            None => self.named(Part::Header, [name.as_bytes(), b"", value]),
         }
     }
 
     #[must_use]
     pub fn cookie(self, name: &str, value: &[u8]) -> Self {
-        self.named(Part::Cookie, name, value)
+        self.named(Part::Cookie, [name.as_bytes(), b"", value])
     }
 
     /// The normalised host. Under a wildcard clients may draw it.
@@ -186,14 +184,30 @@ impl Key<'_> {
         Asked { key: self.key, aggregate: self.aggregate, client, drawn: self.drawn }
     }
 
-    fn named(self, kind: Part, name: &str, value: &[u8]) -> Self {
-        let name = self.hasher.hash(Part::Name, name.as_bytes());
-        let key = self.part(name).part_of(kind, value);
-        Key { drawn: true, ..key }
-    }
-
-    fn part_of(self, kind: Part, value: &[u8]) -> Self {
-        self.part(self.hasher.hash(kind, value))
+    /// Name, scheme in any case, value: none of the first two has a NUL.
+    fn named(self, kind: Part, [name, scheme, value]: [&[u8]; 3]) -> Self {
+        let length = name.len() + scheme.len() + value.len() + 2;
+        let write = |out: &mut [u8]| {
+            let (first, rest) = out.split_at_mut(name.len() + 1);
+            first[..name.len()].copy_from_slice(name);
+            let (second, third) = rest.split_at_mut(scheme.len() + 1);
+            second[..scheme.len()].copy_from_slice(scheme);
+            second.make_ascii_lowercase();
+            third.copy_from_slice(value);
+        };
+        let mut short = [0; SHORT];
+        let hash = match short.get_mut(..length) {
+            Some(short) => {
+                write(short);
+                self.hasher.hash(kind, short)
+            }
+            None => {
+                let mut long = vec![0; length];
+                write(&mut long);
+                self.hasher.hash(kind, &long)
+            }
+        };
+        Key { drawn: true, ..self.part(hash) }
     }
 
     fn part(self, part: u64) -> Self {
@@ -204,6 +218,9 @@ impl Key<'_> {
         }
     }
 }
+
+/// Fields of up to so many bytes, with their names, are hashed without an allocation.
+const SHORT: usize = 256;
 
 /// Scheme and credentials of an `Authorization`. Endpoints read the scheme in any case and skip
 /// blanks after it (RFC 9110 §11.1, §11.4): every spelling is the same customer.

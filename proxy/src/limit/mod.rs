@@ -116,8 +116,14 @@ impl<C: LimitClock> Limit<C> {
         let creators = drawn.then(|| state.creators(keys));
         let creators = creators.map(|creators| &creators.tiers);
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
-        let rate = Tiers::new(rate, burst, &state.table, creators, &state.clock);
+        let rate = Tiers::new(rate, burst, &state.table, creators);
         Limit { spec, hasher, state, rate }
+    }
+
+    /// The time that tests have set.
+    #[cfg(test)]
+    fn now(&self) -> Moment {
+        self.state.clock.now()
     }
 
     /// Whether this address is not counted; counts the request as such then.
@@ -140,9 +146,10 @@ impl<C: LimitClock> Limit<C> {
         self.hasher.key()
     }
 
-    /// Counts this request, unless it is refused.
-    pub fn check(&self, asked: &Asked) -> Verdict {
-        let answer = self.rate.ask(asked);
+    /// Counts this request, unless it is refused. `now`: not before anything that was answered, and
+    /// at most a moment ago.
+    pub fn check(&self, asked: &Asked, now: Moment) -> Verdict {
+        let answer = self.rate.ask(asked, now);
         let left = self.spec.rate.map(|_| answer.left);
         let mut refusal = answer.wait.filter(|_| left.is_some()).map(|wait| (Why::Rate, wait));
         let mut stream = None;
@@ -230,7 +237,7 @@ impl<C: LimitClock> State<C> {
         let creators = self.creators.get_or_init(|| {
             let table = Arc::new(KeyTable::new(self.clock.clone(), keys));
             let rate = Rate { count: NEW_KEYS, per: Duration::from_secs(60) };
-            let tiers = Tiers::new(rate, NEW_KEYS, &table, None, &self.clock);
+            let tiers = Tiers::new(rate, NEW_KEYS, &table, None);
             Creators { table, tiers: Arc::new(tiers) }
         });
         creators.table.set_capacity(keys);

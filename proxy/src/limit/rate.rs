@@ -11,7 +11,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 
-use super::clock::{AskedAt, LimitClock};
+use super::clock::{AskedAt, LimitClock, Moment};
 use super::key::{Asked, Client};
 use super::table::{KeyTable, Place, Visit};
 
@@ -49,20 +49,19 @@ impl<C: LimitClock> Tiers<C> {
         burst: NonZeroU32,
         table: &Arc<KeyTable<C>>,
         creators: Option<&Arc<Tiers<C>>>,
-        clock: &C,
     ) -> Tiers<C> {
-        let limiter = |times: u32| Limiter::new(rate, burst, times, table, creators, clock);
+        let limiter = |times: u32| Limiter::new(rate, burst, times, table, creators);
         Tiers { narrow: limiter(1), wide: limiter(WIDER) }
     }
 
     /// A refused key does not use up what its neighbours share. In an overflow bucket they share
     /// the narrow rate already.
-    pub fn ask(&self, asked: &Asked) -> Answer {
+    pub fn ask(&self, asked: &Asked, now: Moment) -> Answer {
         let drawn = asked.drawn.then_some(asked.client);
-        let own = self.narrow.ask(asked.key, Some(asked.client.network()), drawn);
+        let own = self.narrow.ask(asked.key, Some(asked.client.network()), drawn, now);
         match asked.aggregate {
             Some(aggregate) if own.wait.is_none() && own.place == Place::Own => {
-                let shared = self.wide.ask(aggregate, None, None);
+                let shared = self.wide.ask(aggregate, None, None, now);
                 let tighter = shared.wait.is_some() || shared.left.remaining < own.left.remaining;
                 if tighter { shared } else { own }
             }
@@ -71,17 +70,16 @@ impl<C: LimitClock> Tiers<C> {
     }
 
     /// Whether this client may have one more key.
-    fn may_create(&self, client: &Client) -> bool {
+    fn may_create(&self, client: &Client, now: Moment) -> bool {
         let asked =
             Asked { key: client.narrow, aggregate: client.wide, client: *client, drawn: false };
-        self.ask(&asked).wait.is_none()
+        self.ask(&asked, now).wait.is_none()
     }
 }
 
 /// One quota.
 struct Limiter<C: LimitClock> {
     governor: RateLimiter<Visit, Store<C>, AskedAt, StateInformationMiddleware>,
-    clock: C,
     burst: u32,
     /// Nanoseconds in which one request becomes free.
     interval: u64,
@@ -94,7 +92,6 @@ impl<C: LimitClock> Limiter<C> {
         times: u32,
         table: &Arc<KeyTable<C>>,
         creators: Option<&Arc<Tiers<C>>>,
-        clock: &C,
     ) -> Limiter<C> {
         let count = u64::from(rate.count.get()).saturating_mul(u64::from(times));
         let per = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
@@ -107,16 +104,10 @@ impl<C: LimitClock> Limiter<C> {
             .unwrap_or_else(|| Quota::per_second(rate.count))
             .allow_burst(burst);
         let store = Store { table: table.clone(), creators: creators.cloned() };
-        Limiter {
-            governor: RateLimiter::new(quota, store, AskedAt),
-            clock: clock.clone(),
-            burst: burst.get(),
-            interval,
-        }
+        Limiter { governor: RateLimiter::new(quota, store, AskedAt), burst: burst.get(), interval }
     }
 
-    fn ask(&self, key: u64, network: Option<u64>, drawn: Option<Client>) -> Answer {
-        let now = self.clock.now();
+    fn ask(&self, key: u64, network: Option<u64>, drawn: Option<Client>, now: Moment) -> Answer {
         AskedAt::set(now);
         let visit = Visit {
             key,
@@ -162,7 +153,7 @@ impl<C: LimitClock> StateStore for Store<C> {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let may_create = || match (&self.creators, &visit.drawn) {
-            (Some(creators), Some(client)) => creators.may_create(client),
+            (Some(creators), Some(client)) => creators.may_create(client, Moment(visit.now)),
             _ => true,
         };
         self.table.visit(visit, may_create, decide)

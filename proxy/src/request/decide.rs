@@ -22,7 +22,7 @@ use crate::access::passwords::Passwords;
 use crate::downstream::cert_table::CertTable;
 use crate::filter::pages::ErrorForm;
 use crate::http1::head::Expect;
-use crate::limit::KeyHasher;
+use crate::limit::{KeyHasher, Moment};
 use crate::metrics::Metrics;
 use crate::route::table::{Action, Redirect, Route, RouteTarget, Snapshot};
 
@@ -35,6 +35,8 @@ pub struct Tables<'s> {
     /// Makes keys of limits.
     pub hasher: &'s KeyHasher,
     pub passwords: &'s Passwords,
+    /// When the request came.
+    pub now: Moment,
     /// `None`: nothing is counted (tests of a configuration).
     pub metrics: Option<&'s Metrics>,
 }
@@ -299,6 +301,7 @@ mod tests {
                     certs,
                     hasher: &KeyHasher::random(),
                     passwords: &Passwords::new(),
+                    now: Moment::now(),
                     metrics: None,
                 },
             ) {

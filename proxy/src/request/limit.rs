@@ -12,7 +12,7 @@ use super::decide::Tables;
 use super::plan::{AnswerKind, Refusal, Terms};
 use super::policy::refuse;
 use super::view::{FieldSource, HeadView};
-use crate::limit::{Asked, Client, Key, Left, Limit, Verdict, Why};
+use crate::limit::{Asked, Client, Key, Left, Limit, Moment, Verdict, Why};
 use crate::route::table::{Edits, Route};
 
 /// None of a limit's keys is in the request, and the route insists on one.
@@ -55,7 +55,11 @@ pub fn charge_now<F: FieldSource>(
 ) -> Result<(), AnswerKind> {
     of_phase(route, origin, phase).try_for_each(|limit| {
         let asked = question(limit, view, origin);
-        if tables.counts() || asked.is_err() { count(limit, asked, terms) } else { Ok(()) }
+        if tables.counts() || asked.is_err() {
+            count(limit, asked, tables.now, terms)
+        } else {
+            Ok(())
+        }
     })
 }
 
@@ -115,13 +119,14 @@ fn with_part<'k, F: FieldSource>(
 }
 
 /// Counts the request on what was collected; the first limit that is exceeded answers.
-pub fn charge(charges: Vec<Charge>, terms: &mut Terms) -> Result<(), AnswerKind> {
-    charges.into_iter().try_for_each(|charge| count(&charge.limit, charge.asked, terms))
+pub fn charge(charges: Vec<Charge>, now: Moment, terms: &mut Terms) -> Result<(), AnswerKind> {
+    charges.into_iter().try_for_each(|charge| count(&charge.limit, charge.asked, now, terms))
 }
 
 fn count(
     limit: &Limit,
     asked: Result<Asked, Rejection>,
+    now: Moment,
     terms: &mut Terms,
 ) -> Result<(), AnswerKind> {
     let spec = &limit.spec;
@@ -133,7 +138,7 @@ fn count(
         }
         Err(rejection) => return Err(refuse(Refusal::new(rejection))),
     };
-    match limit.check(&asked) {
+    match limit.check(&asked, now) {
         Verdict::Pass(pass) => {
             terms.streams.extend(pass.stream);
             if pass.would_refuse.is_some() {

@@ -66,7 +66,7 @@ fn steps<F: FieldSource>(
             terms.credentials_used = true;
             let charges = charges(route, view, origin, Phase::Identity);
             match password(route, access, view, origin, tables)? {
-                None if tables.counts() => charge(charges, terms)?,
+                None if tables.counts() => charge(charges, tables.now, terms)?,
                 None => {}
                 Some(verdict) => {
                     terms.gate = Some(Box::new(Gate { verdict, route: route.clone(), charges }));

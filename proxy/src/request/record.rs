@@ -15,7 +15,7 @@ use super::log_text::{MAX_TEXT, escape, json_ms, json_number, json_text, millise
 use super::plan::{Answer, AnswerKind, Terms};
 use crate::access;
 use crate::clock;
-use crate::limit::StreamGuard;
+use crate::limit::{Moment, StreamGuard};
 use crate::local::Local;
 use crate::meters::{self, Counted, Outcome, RouteMeters};
 use crate::route::table::{Action, Route, RouteTarget, Targets};
@@ -252,6 +252,11 @@ impl Record {
     /// Why the edge answered, cut the stream, or gave up. The first word stands.
     pub fn reject(&mut self, rejection: Rejection) {
         self.rejection.get_or_insert(rejection);
+    }
+
+    /// When the request came.
+    pub fn began(&self) -> Moment {
+        Moment::from_us(self.started_us)
     }
 
     pub fn elapsed_us(&self) -> u64 {

@@ -13,7 +13,7 @@ use crate::downstream::cert_table::CertTable;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Expect;
-use crate::limit::KeyHasher;
+use crate::limit::{KeyHasher, Moment};
 use crate::request::admit::host_of;
 use crate::request::client::{Client, TlsInfo};
 use crate::request::decide::{Tables, decide};
@@ -115,6 +115,7 @@ fn outcome(snapshot: &Snapshot, test: &TestCase) -> Result<Outcome, String> {
         certs: &certs,
         hasher: &hasher,
         passwords: &passwords,
+        now: Moment::now(),
         metrics: None,
     };
     Ok(describe(decide(&mut view, &client, peer.ip(), &tables), test.https))

@@ -72,12 +72,13 @@ impl Lab {
 /// The credential of this number, from this address.
 fn ask(limit: &Limit<HandClock>, address: IpAddr, credential: u64) -> Verdict {
     let client = limit.client(address);
-    limit.check(&limit.key().header("authorization", &credential.to_le_bytes()).asked(client))
+    let key = limit.key().header("authorization", &credential.to_le_bytes());
+    limit.check(&key.asked(client), limit.now())
 }
 
 fn ask_address(limit: &Limit<HandClock>, address: IpAddr) -> Verdict {
     let client = limit.client(address);
-    limit.check(&limit.key().client(&client).asked(client))
+    limit.check(&limit.key().client(&client).asked(client), limit.now())
 }
 
 fn v4(last: u8) -> IpAddr {

@@ -81,7 +81,10 @@ fn one_client_draws_32_new_hosts_a_minute() {
     let limit = lab.limit(&RateLimit { key, ..spec(1, HOUR, 5) });
     let ask = |address, host: u32| {
         let client = limit.client(address);
-        limit.check(&limit.key().host(&format!("{host}.gw.openclaw.example")).asked(client))
+        limit.check(
+            &limit.key().host(&format!("{host}.gw.openclaw.example")).asked(client),
+            limit.now(),
+        )
     };
     (0..500).for_each(|n| drop(ask(v4(1), n)));
     assert_eq!((limit.keys(), limit.overflow().total()), (32, 500 - 32));
