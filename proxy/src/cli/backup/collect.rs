@@ -18,12 +18,21 @@ use super::layout::{self, Content};
 /// # Errors
 /// Something is there and cannot be read.
 pub fn collect(state_dir: &Path) -> Result<(Files, Vec<String>), String> {
+    collect_while(state_dir, || ())
+}
+
+/// `meanwhile` is what others do after each folder.
+fn collect_while(
+    state_dir: &Path,
+    mut meanwhile: impl FnMut(),
+) -> Result<(Files, Vec<String>), String> {
     let mut paths = Vec::new();
     let mut taken = (Files::new(), Vec::new());
     for (folder, _) in layout::FOLDERS {
         paths.clear();
         list(state_dir, folder, &mut paths)?;
         paths.iter().try_for_each(|path| take(state_dir, path, &mut taken))?;
+        meanwhile();
     }
     layout::FILES.iter().try_for_each(|path| take(state_dir, path, &mut taken))?;
     Ok(taken)
@@ -90,5 +99,41 @@ pub fn usable(path: &str, bytes: &[u8]) -> Result<(), String> {
         }
         Some(Content::Text) => std::str::from_utf8(bytes).map(drop).map_err(|why| why.to_string()),
         None => Err("no backup holds it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use acme::store::Store;
+
+    use super::*;
+
+    /// Wherever an order comes home while the directory is read: its key is in the copy, in the
+    /// order or with the certificate, and the ledger is no older.
+    #[test]
+    fn a_renewal_between_any_two_folders() {
+        let names = [String::from("app.openclaw.example")];
+        let made = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+        let pair = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+        for moment in 0..layout::FOLDERS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let order = dir.path().join("acme/orders/a.json");
+            fs::create_dir(order.parent().unwrap()).unwrap();
+            fs::write(&order, "{}").unwrap();
+            let mut folder = 0;
+            let (files, _) = collect_while(dir.path(), || {
+                if folder == moment {
+                    fs::write(dir.path().join(layout::LEDGER), "{}").unwrap();
+                    store.put_certificate(&names, &pair).unwrap();
+                    fs::remove_file(&order).unwrap();
+                }
+                folder += 1;
+            })
+            .unwrap();
+            let has = |start: &str| files.keys().any(|path| path.starts_with(start));
+            assert!(has("acme/orders/") || has("acme/certs/"), "{moment}: {:?}", files.keys());
+            assert!(has(layout::LEDGER), "{moment}");
+        }
     }
 }
