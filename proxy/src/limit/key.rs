@@ -1,6 +1,7 @@
 //! What requests are counted by, as 64-bit hashes under a key that is drawn at each start of the
 //! process: no value of a client is stored, and nobody outside can choose values that collide.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -80,6 +81,19 @@ impl KeyHasher {
 
     /// The client of this address.
     pub fn client(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
+        // Each limit of a route asks, and a connection's next request.
+        let asked = (self.functions[0], address, *prefix);
+        match LAST.get() {
+            Some((same, client)) if same == asked => client,
+            _ => {
+                let client = self.cut(address, prefix);
+                LAST.set(Some((asked, client)));
+                client
+            }
+        }
+    }
+
+    fn cut(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
         match address.to_canonical() {
             IpAddr::V4(v4) => {
                 let bits = u128::from(v4.to_bits()) << 96;
@@ -125,6 +139,14 @@ impl KeyHasher {
         let product = u128::from(before ^ k0).wrapping_mul(u128::from(next ^ k1));
         (product as u64) ^ ((product >> 64) as u64)
     }
+}
+
+/// Under which key, of whom, cut how.
+type Question = ((u64, u64), IpAddr, AddressPrefix);
+
+thread_local! {
+    /// What the thread was asked last.
+    static LAST: Cell<Option<(Question, Client)>> = const { Cell::new(None) };
 }
 
 impl fmt::Debug for KeyHasher {
