@@ -34,8 +34,9 @@ pub const OWN_FIELDS: [&str; 7] = [
 ];
 
 /// What scripts may read in every case: what the edge says about limits, and the request id.
-const EXPOSED: &str = "Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, \
-    X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id";
+const EXPOSED: &str = "Retry-After, RateLimit, RateLimit-Policy, X-Request-Id";
+/// And where a limit of the route has `legacy_headers`.
+const EXPOSED_LEGACY: &str = ", X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
 
 /// Bytes of the field names that a preflight may ask for where all are allowed.
 const MAX_ASKED: usize = 4096;
@@ -66,13 +67,17 @@ pub struct Preflight {
 
 impl CorsPolicy {
     /// `None` where the model holds what can be no field value; decoding has refused that.
-    pub fn compile(cors: &Cors) -> Option<CorsPolicy> {
+    /// `legacy`: a limit of the route writes `X-RateLimit-*`.
+    pub fn compile(cors: &Cors, legacy: bool) -> Option<CorsPolicy> {
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let mut expose = cors.expose.join(", ");
         if !expose.is_empty() {
             expose.push_str(", ");
         }
         expose.push_str(EXPOSED);
+        if legacy {
+            expose.push_str(EXPOSED_LEGACY);
+        }
         let allow_headers = match &cors.headers {
             Some(names) => Some(value(&names.join(", "))?),
             None => None,
@@ -102,9 +107,9 @@ impl CorsPolicy {
         if view.method != "OPTIONS" {
             return None;
         }
-        let origin = view.fields.find("origin")?;
+        view.fields.find("origin")?;
         let method = view.fields.find("access-control-request-method")?;
-        let permission = self.permission(origin, method, view);
+        let permission = self.permission(method, view);
         let allowed = permission.is_some();
         let mut fields = permission.unwrap_or_default();
         let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
@@ -114,11 +119,11 @@ impl CorsPolicy {
 
     fn permission<F: FieldSource>(
         &self,
-        origin: &[u8],
         method: &[u8],
         view: &HeadView<'_, F>,
     ) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        let mut fields = self.permit(only(&view.fields, "origin").then_some(origin)?)?;
+        // Of two, nobody knows which the endpoint believes.
+        let mut fields = self.permit(view.fields.only("origin").ok()??)?;
         if !self.methods.iter().any(|allowed| allowed.as_bytes() == method) {
             return None;
         }
@@ -139,7 +144,7 @@ impl CorsPolicy {
     pub fn edits<F: FieldSource>(&self, view: &HeadView<'_, F>) -> Arc<Edits> {
         let named = match self.origins {
             Allowed::Star => None,
-            _ => view.fields.find("origin").filter(|_| only(&view.fields, "origin")),
+            _ => view.fields.only("origin").ok().flatten(),
         };
         let Some(origin) = named else { return self.usual.clone() };
         match self.named.get(origin) {
@@ -174,13 +179,6 @@ impl CorsPolicy {
         }
         Some(fields)
     }
-}
-
-/// Whether the field is there once: of two, nobody knows which the endpoint believes.
-fn only(fields: &impl FieldSource, lower: &str) -> bool {
-    let mut count = 0_usize;
-    fields.each(|_, name, _| count += usize::from(name.eq_ignore_ascii_case(lower.as_bytes())));
-    count == 1
 }
 
 /// The field names that a preflight asks for, checked. `Some(None)`: none. `None`: something else
@@ -244,14 +242,14 @@ mod tests {
     }
 
     fn preflight(cors: &Cors, fields: &str) -> Option<(bool, Vec<String>)> {
-        let policy = CorsPolicy::compile(cors).unwrap();
+        let policy = CorsPolicy::compile(cors, false).unwrap();
         with_view("OPTIONS", "/x", fields, |view| {
             policy.preflight(view).map(|p| (p.allowed, lines(&p.fields)))
         })
     }
 
     fn actual(cors: &Cors, fields: &str) -> Vec<String> {
-        let policy = CorsPolicy::compile(cors).unwrap();
+        let policy = CorsPolicy::compile(cors, false).unwrap();
         with_view("GET", "/x", fields, |view| lines(&policy.edits(view)))
     }
 
@@ -314,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_no_preflight_is_forwarded() {
-        let policy = CorsPolicy::compile(&cors(&["*"])).unwrap();
+        let policy = CorsPolicy::compile(&cors(&["*"]), true).unwrap();
         let whole = ask(APP, "PUT");
         let is = |method, fields: &str| {
             with_view(method, "/x", fields, |view| policy.preflight(view).is_some())
@@ -323,6 +321,17 @@ mod tests {
         assert!(!is("GET", &whole));
         for part in whole.lines() {
             assert!(!is("OPTIONS", &format!("{part}\r\n")), "{part}");
+        }
+    }
+
+    #[test]
+    fn older_fields_of_limits_are_exposed_where_a_limit_has_them() {
+        for legacy in [false, true] {
+            let policy = CorsPolicy::compile(&cors(&["*"]), legacy).unwrap();
+            let told = with_view("GET", "/x", "", |view| policy.edits(view));
+            let told = String::from_utf8_lossy(&told.lines).into_owned();
+            assert_eq!(told.contains(EXPOSED_LEGACY), legacy, "{told}");
+            assert!(told.contains(EXPOSED), "{told}");
         }
     }
 

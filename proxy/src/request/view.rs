@@ -8,6 +8,9 @@ use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{Expect, Fields, RequestHead};
 
+/// A field is there twice that decides something.
+const TWICE: Rejection = Rejection::bad("field_twice");
+
 /// Access to the fields of a head; monomorphised per protocol.
 pub trait FieldSource {
     /// Calls `each` for every field in order.
@@ -30,7 +33,7 @@ pub trait FieldSource {
         match count {
             0 => Ok(None),
             1 => Ok(self.find(name)),
-            _ => Err(Rejection::bad("field_twice")),
+            _ => Err(TWICE),
         }
     }
 
@@ -89,6 +92,15 @@ impl<'b, 's> FieldSource for Fields<'b, 's> {
 
     fn find(&self, name: &str) -> Option<&[u8]> {
         Fields::find(self, name)
+    }
+
+    fn only(&self, name: &str) -> Result<Option<&[u8]>, Rejection> {
+        let named = |other: &str| other.len() == name.len() && other.eq_ignore_ascii_case(name);
+        let mut same = self.iter().filter(|(_, other, _)| named(other)).map(|(.., value)| value);
+        match (same.next(), same.next()) {
+            (_, Some(_)) => Err(TWICE),
+            (first, None) => Ok(first),
+        }
     }
 
     fn nominated(&self, name: &[u8]) -> bool {

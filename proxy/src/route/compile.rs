@@ -208,6 +208,7 @@ fn route(
     shifted: Option<&BTreeMap<Name, u32>>,
 ) -> Option<Route> {
     let Lasting { life, limits } = lasting;
+    let legacy = spec.rate_limits.iter().any(|limit| limit.legacy_fields);
     life.revive();
     let action = match &spec.action {
         // `merge` has quarantined routes of unknown upstreams.
@@ -245,7 +246,7 @@ fn route(
         body_limit: spec.body_limit.unwrap_or(u64::MAX),
         request_edits: edits(&spec.headers.request),
         response_edits: response_edits(spec),
-        cors: spec.cors.as_ref().and_then(CorsPolicy::compile),
+        cors: spec.cors.as_ref().and_then(|cors| CorsPolicy::compile(cors, legacy)),
         rewrite: spec.rewrite.as_ref().map(Rewrite::compile),
         maintenance: spec.maintenance.clone(),
         pages: Pages::compile(&spec.error_pages),
