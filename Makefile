@@ -10,7 +10,7 @@ FUZZ_FLAGS = --sanitizer none
 .PHONY: help demo test test-deploy bench check fuzz
 
 # What deploy/ holds, each with its real tool; about 4 minutes.
-DEPLOY_TESTS = kubernetes helm kubenix compose compose_live systemd prometheus
+DEPLOY_TESTS = kubernetes helm kubenix compose compose_live nixos systemd prometheus
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
