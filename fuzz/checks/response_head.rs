@@ -2,7 +2,7 @@
 
 use proxy::http1::head::{FieldSlots, MAX_FIELDS, ResponseHead, parse_response};
 use proxy::request::headers::{ResponseContext, ResponseFraming, write_interim, write_response};
-use proxy::route::table::Edits;
+use proxy::route::edits::Edits;
 
 const MAX_BYTES: usize = 64 * 1024;
 /// Length or coding, and Connection.

@@ -11,7 +11,7 @@ use crate::http1::write::field;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::headers::{dropped, response_field_passes};
 use crate::request::plan::Plan;
-use crate::route::table::Edits;
+use crate::route::edits::Edits;
 
 /// A head ready for h2.
 pub struct Head {
@@ -71,7 +71,7 @@ fn shared(copy: &Bytes, bytes: &[u8], value: &[u8]) -> Option<HeaderValue> {
 }
 
 fn add_absent(fields: &mut HeaderMap, edits: &Edits) {
-    for absent in &edits.absent {
+    for absent in edits.absent.iter() {
         let (name, value) = &absent.pair;
         if !fields.contains_key(name) {
             fields.insert(name, value.clone());

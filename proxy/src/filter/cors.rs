@@ -6,7 +6,6 @@
 //! list that lacks the method: browsers take GET, HEAD and POST as allowed whatever
 //! `Access-Control-Allow-Methods` says (§4.9), so naming the origin would permit them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use config::model::Cors;
@@ -17,9 +16,9 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 
 use super::origin::Allowed;
-use crate::http1::field::members;
+use crate::http1::field::{FieldId, members};
 use crate::request::view::{FieldSource, HeadView};
-use crate::route::table::Edits;
+use crate::route::edits::Edits;
 
 /// Response fields that belong to the edge on a route with CORS: the endpoint's own are dropped,
 /// two of them would be none to a browser. Compiled into the route's `response_edits`.
@@ -51,11 +50,14 @@ pub struct CorsPolicy {
     allow_headers: Option<HeaderValue>,
     expose: HeaderValue,
     max_age: HeaderValue,
-    /// What answers to listed origins get, by origin.
-    named: HashMap<Box<[u8]>, Arc<Edits>>,
+    /// What answers to listed origins get, sorted by origin.
+    named: Box<[Told]>,
     /// What answers to nobody in particular get.
     usual: Arc<Edits>,
 }
+
+/// An origin and what its answers get.
+type Told = (Box<[u8]>, Arc<Edits>);
 
 /// The answer to a preflight: 204 with these fields, which are all of CORS ([`CorsPolicy::edits`]
 /// is for other answers).
@@ -90,13 +92,15 @@ impl CorsPolicy {
             allow_headers,
             expose: value(&expose)?,
             max_age: cors.max_age.as_secs().into(),
-            named: HashMap::new(),
+            named: Box::default(),
             usual: Arc::default(),
         };
         policy.usual = policy.told(b"").into();
         if let Allowed::List { exact, .. } = &policy.origins {
-            let origins = exact.iter();
-            policy.named = origins.map(|one| (one.clone(), policy.told(one).into())).collect();
+            let told = exact.iter().map(|one| (one.clone(), policy.told(one).into()));
+            let mut named: Box<[Told]> = told.collect();
+            named.sort_by(|(one, _), (other, _)| one.cmp(other));
+            policy.named = named;
         }
         Some(policy)
     }
@@ -123,7 +127,7 @@ impl CorsPolicy {
         view: &HeadView<'_, F>,
     ) -> Option<Vec<(HeaderName, HeaderValue)>> {
         // Of two, nobody knows which the endpoint believes.
-        let mut fields = self.permit(view.fields.only("origin").ok()??)?;
+        let mut fields = self.permit(view.fields.only(FieldId::Origin, "origin").ok()??)?;
         if !self.methods.iter().any(|allowed| allowed.as_bytes() == method) {
             return None;
         }
@@ -144,13 +148,13 @@ impl CorsPolicy {
     pub fn edits<F: FieldSource>(&self, view: &HeadView<'_, F>) -> Arc<Edits> {
         let named = match self.origins {
             Allowed::Star => None,
-            _ => view.fields.only("origin").ok().flatten(),
+            _ => view.fields.only(FieldId::Origin, "origin").ok().flatten(),
         };
         let Some(origin) = named else { return self.usual.clone() };
-        match self.named.get(origin) {
-            Some(known) => known.clone(),
-            None if self.origins.matches(origin) => self.told(origin).into(),
-            None => self.usual.clone(),
+        match self.named.binary_search_by(|(one, _)| (**one).cmp(origin)) {
+            Ok(at) => self.named[at].1.clone(),
+            Err(_) if self.origins.matches(origin) => self.told(origin).into(),
+            Err(_) => self.usual.clone(),
         }
     }
 

@@ -13,7 +13,8 @@ pub mod security;
 
 #[cfg(test)]
 mod testing {
-    use crate::http1::head::{FieldSlots, Fields, HeadLimits, parse_request};
+    use crate::http1::fields::Fields;
+    use crate::http1::head::{FieldSlots, HeadLimits, parse_request};
     use crate::request::admit::admit_h1;
     use crate::request::view::HeadView;
 

@@ -7,19 +7,19 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue};
 
-use crate::route::table::Absent;
+use crate::route::edits::{Absent, Absents};
 
 type Field = (&'static str, HeaderName, &'static str);
 
 /// The fields of a preset less those that the route's own rules `set`, `add` or `remove`: what the
 /// operator wrote by name comes before a preset.
-pub fn absent(preset: SecurityHeaders, rules: &HeaderEdits) -> Box<[Absent]> {
+pub fn absent(preset: SecurityHeaders, rules: &HeaderEdits) -> Absents {
     let ruled = |name: &HeaderName| {
         let written = rules.set.iter().chain(&rules.add).map(|(name, _)| name).chain(&rules.remove);
         written.into_iter().any(|written| written.as_str().eq_ignore_ascii_case(name.as_str()))
     };
     let fields = fields(preset).into_iter().filter(|(_, name, _)| !ruled(name));
-    fields.map(|(written, name, value)| compile(written, name, value)).collect()
+    Absents::of(fields.map(|(written, name, value)| compile(written, name, value)))
 }
 
 fn compile(written: &str, name: HeaderName, value: &'static str) -> Absent {
@@ -58,7 +58,7 @@ mod tests {
 
     fn names(preset: SecurityHeaders, rules: &HeaderEdits) -> Vec<String> {
         let absent = absent(preset, rules);
-        for field in &absent {
+        for field in absent.iter() {
             let (name, value) = &field.pair;
             let line = format!("{name}: {}\r\n", value.to_str().unwrap());
             assert!(line.as_bytes().eq_ignore_ascii_case(&field.line), "{line}");

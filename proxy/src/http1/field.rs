@@ -22,8 +22,18 @@ pub enum FieldId {
     ContentType,
     Accept,
     Cookie,
+    Authorization,
+    Origin,
     /// A name with `_`: backends fold it onto `-` (facts: P20).
     Underscore,
+}
+
+impl FieldId {
+    /// Every field of this kind has the same name.
+    pub fn has_one_name(self) -> bool {
+        use FieldId::{HopByHop, Identity, Other, Underscore};
+        !matches!(self, Other | HopByHop | Identity | Underscore)
+    }
 }
 
 /// Classifies a field name, ASCII case-insensitive.
@@ -36,6 +46,7 @@ pub fn classify(name: &[u8]) -> FieldId {
         6 if is("expect") => FieldId::Expect,
         6 if is("accept") => FieldId::Accept,
         6 if is("cookie") => FieldId::Cookie,
+        6 if is("origin") => FieldId::Origin,
         7 if is("trailer") => FieldId::Trailer,
         7 if is("upgrade") => FieldId::Upgrade,
         9 if is("x-real-ip") || is("forwarded") => FieldId::Identity,
@@ -44,6 +55,7 @@ pub fn classify(name: &[u8]) -> FieldId {
         10 if is("user-agent") => FieldId::UserAgent,
         12 if is("x-request-id") => FieldId::XRequestId,
         12 if is("content-type") => FieldId::ContentType,
+        13 if is("authorization") => FieldId::Authorization,
         13 if is("x-rewrite-url") => FieldId::Identity,
         14 if is("content-length") => FieldId::ContentLength,
         14 if is("x-original-url") => FieldId::Identity,
@@ -71,8 +83,8 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Fields that may not appear in a trailer section (RFC 9110 §6.5.1): framing, routing,
 /// identity, hop-by-hop.
 pub fn allowed_in_trailer(name: &[u8]) -> bool {
-    matches!(classify(name), FieldId::Other | FieldId::Accept)
-        && !["authorization", "set-cookie", "cache-control", "content-encoding", "content-range"]
+    matches!(classify(name), FieldId::Other | FieldId::Accept | FieldId::Origin)
+        && !["set-cookie", "cache-control", "content-encoding", "content-range"]
             .iter()
             .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use httparse::Header;
 
 use super::field::{FieldId, classify, members};
+use super::fields::Fields;
 use super::framing::{BodyLength, FramingError, FramingFields, request_length, response_length};
 
 /// Fields that a head may carry at the very most; listeners may set less.
@@ -80,44 +81,6 @@ pub struct RequestHead<'b, 's> {
     pub expect: Expect,
     /// `Upgrade: websocket`, nominated by Connection.
     pub websocket: bool,
-}
-
-/// The fields of a head with their classification.
-#[derive(Clone, Copy)]
-pub struct Fields<'b, 's> {
-    headers: &'s [Header<'b>],
-    ids: &'s [FieldId],
-}
-
-impl<'b, 's> Fields<'b, 's> {
-    pub fn iter(&self) -> impl Iterator<Item = (FieldId, &'b str, &'b [u8])> + use<'b, 's> {
-        self.ids.iter().zip(self.headers).map(|(id, header)| (*id, header.name, header.value))
-    }
-
-    pub fn get(&self, id: FieldId) -> Option<&'b [u8]> {
-        let at = self.ids.iter().position(|known| *known == id)?;
-        self.headers.get(at).map(|header| header.value)
-    }
-
-    pub fn find(&self, name: &str) -> Option<&'b [u8]> {
-        self.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
-    }
-
-    pub fn len(&self) -> usize {
-        self.headers.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.headers.is_empty()
-    }
-
-    /// Whether a Connection field nominates this field name.
-    pub fn nominated(&self, name: &str) -> bool {
-        self.iter()
-            .filter(|(id, _, _)| *id == FieldId::Connection)
-            .flat_map(|(_, _, value)| members(value))
-            .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
-    }
 }
 
 /// What the Connection fields say.

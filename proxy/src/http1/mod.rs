@@ -6,6 +6,7 @@
 pub mod body;
 pub mod chunked;
 pub mod field;
+pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod write;

@@ -35,6 +35,6 @@ impl<C: LimitClock> AddressRate<C> {
     pub fn pass(&self, address: IpAddr) -> bool {
         let client = self.hasher.client(address, &AddressPrefix::default());
         let asked = self.hasher.key().client(&client).asked(client);
-        self.tiers.ask(&asked, self.clock.now()).wait.is_none()
+        self.tiers.ask(&asked, self.clock.now()).wait().is_none()
     }
 }

@@ -14,6 +14,15 @@ use crate::siphash::siphash13;
 pub struct KeyHasher {
     /// One hash function for each kind of part.
     functions: [(u64, u64); Part::COUNT],
+    /// Of the scheme that nearly all have.
+    bearer: u64,
+}
+
+/// How the values of one field or cookie are hashed.
+pub struct Values {
+    function: (u64, u64),
+    /// They begin with a scheme: [`scheme`].
+    credentials: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -25,10 +34,11 @@ enum Part {
     Route,
     Chain,
     Bucket,
+    Scheme,
 }
 
 impl Part {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 }
 
 /// A client by its address. Equal for all addresses of one prefix.
@@ -76,7 +86,9 @@ impl KeyHasher {
             let half = |half: u8| siphash13(k0, k1, &[kind.to_le_bytes()[0], half]);
             (half(0), half(1))
         };
-        KeyHasher { functions: std::array::from_fn(derive) }
+        let mut hasher = KeyHasher { functions: std::array::from_fn(derive), bearer: 0 };
+        hasher.bearer = hasher.hash(Part::Scheme, b"bearer");
+        hasher
     }
 
     /// The client of this address.
@@ -121,6 +133,30 @@ impl KeyHasher {
     /// A key without parts yet.
     pub fn key(&self) -> Key<'_> {
         Key { hasher: self, key: 0, aggregate: None, drawn: false }
+    }
+
+    /// How values of this field are hashed, by its lower-case name.
+    pub fn header_values(&self, name: &str) -> Values {
+        let credentials = name == "authorization";
+        Values { function: self.function_of(Part::Header, name), credentials }
+    }
+
+    /// How values of this cookie are hashed.
+    pub fn cookie_values(&self, name: &str) -> Values {
+        Values { function: self.function_of(Part::Cookie, name), credentials: false }
+    }
+
+    fn function_of(&self, part: Part, name: &str) -> (u64, u64) {
+        let half = |half: u8| self.hash(part, &[name.as_bytes(), &[half]].concat());
+        (half(0), half(1))
+    }
+
+    /// A scheme of authentication in any case.
+    fn scheme(&self, scheme: &[u8]) -> u64 {
+        if scheme == b"Bearer" {
+            return self.bearer;
+        }
+        self.hash(Part::Scheme, &scheme.to_ascii_lowercase())
     }
 
     /// The key that overflow bucket number `index` has among streams.
@@ -172,20 +208,17 @@ impl Key<'_> {
         Key { aggregate, ..self.part(client.narrow) }
     }
 
-    /// A field by its lower-case name.
+    /// The value of a field or cookie.
     #[must_use]
-    pub fn header(self, name: &str, value: &[u8]) -> Self {
-        match scheme(value).filter(|_| name == "authorization") {
+    pub fn value(self, of: &Values, value: &[u8]) -> Self {
+        let hash = |bytes: &[u8]| siphash13(of.function.0, of.function.1, bytes);
+        let hash = match scheme(value).filter(|_| of.credentials) {
             Some((scheme, credentials)) => {
-                self.named(Part::Header, [name.as_bytes(), scheme, credentials])
+                self.hasher.chain(self.hasher.scheme(scheme), hash(credentials))
             }
-            None => self.named(Part::Header, [name.as_bytes(), b"", value]),
-        }
-    }
-
-    #[must_use]
-    pub fn cookie(self, name: &str, value: &[u8]) -> Self {
-        self.named(Part::Cookie, [name.as_bytes(), b"", value])
+            None => hash(value),
+        };
+        Key { drawn: true, ..self.part(hash) }
     }
 
     /// The normalised host. Under a wildcard clients may draw it.
@@ -206,32 +239,6 @@ impl Key<'_> {
         Asked { key: self.key, aggregate: self.aggregate, client, drawn: self.drawn }
     }
 
-    /// Name, scheme in any case, value: none of the first two has a NUL.
-    fn named(self, kind: Part, [name, scheme, value]: [&[u8]; 3]) -> Self {
-        let length = name.len() + scheme.len() + value.len() + 2;
-        let write = |out: &mut [u8]| {
-            let (first, rest) = out.split_at_mut(name.len() + 1);
-            first[..name.len()].copy_from_slice(name);
-            let (second, third) = rest.split_at_mut(scheme.len() + 1);
-            second[..scheme.len()].copy_from_slice(scheme);
-            second.make_ascii_lowercase();
-            third.copy_from_slice(value);
-        };
-        let mut short = [0; SHORT];
-        let hash = match short.get_mut(..length) {
-            Some(short) => {
-                write(short);
-                self.hasher.hash(kind, short)
-            }
-            None => {
-                let mut long = vec![0; length];
-                write(&mut long);
-                self.hasher.hash(kind, &long)
-            }
-        };
-        Key { drawn: true, ..self.part(hash) }
-    }
-
     fn part(self, part: u64) -> Self {
         Key {
             key: self.hasher.chain(self.key, part),
@@ -241,12 +248,15 @@ impl Key<'_> {
     }
 }
 
-/// Fields of up to so many bytes, with their names, are hashed without an allocation.
-const SHORT: usize = 256;
-
 /// Scheme and credentials of an `Authorization`. Endpoints read the scheme in any case and skip
 /// blanks after it (RFC 9110 §11.1, §11.4): every spelling is the same customer.
 fn scheme(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    // As everybody writes it.
+    if let Some(token) = value.strip_prefix(b"Bearer ")
+        && let [b'!'..=u8::MAX, .., b'!'..=u8::MAX] | [b'!'..=u8::MAX] = token
+    {
+        return Some((b"Bearer", token));
+    }
     let (scheme, credentials) = value.split_at(value.iter().position(|b| b" \t".contains(b))?);
     (!scheme.is_empty()).then(|| (scheme, credentials.trim_ascii()))
 }
@@ -304,21 +314,30 @@ mod tests {
         let hasher = KeyHasher::random();
         let home = client(&hasher, "2001:db8::1", &AddressPrefix::default());
         let key = || hasher.key();
+        let [a, c, ab, unnamed, authorization] =
+            ["a", "c", "ab", "", "authorization"].map(|name| hasher.header_values(name));
+        let cookie = hasher.cookie_values("a");
         let keys = [
             key(),
             key().route(),
             key().host("a"),
-            key().header("a", b"b"),
-            key().header("ab", b""),
-            key().header("", b"ab"),
-            key().cookie("a", b"b"),
+            key().value(&a, b"b"),
+            key().value(&ab, b""),
+            key().value(&unnamed, b"ab"),
+            key().value(&cookie, b"b"),
             key().client(&home),
             key().client(&home).route(),
             key().route().client(&home),
-            key().header("a", b"b").header("c", b"d"),
-            key().header("c", b"d").header("a", b"b"),
-            key().header("a", b"bcd"),
-            key().header("a", b"b").host("cd"),
+            key().value(&a, b"b").value(&c, b"d"),
+            key().value(&c, b"d").value(&a, b"b"),
+            key().value(&a, b"bcd"),
+            key().value(&a, b"b").host("cd"),
+            key().value(&a, b"Bearer x"),
+            key().value(&authorization, b"Bearer x"),
+            key().value(&authorization, b"Basic x"),
+            key().value(&authorization, b"Bearerx"),
+            key().value(&authorization, b"x"),
+            key().value(&authorization, b"Bearer "),
         ];
         let distinct: HashSet<u64> = keys.iter().map(|key| key.key).collect();
         assert_eq!(distinct.len(), keys.len());
@@ -336,14 +355,33 @@ mod tests {
         assert_eq!(one.aggregate, other.aggregate);
         assert!(one.aggregate.is_some() && one.aggregate != Some(one.key));
         assert_eq!(of("192.0.2.1").aggregate, None);
-        let drawn = hasher.key().header("a", b"b").asked(one.client);
+        let drawn = hasher.key().value(&hasher.header_values("a"), b"b").asked(one.client);
         assert_eq!((drawn.aggregate, drawn.drawn), (None, true));
         assert!(!hasher.key().client(&one.client).route().asked(one.client).drawn);
     }
 
     #[test]
+    fn a_credential_is_one_key_in_every_spelling() {
+        let hasher = KeyHasher::random();
+        let of = |name: &str, value: &str| {
+            hasher.key().value(&hasher.header_values(name), value.as_bytes()).key
+        };
+        let usual = of("authorization", "Bearer x y");
+        for other in ["bearer x y", "BEARER  x y", "Bearer\tx y", "Bearer x y ", "bearer \t x y\t"]
+        {
+            assert_eq!(of("authorization", other), usual, "{other:?}");
+            assert_ne!(of("a", other), of("a", "Bearer x y"), "{other:?}");
+        }
+        assert_eq!(of("authorization", "Bearer x"), of("authorization", "bEARER x"));
+        assert_ne!(of("authorization", "Bearer x"), of("authorization", "Basic x"));
+    }
+
+    #[test]
     fn processes_draw_their_own_key() {
-        let key = || KeyHasher::random().key().header("a", b"b").key;
+        let key = || {
+            let hasher = KeyHasher::random();
+            hasher.key().value(&hasher.header_values("a"), b"b").key
+        };
         assert_ne!(key(), key());
         assert_eq!(format!("{:?}", KeyHasher::random()), "KeyHasher");
     }
@@ -352,7 +390,7 @@ mod tests {
         #[test]
         fn equal_parts_make_equal_keys(name in "[a-z]{1,8}", value: Vec<u8>, other: Vec<u8>) {
             let hasher = KeyHasher::with_key(1, 2);
-            let of = |value: &[u8]| hasher.key().header(&name, value).key;
+            let of = |value: &[u8]| hasher.key().value(&hasher.header_values(&name), value).key;
             prop_assert_eq!(of(&value), of(&value.clone()));
             prop_assert_eq!(value == other, of(&value) == of(&other));
         }

@@ -27,7 +27,7 @@ use config::model::{KeyPart, LimitKey, Rate, RateLimit};
 pub use address_rate::AddressRate;
 pub use clock::{LimitClock, Moment, ProcessClock};
 pub use counter::Counter;
-pub use key::{Asked, Client, Key, KeyHasher};
+pub use key::{Asked, Client, Key, KeyHasher, Values};
 pub use rate::Left;
 pub use registry::{LimitRegistry, LimitStats};
 pub use streams::StreamGuard;
@@ -37,14 +37,45 @@ use rate::Tiers;
 use streams::Streams;
 use table::{KeyTable, Place};
 
+use crate::http1::field::{FieldId, classify};
+
 /// One limit of one route, as workers ask it.
 pub struct Limit<C: LimitClock = ProcessClock> {
     /// As configured.
     pub spec: RateLimit,
+    /// [`LimitKey::is_identity`] of its key.
+    pub identity: bool,
+    /// Its key's alternatives, each a list of parts.
+    pub alternatives: Box<[Box<[Part]>]>,
     hasher: Arc<KeyHasher>,
     state: Arc<State<C>>,
     /// Gives keys their places, also where there is no rate to keep.
     rate: Tiers<C>,
+}
+
+/// [`KeyPart`] with what is known before any request comes.
+pub enum Part {
+    ClientIp,
+    /// A field by its lower-case name.
+    Header(Box<str>, FieldId, Values),
+    Cookie(Box<str>, Values),
+    Host,
+    Route,
+}
+
+impl Part {
+    fn compile(part: &KeyPart, hasher: &KeyHasher) -> Part {
+        match part {
+            KeyPart::ClientIp => Part::ClientIp,
+            KeyPart::Header(name) => {
+                let id = classify(name.as_bytes());
+                Part::Header(name.as_str().into(), id, hasher.header_values(name))
+            }
+            KeyPart::Cookie(name) => Part::Cookie(name.as_str().into(), hasher.cookie_values(name)),
+            KeyPart::Host => Part::Host,
+            KeyPart::Route => Part::Route,
+        }
+    }
 }
 
 /// The part of a limit that outlives reloads.
@@ -84,7 +115,7 @@ pub enum Verdict {
 
 #[derive(Debug)]
 pub struct Pass {
-    /// `None`: the limit has no rate.
+    /// `None`: the limit has no rate, or does not announce what is left.
     pub left: Option<Left>,
     /// To be held until the request is over; `None`: the limit does not count streams.
     pub stream: Option<StreamGuard>,
@@ -117,7 +148,16 @@ impl<C: LimitClock> Limit<C> {
         let creators = creators.map(|creators| &creators.tiers);
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
         let rate = Tiers::new(rate, burst, &state.table, creators);
-        Limit { spec, hasher, state, rate }
+        let part = |part| Part::compile(part, &hasher);
+        let alternatives = spec.key.0.iter().map(|parts| parts.iter().map(part).collect());
+        Limit {
+            identity: spec.key.is_identity(),
+            alternatives: alternatives.collect(),
+            spec,
+            hasher,
+            state,
+            rate,
+        }
     }
 
     /// The time that tests have set.
@@ -128,6 +168,9 @@ impl<C: LimitClock> Limit<C> {
 
     /// Whether this address is not counted; counts the request as such then.
     pub fn exempts(&self, address: IpAddr) -> bool {
+        if self.spec.exempt.is_empty() {
+            return false;
+        }
         let address = address.to_canonical();
         let exempt = self.spec.exempt.iter().any(|net| net.contains(&address));
         if exempt {
@@ -150,8 +193,8 @@ impl<C: LimitClock> Limit<C> {
     /// at most a moment ago.
     pub fn check(&self, asked: &Asked, now: Moment) -> Verdict {
         let answer = self.rate.ask(asked, now);
-        let left = self.spec.rate.map(|_| answer.left);
-        let mut refusal = answer.wait.filter(|_| left.is_some()).map(|wait| (Why::Rate, wait));
+        let has_rate = self.spec.rate.is_some();
+        let mut refusal = answer.wait().filter(|_| has_rate).map(|wait| (Why::Rate, wait));
         let mut stream = None;
         if let Some(most) = self.spec.concurrent
             && (refusal.is_none() || self.spec.dry_run)
@@ -165,10 +208,12 @@ impl<C: LimitClock> Limit<C> {
         match refusal {
             Some((why, retry_after)) if !self.spec.dry_run => {
                 decisions.refused.inc();
+                let left = has_rate.then(|| answer.left());
                 Verdict::Refuse(Refuse { why, retry_after, left })
             }
             refusal => {
                 if refusal.is_some() { &decisions.dry_run } else { &decisions.passed }.inc();
+                let left = (has_rate && self.spec.announce).then(|| answer.left());
                 let would_refuse = refusal.map(|(why, _)| why);
                 Verdict::Pass(Pass { left, stream, would_refuse })
             }

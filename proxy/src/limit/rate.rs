@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::model::Rate;
-use governor::middleware::StateInformationMiddleware;
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
@@ -28,13 +28,38 @@ pub struct Left {
 }
 
 /// The answer to one request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Answer {
-    pub left: Left,
-    /// Refused: the earliest time to come again.
-    pub wait: Option<Duration>,
+    /// `Err`: refused, and nanoseconds until the earliest time to come again.
+    outcome: Result<StateSnapshot, u64>,
+    burst: u32,
+    interval: u64,
     /// Where the key was counted.
     pub place: Place,
+}
+
+impl Answer {
+    /// Refused: the earliest time to come again.
+    pub fn wait(&self) -> Option<Duration> {
+        self.outcome.as_ref().err().map(|wait| Duration::from_nanos(*wait))
+    }
+
+    /// Divides, so it is asked only where somebody is told.
+    pub fn left(&self) -> Left {
+        match &self.outcome {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = u64::from(self.burst.saturating_sub(remaining));
+                let reset = Duration::from_nanos(used.saturating_mul(self.interval));
+                Left { remaining, reset }
+            }
+            Err(wait) => {
+                let tolerance = self.interval.saturating_mul(u64::from(self.burst - 1));
+                let reset = Duration::from_nanos(wait.saturating_add(tolerance));
+                Left { remaining: 0, reset }
+            }
+        }
+    }
 }
 
 /// A rate for keys and, 16 times as high, for their aggregates.
@@ -60,9 +85,10 @@ impl<C: LimitClock> Tiers<C> {
         let drawn = asked.drawn.then_some(asked.client);
         let own = self.narrow.ask(asked.key, Some(asked.client.network()), drawn, now);
         match asked.aggregate {
-            Some(aggregate) if own.wait.is_none() && own.place == Place::Own => {
+            Some(aggregate) if own.outcome.is_ok() && own.place == Place::Own => {
                 let shared = self.wide.ask(aggregate, None, None, now);
-                let tighter = shared.wait.is_some() || shared.left.remaining < own.left.remaining;
+                let tighter =
+                    shared.outcome.is_err() || shared.left().remaining < own.left().remaining;
                 if tighter { shared } else { own }
             }
             _ => own,
@@ -73,7 +99,7 @@ impl<C: LimitClock> Tiers<C> {
     fn may_create(&self, client: &Client, now: Moment) -> bool {
         let asked =
             Asked { key: client.narrow, aggregate: client.wide, client: *client, drawn: false };
-        self.ask(&asked, now).wait.is_none()
+        self.ask(&asked, now).outcome.is_ok()
     }
 }
 
@@ -117,21 +143,11 @@ impl<C: LimitClock> Limiter<C> {
             reach: self.interval.saturating_mul(u64::from(self.burst)),
             place: Cell::new(Place::Own),
         };
-        let (left, wait) = match self.governor.check_key(&visit) {
-            Ok(state) => {
-                let remaining = state.remaining_burst_capacity();
-                let used = u64::from(self.burst.saturating_sub(remaining));
-                let reset = Duration::from_nanos(used.saturating_mul(self.interval));
-                (Left { remaining, reset }, None)
-            }
-            Err(refusal) => {
-                let wait = refusal.earliest_possible().0.saturating_sub(now.0);
-                let tolerance = self.interval.saturating_mul(u64::from(self.burst - 1));
-                let reset = Duration::from_nanos(wait.saturating_add(tolerance));
-                (Left { remaining: 0, reset }, Some(Duration::from_nanos(wait)))
-            }
-        };
-        Answer { left, wait, place: visit.place.get() }
+        let outcome = self.governor.check_key(&visit);
+        let outcome =
+            outcome.map_err(|refusal| refusal.earliest_possible().0.saturating_sub(now.0));
+        let place = visit.place.get();
+        Answer { outcome, burst: self.burst, interval: self.interval, place }
     }
 }
 

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 
 use super::cause::{Cause, Rejection};
 use super::view::{FieldSource, HeadView};
+use crate::http1::fields::Fields;
 use crate::http1::framing::BodyLength;
-use crate::http1::head::{Fields, RequestHead};
+use crate::http1::head::RequestHead;
 
 /// Longest host name (RFC 1035 §2.3.4), brackets of an IPv6 literal included.
 const MAX_HOST: usize = 255;

@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use super::client::Client;
 use super::view::{FieldSource, HeadView};
 use crate::http1::field::{FieldId, members};
+use crate::http1::fields::Fields;
 use crate::http1::framing::BodyLength;
-use crate::http1::head::{Fields, ResponseHead};
+use crate::http1::head::ResponseHead;
 use crate::http1::write::{field, number_field};
-use crate::route::table::Edits;
+use crate::route::edits::{Edits, Present};
 
 /// What the request head to the endpoint depends on besides the head itself.
 pub struct RequestContext<'a> {
@@ -52,15 +53,16 @@ pub fn write_request<F: FieldSource>(
             | FieldId::UserAgent
             | FieldId::ContentType
             | FieldId::Accept
-            | FieldId::Cookie => true,
+            | FieldId::Cookie
+            | FieldId::Origin => true,
+            FieldId::Authorization => !cx.drop_authorization,
             FieldId::Underscore => cx.allow_underscores,
             FieldId::Identity => cx.trusted && is_forwarding(name),
             _ => false,
         };
         // What a trusted proxy says cannot be nominated away either (§0.5).
         let nominated = nominates && id != FieldId::Identity && view.fields.nominated(name);
-        let used = cx.drop_authorization && name.eq_ignore_ascii_case(b"authorization");
-        if keep && !nominated && !used && !dropped(cx.edits, name) {
+        if keep && !nominated && !dropped(cx.edits, name) {
             field(out, name, value);
         }
     });
@@ -182,7 +184,7 @@ pub struct ResponseContext<'a> {
 /// Writes the head that the client gets.
 pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &ResponseContext<'_>) {
     status_line(out, head.status, head.reason);
-    write_response_fields(out, &head.fields, head.connection.nominates, cx);
+    let present = write_response_fields(out, &head.fields, head.connection.nominates, cx);
     match cx.framing {
         ResponseFraming::None | ResponseFraming::Close => {}
         ResponseFraming::Announced => {
@@ -200,7 +202,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, cx: &Respo
     } else if cx.confirm_keep_alive {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
-    write_absent(out, &head.fields, head.connection.nominates, cx.edits);
+    cx.edits.absent.write_lacking(present, out);
     out.extend_from_slice(&cx.edits.lines);
     if let Some(own) = cx.own {
         out.extend_from_slice(&own.lines);
@@ -231,12 +233,14 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Returns which of the fields that are set where they lack are there.
 fn write_response_fields(
     out: &mut Vec<u8>,
     fields: &Fields<'_, '_>,
     nominates: bool,
     cx: &ResponseContext<'_>,
-) {
+) -> Present {
+    let mut present = Present::default();
     for (id, name, value) in fields.iter() {
         let replaced = cx.hsts.is_some() && name.eq_ignore_ascii_case("strict-transport-security");
         let nominated = nominates && fields.nominated(name);
@@ -246,21 +250,10 @@ fn write_response_fields(
             && !dropped(cx.edits, name.as_bytes())
         {
             field(out, name.as_bytes(), value);
+            cx.edits.absent.see(name.as_bytes(), &mut present);
         }
     }
-}
-
-/// Writes what the head that goes on lacks.
-fn write_absent(out: &mut Vec<u8>, fields: &Fields<'_, '_>, nominates: bool, edits: &Edits) {
-    for absent in &edits.absent {
-        let name = absent.pair.0.as_str();
-        let sent = fields.find(name).is_some()
-            && !dropped(edits, name.as_bytes())
-            && !(nominates && fields.nominated(name));
-        if !sent {
-            out.extend_from_slice(&absent.line);
-        }
-    }
+    present
 }
 
 /// Whether a response field of this kind goes to the client (framing is written anew).
@@ -296,7 +289,7 @@ mod tests {
     use crate::filter::security;
     use crate::http1::head::{FieldSlots, HeadLimits, parse_request, parse_response};
     use crate::request::admit::admit_h1;
-    use crate::route::table::Names;
+    use crate::route::edits::Names;
 
     /// The values of TE that the endpoint gets.
     fn te(fields: &str, edits: &Edits) -> Vec<String> {

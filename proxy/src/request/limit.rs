@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::{KeyPart, Missing, RateLimit};
+use config::model::{Missing, RateLimit};
 
 use super::affinity::cookie;
 use super::cause::{Cause, Rejection};
@@ -12,8 +12,9 @@ use super::decide::Tables;
 use super::plan::{AnswerKind, Refusal, Terms};
 use super::policy::refuse;
 use super::view::{FieldSource, HeadView};
-use crate::limit::{Asked, Client, Key, Left, Limit, Moment, Verdict, Why};
-use crate::route::table::{Edits, Route};
+use crate::limit::{Asked, Client, Key, Left, Limit, Moment, Part, Verdict, Why};
+use crate::route::edits::Edits;
+use crate::route::table::Route;
 
 /// None of a limit's keys is in the request, and the route insists on one.
 const NO_KEY: Rejection = Rejection { cause: Cause::Denied, detail: "limit_key" };
@@ -65,7 +66,7 @@ pub fn charge_now<F: FieldSource>(
 
 fn of_phase(route: &Route, origin: IpAddr, phase: Phase) -> impl Iterator<Item = &Arc<Limit>> {
     let asked = move |limit: &&Arc<Limit>| {
-        limit.spec.key.is_identity() == (phase == Phase::Identity) && !limit.exempts(origin)
+        limit.identity == (phase == Phase::Identity) && !limit.exempts(origin)
     };
     route.limits.iter().filter(asked)
 }
@@ -89,7 +90,7 @@ fn asked<F: FieldSource>(
     view: &HeadView<'_, F>,
     client: Client,
 ) -> Result<Option<Asked>, Rejection> {
-    for parts in &limit.spec.key.0 {
+    for parts in &limit.alternatives {
         let key = parts.iter().try_fold(Some(limit.key()), |key, part| {
             let Some(key) = key else { return Ok(None) };
             with_part(key, part, view, &client)
@@ -103,18 +104,20 @@ fn asked<F: FieldSource>(
 
 fn with_part<'k, F: FieldSource>(
     key: Key<'k>,
-    part: &KeyPart,
+    part: &Part,
     view: &HeadView<'_, F>,
     client: &Client,
 ) -> Result<Option<Key<'k>>, Rejection> {
     Ok(match part {
-        KeyPart::ClientIp => Some(key.client(client)),
-        KeyPart::Header(name) => view.fields.only(name)?.map(|value| key.header(name, value)),
-        KeyPart::Cookie(name) => {
-            cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))
+        Part::ClientIp => Some(key.client(client)),
+        Part::Header(name, id, values) => {
+            view.fields.only(*id, name)?.map(|value| key.value(values, value))
         }
-        KeyPart::Host => Some(key.host(&view.host)),
-        KeyPart::Route => Some(key.route()),
+        Part::Cookie(name, values) => {
+            cookie(&view.fields, name.as_bytes(), |value| key.value(values, value))
+        }
+        Part::Host => Some(key.host(&view.host)),
+        Part::Route => Some(key.route()),
     })
 }
 
@@ -140,11 +143,13 @@ fn count(
     };
     match limit.check(&asked, now) {
         Verdict::Pass(pass) => {
-            terms.streams.extend(pass.stream);
+            if let Some(stream) = pass.stream {
+                terms.streams.push(stream);
+            }
             if pass.would_refuse.is_some() {
                 terms.dry_run.get_or_insert_with(|| spec.name.clone());
             }
-            if let Some(left) = pass.left.filter(|_| spec.announce) {
+            if let Some(left) = pass.left {
                 terms.add_edits(fields(spec, left).into());
             }
             Ok(())

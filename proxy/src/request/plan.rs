@@ -13,7 +13,8 @@ use crate::exchange::paced::Pacers;
 use crate::filter::pages::ErrorForm;
 use crate::http1::framing::BodyLength;
 use crate::limit::StreamGuard;
-use crate::route::table::{Edits, Route, RouteTarget};
+use crate::route::edits::Edits;
+use crate::route::table::{Route, RouteTarget};
 use crate::upstream::balance::sticky::StickyId;
 use crate::upstream::proxy_protocol::ProxySource;
 

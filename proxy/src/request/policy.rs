@@ -17,6 +17,7 @@ use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
 use crate::access::{Access, ByAddress, Decision, Judgement};
 use crate::filter::maintenance::closed;
+use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
 use crate::route::table::{Action, Route};
 
@@ -111,7 +112,8 @@ fn password<F: FieldSource>(
     tables: &Tables<'_>,
 ) -> Result<Option<Waiting>, AnswerKind> {
     let client = tables.hasher.client(origin, &AddressPrefix::default()).narrow;
-    let authorization = view.fields.only("authorization").map_err(AnswerKind::Reject)?;
+    let authorization = view.fields.only(FieldId::Authorization, "authorization");
+    let authorization = authorization.map_err(AnswerKind::Reject)?;
     let asked = match access.by_password(authorization) {
         Judgement::NeedsPassword(question) => tables.passwords.ask(question, client),
         Judgement::Granted => passwords::Answer::Known(true),

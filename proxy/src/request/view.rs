@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use super::cause::Rejection;
 use super::grpc::is_grpc;
 use crate::http1::field::FieldId;
+use crate::http1::fields::{Fields, Twice};
 use crate::http1::framing::BodyLength;
-use crate::http1::head::{Expect, Fields, RequestHead};
+use crate::http1::head::{Expect, RequestHead};
 
 /// A field is there twice that decides something.
 const TWICE: Rejection = Rejection::bad("field_twice");
@@ -22,12 +23,12 @@ pub trait FieldSource {
     /// The first field of this lower-case name.
     fn find(&self, name: &str) -> Option<&[u8]>;
 
-    /// The field of this lower-case name if it is there once; an error where it is there more
-    /// often: of two, nobody knows which one others read.
-    fn only(&self, name: &str) -> Result<Option<&[u8]>, Rejection> {
+    /// The field of this lower-case name, which is of this kind, if it is there once; an error
+    /// where it is there more often: of two, nobody knows which one others read.
+    fn only(&self, id: FieldId, name: &str) -> Result<Option<&[u8]>, Rejection> {
         let mut count = 0u8;
-        self.each(|_, other, _| {
-            let same = other.len() == name.len() && other.eq_ignore_ascii_case(name.as_bytes());
+        self.each(|other, written, _| {
+            let same = other == id && written.eq_ignore_ascii_case(name.as_bytes());
             count = count.saturating_add(u8::from(same));
         });
         match count {
@@ -94,13 +95,8 @@ impl<'b, 's> FieldSource for Fields<'b, 's> {
         Fields::find(self, name)
     }
 
-    fn only(&self, name: &str) -> Result<Option<&[u8]>, Rejection> {
-        let named = |other: &str| other.len() == name.len() && other.eq_ignore_ascii_case(name);
-        let mut same = self.iter().filter(|(_, other, _)| named(other)).map(|(.., value)| value);
-        match (same.next(), same.next()) {
-            (_, Some(_)) => Err(TWICE),
-            (first, None) => Ok(first),
-        }
+    fn only(&self, id: FieldId, name: &str) -> Result<Option<&[u8]>, Rejection> {
+        Fields::only(self, id, name).map_err(|Twice| TWICE)
     }
 
     fn nominated(&self, name: &[u8]) -> bool {

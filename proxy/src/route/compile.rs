@@ -11,9 +11,10 @@ use config::value::{HostPattern, Name};
 use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
+use super::edits::{Absents, Edits, Names};
 use super::table::{
-    Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Names,
-    Redirect, Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
+    Action, BoundAddress, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect, Respond,
+    Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
 };
 use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
@@ -276,7 +277,7 @@ fn edits(spec: &HeaderEdits) -> Edits {
             .zip(HeaderValue::from_str(value.expose()).ok());
         pairs.extend(pair);
     }
-    Edits { drop, lines: lines.into(), pairs, absent: Box::default() }
+    Edits { drop, lines: lines.into(), pairs, absent: Absents::default() }
 }
 
 /// The header rules, and what the filters of the route do to each response alike.

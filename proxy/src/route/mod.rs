@@ -1,6 +1,7 @@
 //! Host and path to route. Pure: no async, no I/O, no clock.
 
 pub mod compile;
+pub mod edits;
 pub mod explain;
 pub mod find;
 pub mod table;

@@ -12,9 +12,9 @@ use config::model::{
     RouteRetry, UpstreamTimeouts,
 };
 use config::value::Name;
-use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::edits::Edits;
 use crate::access::Access;
 use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
@@ -279,87 +279,6 @@ pub struct Hsts {
     pub value: http::HeaderValue,
 }
 
-/// Changes to a head, compiled: what is dropped by name, and finished lines to append.
-#[derive(Clone, Default)]
-pub struct Edits {
-    /// Lower-case names dropped from the message (`remove` and `set`).
-    pub drop: Names,
-    /// `name: value\r\n` lines (`set`, `add`, HSTS), ready for HTTP/1.1.
-    pub lines: Box<[u8]>,
-    /// The same as pairs, for HTTP/2.
-    pub pairs: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// Response fields that are set where the message does not have them. At most 32.
-    pub absent: Box<[Absent]>,
-}
-
-/// Field names, asked about each field of each message.
-#[derive(Clone, Default)]
-pub struct Names {
-    names: Box<[Box<str>]>,
-    /// Bit n: a name of n bytes is among them; bit 63: one of 63 or more.
-    lengths: u64,
-}
-
-impl Names {
-    /// `names` in lower case.
-    pub fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Names {
-        let names: Box<[Box<str>]> = names.into_iter().map(Box::from).collect();
-        let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
-        Names { names, lengths }
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
-    }
-
-    /// In any case.
-    pub fn contains(&self, name: &[u8]) -> bool {
-        self.lengths & length_bit(name.len()) != 0
-            && self.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-    }
-}
-
-fn length_bit(length: usize) -> u64 {
-    1 << length.min(63)
-}
-
-/// A field for messages that lack it, ready for both protocols.
-#[derive(Clone)]
-pub struct Absent {
-    /// The finished line with its CRLF.
-    pub line: Box<[u8]>,
-    pub pair: (http::HeaderName, http::HeaderValue),
-}
-
-impl Edits {
-    /// Nothing is dropped, these fields are added.
-    pub fn adding(pairs: Vec<(http::HeaderName, http::HeaderValue)>) -> Edits {
-        let bytes = pairs.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        let mut lines = Vec::with_capacity(bytes);
-        for (name, value) in &pairs {
-            crate::http1::write::field(&mut lines, name.as_str().as_bytes(), value.as_bytes());
-        }
-        Edits { lines: lines.into(), pairs, ..Edits::default() }
-    }
-}
-
-impl Edits {
-    /// Adds the fields of `more`.
-    pub fn append(&mut self, more: &Edits) {
-        self.lines = [&*self.lines, &*more.lines].concat().into();
-        self.pairs.extend_from_slice(&more.pairs);
-    }
-
-    /// Adds a field.
-    pub fn add(&mut self, name: &'static str, value: &str) {
-        let Ok(pair) = HeaderValue::from_str(value) else { return };
-        let mut lines = std::mem::take(&mut self.lines).into_vec();
-        crate::http1::write::field(&mut lines, name.as_bytes(), value.as_bytes());
-        self.lines = lines.into();
-        self.pairs.push((HeaderName::from_static(name), pair));
-    }
-}
-
 /// Shared by all generations of a route of one name; tells streams when the route was removed.
 #[derive(Default)]
 pub struct RouteLife {
@@ -390,22 +309,4 @@ pub struct BoundAddress {
     pub listener: Name,
     pub address: SocketAddr,
     pub tls: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_found_in_any_case_and_length() {
-        let long = "x".repeat(70);
-        let names = Names::of(["te", "x-frame-options", &long]);
-        for name in ["te", "TE", "X-Frame-Options", &long.to_uppercase()] {
-            assert!(names.contains(name.as_bytes()), "{name}");
-        }
-        for name in ["", "t", "tx", "x-frame-option", &"y".repeat(70), &"x".repeat(63)] {
-            assert!(!names.contains(name.as_bytes()), "{name}");
-        }
-        assert!(!Names::default().contains(b""));
-    }
 }

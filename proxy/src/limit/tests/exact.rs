@@ -37,7 +37,7 @@ proptest! {
         gaps in prop::collection::vec((0u64..40, 0u64..1000), 1..200),
     ) {
         let mut lab = Lab::new(100);
-        let limit = lab.limit(&spec(rate, per, burst));
+        let limit = lab.limit(&RateLimit { announce: true, ..spec(rate, per, burst) });
         let interval = u64::try_from(per.as_nanos()).unwrap() / u64::from(rate);
         let depth = interval * u64::from(burst);
         let mut bucket = Bucket { interval, depth, level: 0, at: start };

@@ -72,7 +72,8 @@ impl Lab {
 /// The credential of this number, from this address.
 fn ask(limit: &Limit<HandClock>, address: IpAddr, credential: u64) -> Verdict {
     let client = limit.client(address);
-    let key = limit.key().header("authorization", &credential.to_le_bytes());
+    let key =
+        limit.key().value(&limit.hasher.header_values("authorization"), &credential.to_le_bytes());
     limit.check(&key.asked(client), limit.now())
 }
 
