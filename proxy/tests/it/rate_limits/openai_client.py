@@ -78,7 +78,9 @@ def ask(task):
     except Exception as e:
         told["error"] = repr(e)
     told["waits"] = transport.waits
-    print(json.dumps(told), flush=True)
+    # One write: other threads may print between a line and its end.
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
 
 
 tasks = [threading.Thread(target=ask, args=[task]) for task in SPEC["tasks"]]
