@@ -149,6 +149,7 @@ fn the_running_edge_is_no_stranger_and_another_one_is() {
         assert!(found.line("ports", &port.bind())["text"].as_str().unwrap().contains(&who));
     }
     found.says("process", "is ready", "ok", "");
+    found.says("config", "as the running process has it", "ok", "");
     found.says("socket", "admin.sock", "ok", "");
     found.says("state", "closed to others", "ok", "");
     assert!(found.line("descriptors", "of the running process")["level"] != "error");
@@ -330,7 +331,7 @@ fn for_people_and_with_a_broken_file() {
     let routes = "routes: { a: { hosts: [a.openclaw.example], upstraem: x } }\n";
     let quarantined = format!("{}{routes}", Conf::new("").render(lab.path()));
     fs::write(&file, quarantined).unwrap();
-    people(&file).ends(1).says("1 bad entries");
+    people(&file).ends(1).says("(1 bad entries)");
     people(Path::new("/nonexistent.yaml")).ends(1).says("/nonexistent.yaml");
     Told::of(Command::new(BINARY).args(["doctor", "--nonsense"]).output().unwrap()).ends(2);
 }

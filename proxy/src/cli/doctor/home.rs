@@ -13,11 +13,23 @@ pub fn look(config: &Path, machine: &Machine, report: &mut Report) {
     others(machine, report);
 }
 
+/// In a pod or a container: what is mounted there is its own.
+pub fn is_container(machine: &Machine) -> bool {
+    is_pod(machine) || machine.has("/.dockerenv") || machine.has("/run/.containerenv")
+}
+
+fn is_pod(machine: &Machine) -> bool {
+    // Without a service account's token and with a cgroup namespace the hosts file is all there is.
+    let file = |path: &str, part: &str| machine.read(path).is_some_and(|text| text.contains(part));
+    file("/proc/self/cgroup", "kubepods")
+        || machine.has("/var/run/secrets/kubernetes.io")
+        || file("/etc/hosts", "Kubernetes-managed hosts file")
+}
+
 fn place(machine: &Machine, report: &mut Report) {
-    let cgroup = machine.read("/proc/self/cgroup").unwrap_or_default();
-    let text = if machine.has("/var/run/secrets/kubernetes.io") || cgroup.contains("kubepods") {
+    let text = if is_pod(machine) {
         "in a pod: only what the pod sees is looked at"
-    } else if machine.has("/.dockerenv") || machine.has("/run/.containerenv") {
+    } else if is_container(machine) {
         "in a container: only what it sees is looked at"
     } else if machine.has("/etc/NIXOS") {
         "on NixOS: fixes belong into its configuration, not into /etc"
@@ -110,6 +122,7 @@ mod tests {
             ("/proc/8/comm", "entry\n"),
             ("/proc/8/cgroup", pod),
             ("/etc/rancher/k3s/x", ""),
+            ("/proc/self/cgroup", "0::/\n"),
         ]);
         let warned: Vec<_> = lines.iter().filter(|line| line.0 == Level::Warning).collect();
         assert_eq!(warned.len(), 2, "{lines:?}");

@@ -13,6 +13,7 @@ mod ports;
 mod process;
 mod rights;
 mod running;
+mod settings;
 mod state;
 mod status;
 mod tcp;
@@ -59,13 +60,12 @@ async fn examine(args: &DoctorArgs) -> Report {
     home::look(&args.place.config, &machine, &mut report);
     match args.place.accepted_or("another one with OPENCLAW_EDGE_CONFIG") {
         Ok(accepted) => {
-            tell_configuration(args, &accepted, &mut report);
             configured(args, &accepted, &machine, &mut report).await;
         }
         Err(why) => {
             let first = why.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason");
             let fix = format!("openclaw-edge check --config {}", args.place.config.display());
-            report.error(CONFIGURATION, format!("{first}; nothing else can be looked at"), fix);
+            report.error(settings::CHECK, format!("{first}; nothing else can be looked at"), fix);
         }
     }
     report
@@ -83,6 +83,7 @@ async fn configured(
     let shown = socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let running = Running::find(socket).await;
     running.tell(machine, &shown, report);
+    settings::look(&args.place.config, accepted, &running, report);
     let table = ports::table(machine);
     ports::look(global, &running, machine, &table, report);
     rights::look(global, &running, machine, report);
@@ -90,27 +91,10 @@ async fn configured(
     limits::memory(global, &running, machine, report);
     kernel::look(global, machine, report);
     state::look(global, &running, machine, report);
-    state::socket(global, &running, report);
+    state::socket(global, &running, machine, report);
     exposure::look(accepted, &table, report);
     clock::look(accepted, machine, args.offline, report).await;
     if !args.offline {
         names::look(accepted, report).await;
     }
 }
-
-fn tell_configuration(args: &DoctorArgs, accepted: &Accepted, report: &mut Report) {
-    let file = args.place.config.display();
-    match accepted.quarantined.as_slice() {
-        [] => {
-            let (routes, upstreams) = (accepted.routes.len(), accepted.upstreams.len());
-            report.ok(CONFIGURATION, format!("{file}: {routes} routes, {upstreams} upstreams"));
-        }
-        [first, ..] => {
-            let count = accepted.quarantined.len();
-            let text = format!("{file}: {count} bad entries, the first in line {}", first.line);
-            report.error(CONFIGURATION, text, format!("openclaw-edge check --config {file}"));
-        }
-    }
-}
-
-const CONFIGURATION: &str = "config";

@@ -184,7 +184,13 @@ mod tests {
 
     fn answering(bound: &[&str]) -> Running {
         let bound = bound.iter().map(|address| address.parse().unwrap()).collect();
-        Running { state: State::Answers(None), pid: Some(9), uid: Some(5), bound }
+        Running {
+            state: State::Answers(None),
+            pid: Some(9),
+            uid: Some(5),
+            bound,
+            configuration: None,
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -23,6 +23,8 @@ pub struct Running {
     pub uid: Option<u32>,
     /// Addresses that it says it listens on.
     pub bound: Vec<SocketAddr>,
+    /// Its `/api/v1/config`.
+    pub configuration: Option<Value>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,7 +56,13 @@ impl Running {
                 let reasons = told["reasons"].as_array().into_iter().flatten();
                 let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
                 let reasons = Some(reasons.join(", ")).filter(|text| !text.is_empty());
-                Running { state: State::Answers(reasons), bound: bound(&told), ..known }
+                let asked = socket.ask(Method::GET, "/api/v1/config", None);
+                let configuration = match timeout(PATIENCE, asked).await {
+                    Ok(Ok((StatusCode::OK, value))) => Some(value),
+                    _ => None,
+                };
+                let (state, bound) = (State::Answers(reasons), bound(&told));
+                Running { state, bound, configuration, ..known }
             }
             Ok(Err(Silence::Nobody(_))) => Running::default(),
             Ok(Err(Silence::Unreachable(why))) => Running { state: State::Hidden(why), ..known },

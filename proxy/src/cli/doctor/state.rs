@@ -10,6 +10,7 @@ use config::model::Global;
 use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags, accessat, statvfs};
 use rustix::process::geteuid;
 
+use super::home;
 use super::line::{Level, Report};
 use super::machine::Machine;
 use super::process::Process;
@@ -200,7 +201,7 @@ fn is_writable(path: &Path) -> bool {
 
 // === admin socket ===
 
-pub fn socket(global: &Global, running: &Running, report: &mut Report) {
+pub fn socket(global: &Global, running: &Running, machine: &Machine, report: &mut Report) {
     let Some(path) = &global.admin.socket else { return };
     let shown = path.display();
     let dir = path.parent().unwrap_or(Path::new("/"));
@@ -215,8 +216,9 @@ pub fn socket(global: &Global, running: &Running, report: &mut Report) {
             fix,
         );
     };
-    // Whoever may write there could put another socket in its place.
-    if found.mode() & 0o002 != 0 && found.mode() & 0o1000 == 0 {
+    // Whoever may write there could put another socket in its place; in a pod there is nobody else.
+    let open = found.mode() & 0o002 != 0 && found.mode() & 0o1000 == 0;
+    if open && !home::is_container(machine) {
         let fix = format!("chmod o-w {}", dir.display());
         return report.error(SOCKET, format!("everybody may write to {}", dir.display()), fix);
     }
