@@ -194,10 +194,9 @@ fn commands_of_the_guide_are_there() {
     let mut seen = BTreeSet::new();
     for page in ["README.md", "deploy/README.md"] {
         let text = read(page);
-        for rest in text.split("openclaw-edge ").skip(1) {
-            let before = &text[..text.len() - rest.len()];
-            // At the start of a command: after a backtick, a prompt, a path or a line's start.
-            let before = before.rsplit_once("openclaw-edge ").unwrap().0;
+        for (at, name) in text.match_indices("openclaw-edge ") {
+            // Where a command begins: in backticks, after a prompt or a path, at a line's start.
+            let (before, rest) = (&text[..at], &text[at + name.len()..]);
             let begins = before.ends_with(['`', '\n', '/']) || before.ends_with("$ ");
             let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
             if begins && !word.is_empty() {
