@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::line::Report;
 use super::machine::Machine;
+use super::process::Process;
 use crate::cli::orders::Held;
 use crate::cli::table::span;
 use crate::clock;
@@ -23,12 +24,12 @@ struct Seen {
     future: Option<(String, i64)>,
     /// Certificates that have begun.
     begun: usize,
-    synchronized: bool,
+    /// Who says or ought to know that it is right.
+    keeper: Option<String>,
 }
 
 pub async fn look(accepted: &Accepted, machine: &Machine, offline: bool, report: &mut Report) {
-    let mut seen =
-        Seen { synchronized: machine.has("/run/systemd/timesync/synchronized"), ..Seen::default() };
+    let mut seen = Seen { keeper: keeper(machine), ..Seen::default() };
     let now = clock::unix_seconds();
     for (name, begin) in begins(accepted) {
         match begin.saturating_sub(now) {
@@ -74,6 +75,16 @@ fn begins(accepted: &Accepted) -> Vec<(String, i64)> {
     stored.chain(files.map(|entry| (entry.name, entry.not_before))).collect()
 }
 
+/// The mark of systemd-timesyncd, or a process that keeps the time.
+fn keeper(machine: &Machine) -> Option<String> {
+    if machine.has("/run/systemd/timesync/synchronized") {
+        return Some("systemd-timesyncd has set it".to_owned());
+    }
+    let mut names = machine.processes().into_iter().map(|pid| Process::read(machine, pid).name);
+    let found = names.find(|name| matches!(name.as_str(), "chronyd" | "ntpd" | "openntpd"))?;
+    Some(format!("{found} runs"))
+}
+
 fn tell(seen: &Seen, report: &mut Report) {
     let fix = "timedatectl set-ntp true (or chronyd); then timedatectl status";
     if let Some((name, ahead)) = &seen.future {
@@ -83,8 +94,8 @@ fn tell(seen: &Seen, report: &mut Report) {
         );
         return report.error(CHECK, text, fix);
     }
-    match &seen.skew {
-        Some((issuer, skew)) => {
+    match (&seen.skew, &seen.keeper) {
+        (Some((issuer, skew)), _) => {
             let side = if *skew > 0 { "behind" } else { "ahead of" };
             let text = format!("{} s {side} the clock of {issuer}", skew.unsigned_abs());
             match skew.unsigned_abs() {
@@ -93,19 +104,16 @@ fn tell(seen: &Seen, report: &mut Report) {
                 _ => report.error(CHECK, text, fix),
             }
         }
-        None if seen.synchronized => {
-            report.ok(CHECK, "systemd-timesyncd has set it; compared with no CA");
-        }
-        None if seen.begun > 0 => {
+        (None, Some(keeper)) => report.ok(CHECK, format!("{keeper}; compared with no CA")),
+        (None, None) if seen.begun > 0 => {
             let text = format!(
                 "not behind the {} certificates that are here; more is not known, no CA was asked",
                 seen.begun
             );
             report.ok(CHECK, text);
         }
-        None => {
-            let text =
-                "unknown: no CA, no certificate and no mark of systemd-timesyncd to compare with";
+        (None, None) => {
+            let text = "unknown: no CA, no certificate and no time service to compare with";
             report.warn(CHECK, text, "timedatectl status, or chronyc tracking".to_owned());
         }
     }
@@ -118,6 +126,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::super::line::Level;
+    use super::super::machine::of_files;
     use super::*;
 
     fn level(seen: &Seen) -> Level {
@@ -142,7 +151,18 @@ mod tests {
         let future = Some(("app.openclaw.example".to_owned(), 7200));
         assert_eq!(level(&Seen { future, begun: 3, ..skew(0) }), Level::Error);
         assert_eq!(level(&Seen { begun: 1, ..Seen::default() }), Level::Ok);
-        assert_eq!(level(&Seen { synchronized: true, ..Seen::default() }), Level::Ok);
+        let keeper = Some("chronyd runs".to_owned());
+        assert_eq!(level(&Seen { keeper, ..Seen::default() }), Level::Ok);
         assert_eq!(level(&Seen::default()), Level::Warning);
+    }
+
+    #[test]
+    fn who_keeps_the_time() {
+        let (_dir, machine) = of_files(&[("/proc/9/comm", "chronyd\n")]);
+        assert_eq!(keeper(&machine).unwrap(), "chronyd runs");
+        let (_dir, machine) = of_files(&[("/run/systemd/timesync/synchronized", "")]);
+        assert!(keeper(&machine).unwrap().contains("timesyncd"));
+        let (_dir, machine) = of_files(&[("/proc/9/cmdline", "chronyd")]);
+        assert_eq!(keeper(&machine), None);
     }
 }

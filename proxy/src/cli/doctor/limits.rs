@@ -70,7 +70,7 @@ fn enough(needs: &Needs, limit: u64) -> (Level, String) {
         0 => format!("enough for {} connections of clients", needs.clients),
         _ => format!("enough for {connections} connections on each listener that names no limit"),
     };
-    if needs.free > 0 && limit < RECOMMENDED {
+    if needs.free > 0 && limit < RESERVED + 2 * MOST {
         return (Level::Warning, format!("{text}; {RECOMMENDED} is meant"));
     }
     (Level::Ok, text)
@@ -81,8 +81,8 @@ const FILES: &str = "descriptors";
 const RESERVED: u64 = 128;
 /// Connections of a listener that names no limit, at most.
 const MOST: u64 = 15_000;
-/// For those, and as many to endpoints.
-const RECOMMENDED: u64 = 32_768;
+/// For those, as many to endpoints, and more.
+const RECOMMENDED: u64 = 65_536;
 
 // === memory ===
 
@@ -90,6 +90,8 @@ pub fn memory(global: &Global, running: &Running, machine: &Machine, report: &mu
     let (cgroup, of_running) = running.file(machine, "cgroup");
     let unit = Unit::find(machine).filter(|_| !of_running);
     let of_unit = unit.as_ref().and_then(|unit| unit.bytes("MemoryMax"));
+    // The shell's is not the service's.
+    let cgroup = cgroup.filter(|_| unit.is_none());
     let of_cgroup = cgroup.and_then(|text| cgroup_limit(&text, machine));
     let total = machine.read("/proc/meminfo").and_then(|text| total_memory(&text));
     let known = [
@@ -183,6 +185,8 @@ mod tests {
         for (clients, free, upstream, limit, level) in [
             (0, 2, None, 65_536, Level::Ok),
             (0, 2, None, 1024, Level::Warning),
+            (0, 2, None, 30_127, Level::Warning),
+            (0, 2, None, 30_128, Level::Ok),
             (15_000, 0, None, 1024, Level::Error),
             (15_000, 0, None, 15_127, Level::Error),
             (15_000, 0, None, 15_128, Level::Warning),
@@ -217,6 +221,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn odd_files_are_no_limit(text in "([0-9a-z:/,.é]*\n){0,4}", junk in "\\PC*") {
             let (_dir, machine) = of_files(&[("/sys/fs/cgroup/memory.max", junk.as_str())]);

@@ -98,3 +98,70 @@ async fn configured(
         names::look(accepted, report).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use config::NoEnvironment;
+    use config::merge::merge;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Everything that is read of a machine.
+    const FILES: [&str; 16] = [
+        "/proc/self/net/tcp",
+        "/proc/self/net/tcp6",
+        "/proc/self/status",
+        "/proc/self/limits",
+        "/proc/self/cgroup",
+        "/proc/self/mountinfo",
+        "/proc/7/comm",
+        "/proc/7/cmdline",
+        "/proc/7/cgroup",
+        "/proc/meminfo",
+        "/proc/locks",
+        "/proc/sys/net/ipv4/tcp_migrate_req",
+        "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "/sys/fs/cgroup/memory.max",
+        "/run/systemd/system/x",
+        "/etc/systemd/system/openclaw-edge.service",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// An odd kernel or container makes lines, never a panic and never silence.
+        #[test]
+        fn any_machine_is_told_of(
+            texts in proptest::collection::vec(
+                proptest::option::of(
+                    "([0-9A-F:. =/-]|Max open files|Uid:|CapEff:|CapBnd:|MemTotal:|LimitNOFILE=|0::|\\PC|\n){0,40}"
+                ),
+                FILES.len(),
+            )
+        ) {
+            let files: Vec<(&str, &str)> = FILES
+                .iter()
+                .zip(&texts)
+                .filter_map(|(path, text)| Some((*path, text.as_deref()?)))
+                .collect();
+            let (_dir, machine) = machine::of_files(&files);
+            let text = "version: 1\nstate_dir: /nonexistent/x\n\
+                listeners: { web: { bind: ['[::]:80'] }, tls: { bind: ['[::]:443'], tls: {} } }\n";
+            let accepted = merge(None, config::parse("edge.yaml", text, &NoEnvironment).unwrap());
+            let (global, running) = (&accepted.global, Running::default());
+            let mut report = Report::default();
+            home::look(std::path::Path::new("/edge.yaml"), &machine, &mut report);
+            let table = ports::table(&machine);
+            ports::look(global, &running, &machine, &table, &mut report);
+            rights::look(global, &running, &machine, &mut report);
+            limits::descriptors(global, &running, &machine, &mut report);
+            limits::memory(global, &running, &machine, &mut report);
+            kernel::look(global, &machine, &mut report);
+            exposure::look(&accepted, &table, &mut report);
+            for check in ["home", "others", "ports", "rights", "descriptors", "memory", "kernel"] {
+                prop_assert!(report.lines.iter().any(|line| line.check == check), "{}", check);
+            }
+        }
+    }
+}

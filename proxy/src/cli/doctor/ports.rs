@@ -107,7 +107,10 @@ impl Wanted {
                     "{name}: taken by a process of uid {user} that cannot be seen from here"
                 );
                 let fix = format!("as root on the machine itself: ss -ltnp 'sport = :{port}'");
-                report.add(CHECK, self.level(), text, Some(fix));
+                // It may be the one that this user cannot ask.
+                let ours = running.is_hidden() || running.state == State::NoSocket;
+                let level = if ours { Level::Warning } else { self.level() };
+                report.add(CHECK, level, text, Some(fix));
             }
         }
     }
@@ -219,5 +222,7 @@ mod tests {
         assert!(level == Level::Error && text.contains("another configuration"), "{text}");
         let hidden = Running { state: State::Hidden(String::new()), ..Running::default() };
         assert_eq!(told(&other, &hidden).0, Level::Ok);
+        assert_eq!(told(&[], &hidden).0, Level::Warning);
+        assert_eq!(told(&[], &Running::default()).0, Level::Error);
     }
 }

@@ -3,7 +3,7 @@
 use config::model::Global;
 use rustix::fs::getxattr;
 
-use super::line::Report;
+use super::line::{Level, Report};
 use super::machine::Machine;
 use super::running::Running;
 use super::status::{NET_BIND_SERVICE, Status};
@@ -46,7 +46,9 @@ pub fn look(global: &Global, running: &Running, machine: &Machine, report: &mut 
     }
     let (why, fix) = reason(&status, has_file_capability());
     let text = format!("uid {uid} may not bind the ports {ports}: {why}");
-    report.error(CHECK, text, fix);
+    // The process that this user cannot ask may have them.
+    let level = if running.is_hidden() { Level::Warning } else { Level::Error };
+    report.add(CHECK, level, text, Some(fix.to_owned()));
 }
 
 fn reason(status: &Status, file_capability: Option<bool>) -> (&'static str, &'static str) {
@@ -90,7 +92,6 @@ mod tests {
 
     use config::NoEnvironment;
 
-    use super::super::line::Level;
     use super::super::machine::of_files;
     use super::*;
 

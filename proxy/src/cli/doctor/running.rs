@@ -77,6 +77,11 @@ impl Running {
         matches!(self.state, State::Answers(_))
     }
 
+    /// There may be one, which this user cannot ask.
+    pub fn is_hidden(&self) -> bool {
+        matches!(self.state, State::Hidden(_))
+    }
+
     /// A file of /proc/PID: the running process's, else our own, and whether it is the former.
     pub fn file(&self, machine: &Machine, name: &str) -> (Option<String>, bool) {
         let of = |pid: u32| machine.read(&format!("/proc/{pid}/{name}"));

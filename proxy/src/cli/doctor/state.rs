@@ -15,6 +15,7 @@ use super::line::{Level, Report};
 use super::machine::Machine;
 use super::process::Process;
 use super::running::Running;
+use super::unit::Unit;
 
 pub fn look(global: &Global, running: &Running, machine: &Machine, report: &mut Report) {
     let dir = &global.state_dir;
@@ -59,8 +60,11 @@ fn examine(
 ) {
     let shown = dir.display();
     let me = geteuid();
-    // Root looks for others: then the directory says whose it is.
-    let owner = running.uid.unwrap_or(if me.is_root() { found.uid() } else { me.as_raw() });
+    let Some(owner) = owner(found, running, machine) else {
+        let text = format!("unknown: {shown} belongs to uid {}, this is uid {me}", found.uid());
+        let fix = "run doctor as root or as the user of the service".to_owned();
+        return report.warn(CHECK, text, fix);
+    };
     let mut fine = true;
     if found.uid() != owner {
         let text =
@@ -71,9 +75,11 @@ fn examine(
     let tree = Tree::of(dir, owner);
     fine &= tree.tell(dir, owner, report);
     if !is_writable(dir) {
-        let fix =
-            format!("run doctor as uid {owner} or root; read-only file system? findmnt -T {shown}");
-        report.error(CHECK, format!("{shown} cannot be written to by uid {me}"), fix);
+        let text = format!("{shown} cannot be written to by uid {me}");
+        let fix = format!("read-only file system? findmnt -T {shown}; as who? run doctor as root");
+        // Somebody else's is none of this user's to write.
+        let level = if me.as_raw() == owner { Level::Error } else { Level::Warning };
+        report.add(CHECK, level, text, Some(fix));
         fine = false;
     }
     fine &= room(dir, report);
@@ -86,6 +92,21 @@ fn examine(
             CHECK,
             format!("{shown}: {} files of uid {owner}, closed to others{lock}", tree.files),
         );
+    }
+}
+
+/// Who is to have it: the running process, the unit's user, this one. `None`: this one may just be
+/// somebody else. Root looks for others: then the directory itself says whose it is.
+fn owner(found: &Metadata, running: &Running, machine: &Machine) -> Option<u32> {
+    let me = geteuid();
+    let of_unit = || Unit::find(machine)?.uid(machine);
+    if let Some(known) = running.uid.or_else(of_unit) {
+        return Some(known);
+    }
+    let is_service = home::is_container(machine) && !running.is_hidden();
+    match me.is_root() {
+        true => Some(found.uid()),
+        false => (found.uid() == me.as_raw() || is_service).then_some(me.as_raw()),
     }
 }
 
@@ -286,6 +307,29 @@ mod tests {
         all(0o640).unwrap();
         assert_eq!(Tree::of(path, uid).open, [path.join("acme/key.pem")]);
         assert_eq!(Tree::of(path, uid + 1).strange.len(), 3, "not the directory: told by itself");
+    }
+
+    #[test]
+    fn whose_it_is_to_be() {
+        use super::super::machine::of_files;
+        use super::super::running::State;
+        let dir = tempfile::tempdir().unwrap();
+        let found = fs::metadata(dir.path()).unwrap();
+        let own = Some(found.uid());
+        let hidden = || Running { state: State::Hidden(String::new()), ..Running::default() };
+        let (_bare, bare) = of_files(&[]);
+        assert_eq!(owner(&found, &Running::default(), &bare), own);
+        let other = Running { uid: Some(4711), ..Running::default() };
+        assert_eq!(owner(&found, &other, &bare), Some(4711));
+        let (_unit, unit) = of_files(&[
+            ("/run/systemd/system/x", ""),
+            ("/etc/systemd/system/openclaw-edge.service", "[Service]\nUser=edge\n"),
+            ("/etc/passwd", "root:x:0:0::/:/bin/sh\nedge:x:997:997::/:/bin/false\n"),
+        ]);
+        assert_eq!(owner(&found, &hidden(), &unit), Some(997));
+        let strange = fs::metadata(if geteuid().is_root() { "/" } else { "/etc/passwd" }).unwrap();
+        let known = geteuid().is_root().then_some(strange.uid());
+        assert_eq!(owner(&strange, &hidden(), &bare), known, "not ours, and nobody says whose");
     }
 
     #[test]

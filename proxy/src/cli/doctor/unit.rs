@@ -53,6 +53,18 @@ impl Unit {
         })
     }
 
+    /// Of its `User=`, a name in /etc/passwd or a number.
+    pub fn uid(&self, machine: &Machine) -> Option<u32> {
+        let name = self.last("User")?;
+        if let Ok(uid) = name.parse() {
+            return Some(uid);
+        }
+        let passwd = machine.read("/etc/passwd")?;
+        let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let user = users.find(|fields| fields.first() == Some(&name))?;
+        user.get(2)?.parse().ok()
+    }
+
     /// `512M`, in powers of 1024; `None`: absent, `infinity` or a percentage.
     pub fn bytes(&self, key: &str) -> Option<u64> {
         let text = self.last(key)?;
