@@ -233,6 +233,36 @@ fn files_that_pages_name_exist() {
     }
 }
 
+/// What a heading is called in a link.
+fn anchor(heading: &str) -> String {
+    let kept =
+        heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn headings_that_pages_link_to_exist() {
+    let mut followed = 0;
+    for page in PAGES {
+        let text = read(page);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (place, wanted) in links.filter_map(|(link, _)| link.split_once('#')) {
+            let target = match place {
+                "" => root().join(page),
+                place if place.ends_with(".md") => root().join(page).parent().unwrap().join(place),
+                _ => continue,
+            };
+            let there =
+                fs::read_to_string(&target).unwrap_or_else(|e| panic!("{page}: {place}: {e}"));
+            let headings = there.lines().filter(|line| line.starts_with('#'));
+            let mut headings = headings.map(|line| anchor(line.trim_start_matches('#')));
+            assert!(headings.any(|heading| heading == wanted), "{page} links to {place}#{wanted}");
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "{followed}");
+}
+
 #[test]
 fn the_commands_of_the_readme_are_there() {
     let readme = read("README.md");
