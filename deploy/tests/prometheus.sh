@@ -49,7 +49,7 @@ files_are_right() {
     local alert
     for alert in $(shipped_alerts); do
         grep -qr "alertname: $alert\b" "$shipped/tests" || fail "$alert has no unit test"
-        grep -q "\`$alert\`" "$shipped/README.md" || fail "$alert is not in deploy/prometheus/README.md"
+        grep -q "^| \`$alert\`" "$shipped/../README.md" || fail "$alert is not in deploy/README.md"
     done
 }
 

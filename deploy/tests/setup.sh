@@ -10,7 +10,7 @@ SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl n
     nix=nix-bin nix-build=nix-bin git=git
     podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2
     systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
-    pebble=pebble pebble-challtestsrv=pebble)
+    pebble=pebble pebble-challtestsrv=pebble htpasswd=apache2-utils)
 
 main() {
     local tools

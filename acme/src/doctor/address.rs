@@ -8,13 +8,18 @@ use super::Context;
 pub(super) fn is_ours(address: IpAddr, context: &Context) -> bool {
     match &context.own {
         Some(own) => own.contains(&address),
-        None => address.is_loopback() || source_towards(address) == Some(address),
+        None => is_own(address),
     }
+}
+
+/// An interface of this machine, as far as this network namespace goes, has the address.
+pub fn is_own(address: IpAddr) -> bool {
+    address.is_loopback() || source_towards(address) == Some(address)
 }
 
 /// The address this machine would connect from. The kernel picks the destination itself where that
 /// is one of its own, which needs no list of interfaces. Nothing is sent.
-pub(super) fn source_towards(address: IpAddr) -> Option<IpAddr> {
+pub fn source_towards(address: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -26,7 +31,7 @@ pub(super) fn source_towards(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// What the address is reserved for, where no public CA can connect to it (RFC 6890).
-pub(super) fn reserved(address: IpAddr) -> Option<&'static str> {
+pub fn reserved(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) => reserved_v4(v4),
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

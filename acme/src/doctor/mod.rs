@@ -22,6 +22,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 
+pub use self::address::{is_own, reserved, source_towards};
 use crate::name;
 
 /// The process that would answer the CA.

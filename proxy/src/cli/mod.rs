@@ -3,6 +3,7 @@
 //! Exit codes: 0 ok, 1 negative result, 2 usage, 3 admin server not reachable, 4 reload refused,
 //! 5 timed out.
 
+mod acme_check;
 mod backup;
 mod certs;
 mod doctor;
@@ -73,7 +74,13 @@ enum Command {
     /// Give the split of a route its configured weights back
     Unshift(shift::UnshiftArgs),
     /// Ask why a CA would refuse, before it is asked
-    Acme(doctor::AcmeArgs),
+    Acme(acme_check::AcmeArgs),
+    /// Look at the machine: ports and who has them, descriptors, clock, DNS of all hosts, state
+    /// directory, capabilities, kernel options, memory; each line ok, warning or error with the fix
+    ///
+    /// Changes nothing, and needs no running process. Exit code 0: ok, warnings included; 1: an error
+    /// at least.
+    Doctor(doctor::DoctorArgs),
     /// Copy accounts, certificates, keys and the last accepted configuration into one file
     Backup(backup::BackupArgs),
     /// Put a backup back into the state directory of a process that is stopped
@@ -130,7 +137,8 @@ pub fn main() -> ExitCode {
         Command::Undrain(args) => drain::undrain(args),
         Command::Shift(args) => shift::shift(args),
         Command::Unshift(args) => shift::unshift(args),
-        Command::Acme(args) => doctor::main(args),
+        Command::Acme(args) => acme_check::main(args),
+        Command::Doctor(args) => doctor::main(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Demo(args) => demo::run_with(&args, |config| {

@@ -10,13 +10,13 @@ use server::{EMPTY, Reply, TestDns, addresses, services};
 
 #[allow(dead_code)]
 #[path = "../../src/control/resolve/test_dns.rs"]
-mod server;
+pub mod server;
 
 const HOST: &str = "app.openclaw.example";
 const NAME: &str = "api.svc.openclaw.example.";
 
 /// Answers until the test's process ends.
-fn dns() -> TestDns {
+pub fn dns() -> TestDns {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

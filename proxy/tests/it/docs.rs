@@ -1,7 +1,7 @@
 //! What the documents say: their configurations are good, their tables are those of the code, the
 //! files they name exist, and the absences that README.md promises are absent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -140,6 +140,74 @@ fn limits_have_the_defaults_of_the_reference() {
     assert!(compared >= wanted, "{compared} limits in README.md, {wanted} in config/README.md");
 }
 
+/// Alerts of the rules, with severity and time of each rule: `critical, 2m; warning, 15m`.
+fn alerts() -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    let rules = fs::read_dir(root().join("deploy/prometheus/rules")).unwrap();
+    for file in rules.map(|entry| entry.unwrap().path()) {
+        let text = fs::read_to_string(file).unwrap();
+        for rule in text.split("- alert: ").skip(1) {
+            let rule = rule.split("- record: ").next().unwrap();
+            let name = rule.lines().next().unwrap().trim();
+            let value = |key: &str| {
+                let rest = rule.split_once(key)?.1;
+                let end = rest.find([',', '}', '\n']).unwrap_or(rest.len());
+                Some(rest[..end].trim().to_owned())
+            };
+            let severity = value("severity: ").unwrap_or_else(|| panic!("{name}: no severity"));
+            let when = value("\n        for: ").map(|time| format!(", {time}")).unwrap_or_default();
+            let told = found.entry(name.to_owned()).or_default();
+            let semicolon = if told.is_empty() { "" } else { "; " };
+            *told += &format!("{semicolon}{severity}{when}");
+        }
+    }
+    found
+}
+
+#[test]
+fn the_table_of_alerts_is_that_of_the_rules() {
+    let text = read("deploy/README.md");
+    let table = text.split_once("## What each alert means").unwrap().1;
+    let mut documented = BTreeMap::new();
+    for line in table.lines().filter(|line| line.starts_with("| `")) {
+        // A bar of a command is `\|`.
+        let line = line.replace("\\|", "/");
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [alert, means, command, then] = cells.as_slice() else { panic!("{line}") };
+        let (name, when) = alert.trim_start_matches('`').split_once('`').unwrap();
+        assert!(!means.is_empty() && !then.is_empty(), "{line}");
+        assert!(command.starts_with('`'), "{name}: what is to be typed first: {command}");
+        let former = documented.insert(name.to_owned(), when.trim().to_owned());
+        assert!(former.is_none(), "{name} twice");
+    }
+    assert_eq!(documented, alerts());
+}
+
+/// Every `openclaw-edge COMMAND` of the operations guide is one that the binary has.
+#[test]
+fn commands_of_the_guide_are_there() {
+    let help = command(&["--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help.split_once("Commands:").unwrap().1.split_once("Options:").unwrap().0;
+    let known: BTreeSet<&str> =
+        commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mut seen = BTreeSet::new();
+    for page in ["README.md", "deploy/README.md"] {
+        let text = read(page);
+        for (at, name) in text.match_indices("openclaw-edge ") {
+            // Where a command begins: in backticks, after a prompt or a path, at a line's start.
+            let (before, rest) = (&text[..at], &text[at + name.len()..]);
+            let begins = before.ends_with(['`', '\n', '/']) || before.ends_with("$ ");
+            let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
+            if begins && !word.is_empty() {
+                assert!(known.contains(word), "{page}: openclaw-edge {word}");
+                seen.insert(word.to_owned());
+            }
+        }
+    }
+    assert!(seen.len() > 10 && seen.contains("doctor"), "{seen:?}");
+}
+
 // === names ===
 
 /// Whether a word in backticks is meant as the path of one of our files.
@@ -163,6 +231,36 @@ fn files_that_pages_name_exist() {
             assert!(there, "{page} names {word}");
         }
     }
+}
+
+/// What a heading is called in a link.
+fn anchor(heading: &str) -> String {
+    let kept =
+        heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn headings_that_pages_link_to_exist() {
+    let mut followed = 0;
+    for page in PAGES {
+        let text = read(page);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (place, wanted) in links.filter_map(|(link, _)| link.split_once('#')) {
+            let target = match place {
+                "" => root().join(page),
+                place if place.ends_with(".md") => root().join(page).parent().unwrap().join(place),
+                _ => continue,
+            };
+            let there =
+                fs::read_to_string(&target).unwrap_or_else(|e| panic!("{page}: {place}: {e}"));
+            let headings = there.lines().filter(|line| line.starts_with('#'));
+            let mut headings = headings.map(|line| anchor(line.trim_start_matches('#')));
+            assert!(headings.any(|heading| heading == wanted), "{page} links to {place}#{wanted}");
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "{followed}");
 }
 
 #[test]

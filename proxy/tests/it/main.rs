@@ -17,6 +17,7 @@ mod cli;
 mod desync;
 mod dns;
 mod docs;
+mod doctor;
 mod drain;
 mod exact;
 mod filters;

@@ -204,7 +204,7 @@ async fn ask(issuer: &Issuer, account: Option<String>, args: &CheckArgs) -> Cont
 }
 
 /// A CA that is inside looks from inside.
-async fn is_public(directory: &str) -> bool {
+pub(super) async fn is_public(directory: &str) -> bool {
     let Ok(uri) = directory.parse::<http::Uri>() else { return true };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let Ok(found) = tokio::net::lookup_host((host, 443)).await else { return true };
