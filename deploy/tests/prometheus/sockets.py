@@ -65,4 +65,5 @@ def guess(port, n):
     in_a_row(port, n, "locked.openclaw.example", credentials)
 
 
-{"hold": hold, "garbage": garbage, "get": get, "keys": keys, "guess": guess}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    {"hold": hold, "garbage": garbage, "get": get, "keys": keys, "guess": guess}[sys.argv[1]](*sys.argv[2:])
