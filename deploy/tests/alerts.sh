@@ -42,7 +42,7 @@ main() {
 begin() {
     # shellcheck disable=SC2034
     read -r http https other plain small main_admin small_admin third_admin one two three closed pebble \
-        pebble_admin dns dns_admin prometheus prometheus2 no_dns < <(python3 "$parts/ports.py" 19)
+        pebble_admin dns dns_admin prometheus prometheus2 no_dns < <(python3 "$parts/ports.py" 19 11000 20000)
     api=http://127.0.0.1:$prometheus
     lonely=http://127.0.0.1:$prometheus2
     : >"$work/expected"
@@ -53,7 +53,7 @@ begin() {
     certificate legacy DNS:legacy.openclaw.example "5 days ago" "95 days"
     local port
     for port in $one $two $three; do backend "$port"; done
-    authority 7776000
+    authority
     main_config
     small_config
     third_config

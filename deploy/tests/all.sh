@@ -21,6 +21,7 @@ main() {
     [ $# -eq 0 ] || [ "$*" = --minutes ] || fail "usage: deploy/tests/all.sh [--minutes]"
     if [ $# -gt 0 ]; then minutes=yes longest=300; fi
     "$edge" version
+    traces >"$logs/before"
     local begun=$SECONDS
     bash "$here/alerts.sh" "$longest" >"$logs/alerts" 2>&1 &
     beside=$!
@@ -35,6 +36,8 @@ main() {
     note alerts "$begun" "$code"
     echo
     printf '%s\n' "${timings[@]}"
+    traces >"$logs/after"
+    diff "$logs/before" "$logs/after" || fail "something is left behind"
     [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
 }
 
@@ -56,6 +59,16 @@ one() {
     echo "=== $1"
     bash "$here/$1.sh" </dev/null || code=$?
     note "$1" "$begun" "$code"
+}
+
+# What a test could leave on the machine.
+traces() {
+    ls -d /etc/openclaw-edge /run/openclaw-edge /var/lib/openclaw-edge /usr/bin/openclaw-edge 2>/dev/null || true
+    grep openclaw-edge /etc/passwd /etc/group || true
+    ls /run/netns 2>/dev/null || true
+    # The folder of namespaces itself stays once there was one.
+    awk '$5 != "/run/netns" { print $5 }' /proc/self/mountinfo | sort
+    pgrep -f "^$edge " || true
 }
 
 # note TEST BEGUN CODE

@@ -52,10 +52,12 @@ a_certificate_near_its_end() {
     must_fire 30 EdgeCertificateExpiresSoon 'certificate="legacy"'
 }
 
-# It was issued some time ago, and nobody is there to renew it.
+# It was issued long ago, and nobody is there to renew it.
 the_authority_gone() {
-    echo "the CA has gone"
-    must_fire 150 EdgeCertificateRenewalOverdue 'certificate="ordered"'
+    echo "an imported certificate near its end, and the CA has gone"
+    import_overdue
+    main_config "" "" "$overdue"
+    must_fire 60 EdgeCertificateRenewalOverdue 'certificate="overdue"'
 }
 
 slow_answers() {

@@ -109,8 +109,8 @@ the_log_not_read() {
     local told="instance=127.0.0.1:$small_admin"
     provoked "nobody reads the access log of an edge" <<<"EdgeLogDropped $told"
     wait_for 60 "dropped lines" drops_lines
-    start held python3 "$parts/sockets.py" hold "$small" 180
-    provoked "180 idle connections, 180 and 256 descriptors allowed; further ones come" <<-END
+    start held python3 "$parts/sockets.py" keep "$small" 180 small.openclaw.example
+    provoked "180 connections that are kept, 180 and 256 descriptors allowed; further ones come" <<-END
 	EdgeConnectionsNearLimit $told,listener=narrow
 	EdgeFdsNearLimit $told
 	EdgeConnectionsRejected $told,listener=narrow,reason=connections
@@ -131,11 +131,8 @@ certificates() {
 	END
     wait_for 60 "the refusal" refused_once
     end pebble
-    certificate overdue DNS:overdue.openclaw.example "85 days ago" "5 days"
-    cat "$work/overdue.key" >>"$work/overdue.pem"
-    "$edge" certs import "$work/overdue.pem" --socket "$work/admin.sock" >"$work/import.log" 2>&1 ||
-        fail "import: $(cat "$work/import.log")"
-    troubled_config "" "  overdue: { names: [overdue.openclaw.example], issuer: pebble }"
+    import_overdue
+    troubled_config "" "$overdue"
     provoked "a renewal long due, and the CA is gone" <<<"EdgeCertificateRenewalOverdue certificate=overdue"
     certificate legacy DNS:legacy.openclaw.example "95 days ago" "5 days"
     provoked "a certificate file with a twentieth of its life left" <<<"EdgeCertificateExpiresSoon certificate=legacy"
@@ -165,7 +162,7 @@ backends() {
 # An entry that is refused, then a whole file: what was refused before stays so.
 bad_files() {
     troubled_config "  wrong: { hosts: [wrong.openclaw.example], upstrem: web }" \
-        "  overdue: { names: [overdue.openclaw.example], issuer: pebble }"
+        "$overdue"
     wait_for 30 "the quarantine" is_metric "$main_admin" 'edge_config_objects{kind="route",state="quarantined"}' 1
     provoked "a route with a misspelt key" <<<"EdgeConfigQuarantined kind=route,state=quarantined"
     echo "no_such_key: 1" >>"$work/main.yaml"
