@@ -55,7 +55,7 @@ files_are_right() {
 begin() {
     # shellcheck disable=SC2034
     read -r http https other plain small main_admin small_admin one two three closed pebble pebble_admin \
-        dns dns_admin prometheus no_dns < <(python3 "$parts/ports.py" 17 20000 30000)
+        dns dns_admin prometheus no_dns < <(python3 "$parts/ports.py" 17)
     api=http://127.0.0.1:$prometheus
     echo "nameserver 127.0.0.1:$no_dns" >"$work/resolv.conf"
     # The hash of nobody's password.

@@ -1,5 +1,5 @@
-"""ports.py N FROM TO: N ports of 127.0.0.1 that nobody has. Below those that the kernel gives to
-clients, and in a range of its own for each test: some must stay free for as long as it runs."""
+"""ports.py N [FROM TO]: N ports of 127.0.0.1 that nobody has. Below those that the kernel gives to
+clients; tests that run at once have ranges of their own, as some ports must stay free meanwhile."""
 
 import random
 import socket
@@ -7,8 +7,8 @@ import sys
 
 
 def main():
-    (count, first, end), found = map(int, sys.argv[1:]), []
-    ports = range(first, end)
+    count, found = int(sys.argv[1]), []
+    ports = range(*map(int, sys.argv[2:] or (20000, 30000)))
     for port in random.sample(ports, len(ports)):
         try:
             with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:

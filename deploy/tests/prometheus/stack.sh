@@ -80,7 +80,7 @@ import_overdue() {
         fail "import: $(cat "$work/import.log")"
 }
 
-# A real CA. It asks the main edge's plaintext listener.
+# authority [SECONDS]: a real CA, and how long its certificates live. It asks the main edge's plaintext listener.
 authority() {
     certificate api IP:127.0.0.1 yesterday "2 days"
     cat >"$work/pebble.json" <<-END
@@ -88,7 +88,7 @@ authority() {
 	  "listenAddress": "127.0.0.1:$pebble", "managementListenAddress": "127.0.0.1:$pebble_admin",
 	  "certificate": "$work/api.pem", "privateKey": "$work/api.key",
 	  "httpPort": $http, "tlsPort": $https, "ocspResponderURL": "",
-	  "domainBlocklist": ["blocked.openclaw.example"], "certificateValidityPeriod": 7776000 } }
+	  "domainBlocklist": ["blocked.openclaw.example"], "certificateValidityPeriod": ${1:-7776000} } }
 	END
     start dns pebble-challtestsrv -management "127.0.0.1:$dns_admin" -dns01 "127.0.0.1:$dns" \
         -defaultIPv4 127.0.0.1 -defaultIPv6 "" -http01 "" -https01 "" -tlsalpn01 ""
