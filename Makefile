@@ -4,13 +4,12 @@
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+TEST_DEPLOY_ARGS ?=
+BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
-.PHONY: help demo test test-deploy bench check fuzz
-
-# What deploy/ holds, each with its real tool; about 4 minutes.
-DEPLOY_TESTS = kubernetes helm kubenix compose compose_live nixos systemd prometheus
+.PHONY: help demo test test-deploy deploy-ready bench check fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -23,13 +22,14 @@ test: ## All tests
 	@bash .ci/setup build test
 	cargo test --locked --workspace
 
-test-deploy: ## Manifests, chart, units, alerts: with the real tools (root)
+test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tools (root; 20 minutes)
+	@OPENCLAW_EDGE_BIN=$(BUILT)/release/openclaw-edge bash deploy/tests/all.sh $(TEST_DEPLOY_ARGS)
+
+# What those tests need.
+deploy-ready:
 	@bash .ci/setup build
 	@bash deploy/tests/setup.sh
 	cargo build --locked --release -p proxy
-	@for test in $(DEPLOY_TESTS); do \
-		echo "=== $$test" && OPENCLAW_EDGE_BIN=$(CURDIR)/target/release/openclaw-edge bash deploy/tests/$$test.sh || exit 1; \
-	done
 
 bench: ## CPU per request and memory per connection beside nginx (about 10 minutes)
 	@bash .ci/setup build bench

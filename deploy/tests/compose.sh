@@ -33,7 +33,7 @@ misspelt() {
 }
 
 # The gate's own command line, but for its host and its patience: it is understood (2 would be usage),
-# and where nobody listens it fails.
+# and where nobody listens it fails with the code for that.
 workflow() {
     local gate words code=0
     gate=$(python3 - "$source/deploy-steps.yaml" <<'END'
@@ -49,7 +49,7 @@ END
     # Port 1 of loopback: nobody listens there.
     words[5]=10ms words[6]=https://127.0.0.1:1/healthz
     "$edge" "${words[@]:1}" >"$scratch/said" 2>&1 || code=$?
-    [ $code = 1 ] || fail "'${words[*]}' ends with $code, not 1: $(cat "$scratch/said")"
+    [ $code = 3 ] || fail "'${words[*]}' ends with $code, not 3: $(cat "$scratch/said")"
     checks=$((checks + 1))
 }
 

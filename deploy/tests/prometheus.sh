@@ -8,7 +8,7 @@
 # evaluations come every second.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" PYTHONDONTWRITEBYTECODE=1
 parts=$here/prometheus
 shipped=$(realpath "$here/../prometheus")
 dashboard=$(realpath "$here/../grafana/openclaw-edge.json")
@@ -25,8 +25,6 @@ edge=$(binary)
 need prometheus promtool pebble pebble-challtestsrv python3 curl jq openssl
 work=$(mktemp -d)
 trap 'ended $?' EXIT
-# Seconds that a certificate of the CA lives: overdue after two thirds of them.
-LIFE=100
 
 main() {
     files_are_right
@@ -34,6 +32,7 @@ main() {
     load
     nothing_fires
     the_exposition_is_clean
+    series_are_bounded
     provoke
     every_expression_returns_data
     restarts_and_the_end
@@ -65,7 +64,7 @@ begin() {
     certificate legacy DNS:legacy.openclaw.example "5 days ago" "95 days"
     local port
     for port in $one $two $three; do backend "$port"; done
-    authority $LIFE
+    authority
     main_config
     small_config
     prometheus_config
@@ -83,8 +82,38 @@ load() {
 }
 
 the_exposition_is_clean() {
-    curl -fsS "http://127.0.0.1:$main_admin/metrics" | promtool check metrics || fail "promtool check metrics"
+    metrics | promtool check metrics || fail "promtool check metrics"
 }
+
+# What clients make up names no series. Beside it closed lists go on filling: another upstream of a
+# split, another way in which a connection ends.
+series_are_bounded() {
+    invent 5
+    local before after
+    before=$(series)
+    invent 200
+    after=$(series)
+    metrics >"$work/exposition"
+    ! grep -iFf "$work/invented" "$work/exposition" >&2 || fail "a client has made a series"
+    [ "$after" -lt $((before + 20)) ] || fail "$before series, then $after"
+    echo "  $before series before 800 inventions of clients, $after after them, none with their words"
+}
+
+# invent N: and wait until it is counted.
+invent() {
+    local before
+    before=$(requests)
+    python3 "$parts/invent.py" "$plain" "$https" "$1" >"$work/invented"
+    wait_for 30 "the count of requests" counted $((before + 3 * $1))
+}
+
+counted() { [ "$(requests)" -ge "$1" ]; }
+
+requests() { metrics | awk '/^edge_http_requests_total/ { sum += $NF } END { print sum + 0 }'; }
+
+series() { metrics | grep -vc '^#'; }
+
+metrics() { curl -fsS "http://127.0.0.1:$main_admin/metrics"; }
 
 # Slow things begin first.
 provoke() {
@@ -97,9 +126,9 @@ provoke() {
     a_small_edge
     clients_beyond_limits
     slow_answers
+    the_authority_gone
     bad_files
     a_certificate_near_its_end
-    the_authority_gone
 }
 
 every_expression_returns_data() {

@@ -107,6 +107,8 @@ needs_no_forbidden_call() {
     sed -i 's/Hello/Good morning/' "$work/edge.yaml"
     kill -HUP "$(edge_pid)"
     wait_for 30 "the reload" reloaded
+    # It comes by the clock, half a second after the start.
+    wait_for 30 "WATCHDOG=1" grep -qx WATCHDOG=1 "$work/told"
     kill -TERM "$(edge_pid)"
     wait "$process" || fail "run ended badly: $(tail -n 5 "$work/err")"
     process=

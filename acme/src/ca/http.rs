@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{AGE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use instant_acme::{BodyWrapper, BytesResponse};
 
 use super::Limits;
+use super::meter::Meter;
 use super::problem::Problem;
 use super::text::{MAX_DETAIL, clean, quote};
 use super::wait;
@@ -44,6 +45,7 @@ pub(super) struct Http {
     limits: Limits,
     /// Seconds that the CA's clock is ahead of ours, by its newest answer.
     skew: Arc<AtomicI64>,
+    pub meter: Meter,
 }
 
 /// Why there is no usable answer.
@@ -63,7 +65,7 @@ pub(super) enum Fault {
 }
 
 impl Http {
-    pub fn new(tls: rustls::ClientConfig, limits: Limits) -> Http {
+    pub fn new(tls: rustls::ClientConfig, limits: Limits, meter: Meter) -> Http {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -78,7 +80,7 @@ impl Http {
             .pool_max_idle_per_host(4)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Http { client, limits, skew: Arc::new(AtomicI64::new(UNKNOWN)) }
+        Http { client, limits, skew: Arc::new(AtomicI64::new(UNKNOWN)), meter }
     }
 
     pub fn skew(&self) -> Option<i64> {
@@ -96,8 +98,15 @@ impl Http {
     /// The whole answer, if it is a good one.
     pub async fn exchange(
         &self,
-        mut request: Request<BodyWrapper<Bytes>>,
+        request: Request<BodyWrapper<Bytes>>,
     ) -> Result<(Parts, Bytes), Fault> {
+        let (action, begun) = (self.meter.action(request.uri()), Instant::now());
+        let ended = self.ask(request).await;
+        self.meter.tell(action, begun, &ended);
+        ended
+    }
+
+    async fn ask(&self, mut request: Request<BodyWrapper<Bytes>>) -> Result<(Parts, Bytes), Fault> {
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         check_address(request.uri()).map_err(Fault::Network)?;
         sign(request.headers_mut());

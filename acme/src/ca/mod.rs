@@ -13,6 +13,7 @@ mod ari;
 mod directory;
 mod failure;
 mod http;
+mod meter;
 mod order;
 mod problem;
 mod request;
@@ -35,10 +36,12 @@ pub use directory::Directory;
 pub use failure::{Class, Failure, Step, SubProblem};
 pub(crate) use http::unix_now;
 pub use instant_acme::{AuthorizationStatus as AuthStatus, OrderStatus};
+pub use meter::{Action, Asked, Listener};
 pub use order::{Authorization, ChallengeKind, Offer, Order};
 pub use request::OrderRequest;
 
 use self::http::{Http, Transport};
+use self::meter::Meter;
 
 /// How often a step is repeated because the CA did not take its nonce. The library itself
 /// tries three times in each.
@@ -91,6 +94,14 @@ struct Inner {
 impl Ca {
     /// Reads the directory.
     pub async fn connect(config: &CaConfig) -> Result<Ca, Failure> {
+        Ca::connect_heard(config, None).await
+    }
+
+    /// The same; of this and every later request somebody hears.
+    pub async fn connect_heard(
+        config: &CaConfig,
+        listener: Option<Listener>,
+    ) -> Result<Ca, Failure> {
         let local = |why: String| Failure::new(Class::Local, Step::Directory, why);
         let uri = config.directory.parse::<Uri>();
         let uri = uri.map_err(|e| local(format!("directory {:?}: {e}", config.directory)))?;
@@ -99,11 +110,12 @@ impl Ca {
         // Reading the system's roots takes milliseconds of file access.
         let tls = tokio::task::spawn_blocking(move || roots::tls_client(roots.as_deref())).await;
         let tls = tls.map_err(|e| local(e.to_string()))?.map_err(local)?;
-        let http = Http::new(tls, config.limits.clone());
+        let http = Http::new(tls, config.limits.clone(), Meter::new(listener));
         let answer = http.get(&config.directory).await;
         let (_, body) = answer.map_err(|fault| Failure::from_fault(Step::Directory, fault))?;
         let read = directory::read(&body)
             .map_err(|why| Failure::new(Class::Unavailable, Step::Directory, why))?;
+        http.meter.learn(&read.addresses);
         Ok(Ca {
             inner: Arc::new(Inner {
                 http,

@@ -17,6 +17,7 @@ fn run(dir: &tempfile::TempDir) -> Run {
         state_dir: dir.path().to_owned(),
         challenges: Arc::default(),
         changed: Box::new(|| ()),
+        asked: Arc::new(|_, _| ()),
         clock: Box::new(|| NOW),
         uptime: Arc::new(|| Duration::ZERO),
         poll: POLL,
@@ -28,6 +29,7 @@ fn run(dir: &tempfile::TempDir) -> Run {
 
 fn wanted() -> Wanted {
     let issuer = Issuer {
+        name: "main".to_owned(),
         // Nobody is there.
         ca: CaConfig::new("http://127.0.0.1:1/directory"),
         contact: None,

@@ -33,7 +33,7 @@ pub use slot::Told;
 pub use view::{FORMER, IMPORTED, OrderResult, Role, Row, SKEW_ALARM, View};
 pub use wanted::{Issuer, KeyKind, Wanted, WantedCertificate};
 
-use crate::ca::Revocation;
+use crate::ca::{Asked, Revocation};
 use crate::challenge::Challenges;
 use command::Command;
 
@@ -50,6 +50,8 @@ pub struct Settings {
     pub challenges: Arc<Challenges>,
     /// Called on the keeper's thread after every new [`View`].
     pub changed: Box<dyn Fn() + Send>,
+    /// Hears of each request to a CA, with the name of an issuer that has its directory.
+    pub asked: Hears,
     /// Unix seconds.
     pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
     /// Since any moment, never set: what the clock is compared with.
@@ -57,6 +59,9 @@ pub struct Settings {
     /// A process that has not the right to order asks for it this often, and looks for accounts.
     pub poll: Duration,
 }
+
+/// Called on the keeper's thread.
+pub type Hears = Arc<dyn Fn(&str, Asked) + Send + Sync>;
 
 /// Time since any moment, never set.
 pub type Uptime = Arc<dyn Fn() -> Duration + Send + Sync>;

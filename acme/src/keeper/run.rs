@@ -79,7 +79,8 @@ impl Run {
         queue: mpsc::UnboundedReceiver<Command>,
         view: Arc<ArcSwap<View>>,
     ) -> Run {
-        let sessions = Arc::new(Sessions::new(settings.uptime.clone(), settings.poll * 2));
+        let (uptime, asked) = (settings.uptime.clone(), settings.asked.clone());
+        let sessions = Arc::new(Sessions::new(uptime, asked, settings.poll * 2));
         Run {
             settings,
             queue,

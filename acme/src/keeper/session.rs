@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::Uptime;
 use super::wanted::Issuer;
-use crate::ca::{Account, Ca, Class, Failure, Step};
+use super::{Hears, Uptime};
+use crate::ca::{Account, Ca, Class, Failure, Listener, Step};
 use crate::store::Store;
 
 /// Sessions by directory URL. Only one task at a time opens a directory, so that no two register.
@@ -17,6 +17,7 @@ pub struct Sessions {
     /// When accounts were given up, by directory URL.
     forgotten: std::sync::Mutex<HashMap<String, Vec<Duration>>>,
     uptime: Uptime,
+    asked: Hears,
     /// After this time other processes on the same directory know of a new account.
     seen_by_others: Duration,
 }
@@ -30,9 +31,9 @@ pub struct Session {
 }
 
 impl Sessions {
-    pub fn new(uptime: Uptime, seen_by_others: Duration) -> Sessions {
+    pub fn new(uptime: Uptime, asked: Hears, seen_by_others: Duration) -> Sessions {
         let (open, forgotten) = Default::default();
-        Sessions { open, forgotten, uptime, seen_by_others }
+        Sessions { open, forgotten, uptime, asked, seen_by_others }
     }
 
     /// The session with an issuer; registers an account where there is none.
@@ -42,7 +43,9 @@ impl Sessions {
         if let Some(session) = place.as_ref().filter(|session| session.since.elapsed() < RENEW) {
             return Ok(session.clone());
         }
-        let ca = Ca::connect(&issuer.ca).await?;
+        let (name, asked) = (issuer.name.clone(), self.asked.clone());
+        let listener: Listener = Arc::new(move |request| asked(&name, request));
+        let ca = Ca::connect_heard(&issuer.ca, Some(listener)).await?;
         let stored = store.account(&issuer.ca.directory);
         let stored = stored.map_err(|why| Failure::new(Class::Local, Step::Register, why))?;
         let account = match stored {

@@ -26,6 +26,7 @@ fn keeper(dir: &Path) -> Run {
         state_dir: dir.to_owned(),
         challenges: Arc::default(),
         changed: Box::new(|| {}),
+        asked: Arc::new(|_, _| {}),
         clock: Box::new(|| NOW),
         uptime: Arc::new(|| Duration::ZERO),
         poll: POLL,
@@ -35,6 +36,7 @@ fn keeper(dir: &Path) -> Run {
 
 fn wanted(issuers: &[&str], sets: &[&[&str]]) -> Wanted {
     let issuer = |number: usize, name: &&str| Issuer {
+        name: (*name).to_owned(),
         ca: CaConfig::new(directory(name)),
         contact: None,
         eab: None,

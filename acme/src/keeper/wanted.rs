@@ -16,6 +16,8 @@ pub struct Wanted {
 /// An ACME directory and how it is used.
 #[derive(Clone, Debug)]
 pub struct Issuer {
+    /// What the configuration calls it.
+    pub name: String,
     pub ca: CaConfig,
     /// An address for the account, without `mailto:`.
     pub contact: Option<String>,

@@ -1,6 +1,8 @@
 //! Renewal information (RFC 9773), asked of a server that answers as CAs do.
 
-use acme::ca::{Ca, CertId, Class, Failure, RenewalInfo, Step};
+use std::sync::{Arc, Mutex};
+
+use acme::ca::{Asked, Ca, CaConfig, CertId, Class, Failure, Listener, RenewalInfo, Step};
 
 use crate::stub::{Reply, Stub, directory, problem, reply};
 
@@ -68,4 +70,26 @@ async fn a_ca_without_it_is_not_asked() {
     let ca = Ca::connect(&stub.config()).await.unwrap();
     let failure = ca.renewal_info(&CertId::parse(ID).unwrap()).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (Class::Refused, None));
+}
+
+#[tokio::test]
+async fn every_request_is_heard_of() {
+    let stub = Stub::start(|asked, base| match asked.path.starts_with("/ari/") {
+        true => reply(429, "", "{}"),
+        false => directory(asked, base).unwrap_or_else(|| reply(500, "", "")),
+    })
+    .await;
+    let heard: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
+    let hears = heard.clone();
+    let listener: Listener = Arc::new(move |asked: Asked| {
+        assert!(!asked.took.is_zero());
+        hears.lock().unwrap().push((asked.action.word(), asked.code()));
+    });
+    let ca = Ca::connect_heard(&stub.config(), Some(listener.clone())).await.unwrap();
+    ca.renewal_info(&CertId::parse(ID).unwrap()).await.unwrap_err();
+    let nobody = CaConfig::new("http://127.0.0.1:1/dir");
+    Ca::connect_heard(&nobody, Some(listener)).await.unwrap_err();
+    let heard = heard.lock().unwrap();
+    let told = [("directory", "2xx"), ("renewal_info", "429"), ("directory", "none")];
+    assert_eq!(heard[..], told);
 }

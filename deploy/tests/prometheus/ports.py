@@ -1,4 +1,5 @@
-"""ports.py N: N ports of 127.0.0.1 that nobody has, below those that the kernel gives to clients."""
+"""ports.py N [FROM TO]: N ports of 127.0.0.1 that nobody has. Below those that the kernel gives to
+clients; tests that run at once have ranges of their own, as some ports must stay free meanwhile."""
 
 import random
 import socket
@@ -6,8 +7,9 @@ import sys
 
 
 def main():
-    found = []
-    for port in random.sample(range(15000, 30000), 5000):
+    count, found = int(sys.argv[1]), []
+    ports = range(*map(int, sys.argv[2:] or (20000, 30000)))
+    for port in random.sample(ports, len(ports)):
         try:
             with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
                 tcp.bind(("127.0.0.1", port))
@@ -15,7 +17,7 @@ def main():
         except OSError:
             continue
         found.append(str(port))
-        if len(found) == int(sys.argv[1]):
+        if len(found) == count:
             break
     print(*found)
 

@@ -1,4 +1,6 @@
 """sockets.py hold PORT N: opens N connections and keeps them until it is ended.
+sockets.py keep PORT N HOST: the same with a request on each of them now and then, for as long as the
+edge keeps clients that are served; one that is closed is opened again.
 sockets.py garbage PORT N: N connections that begin with something that is not TLS.
 sockets.py get PORT HOST PATH N: N requests in plaintext at once, whatever comes back.
 sockets.py keys PORT N, sockets.py guess PORT N: N requests one after the other on one connection,
@@ -6,10 +8,12 @@ each with another key of a limit, another password."""
 
 import base64
 import http.client
+import itertools
 import secrets
 import signal
 import socket
 import sys
+import time
 
 
 def connect(port):
@@ -20,6 +24,22 @@ def hold(port, n):
     held = [connect(port) for _ in range(int(n))]
     print(len(held), flush=True)
     signal.pause()
+
+
+def keep(port, n, host):
+    request = f"GET / HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
+    kept = [None] * int(n)
+    for place in itertools.cycle(range(len(kept))):
+        try:
+            kept[place] = kept[place] or connect(port)
+            kept[place].sendall(request)
+            if not kept[place].recv(65536):
+                kept[place] = None
+        except OSError:
+            kept[place] = None
+        # Half of the time that an idle connection has.
+        if all(kept):
+            time.sleep(37 / len(kept))
 
 
 def garbage(port, n):
@@ -65,4 +85,5 @@ def guess(port, n):
     in_a_row(port, n, "locked.openclaw.example", credentials)
 
 
-{"hold": hold, "garbage": garbage, "get": get, "keys": keys, "guess": guess}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    {"hold": hold, "keep": keep, "garbage": garbage, "get": get, "keys": keys, "guess": guess}[sys.argv[1]](*sys.argv[2:])

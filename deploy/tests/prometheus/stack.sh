@@ -70,7 +70,17 @@ certificate() {
     ) 2>"$work/openssl.log" || fail "openssl: $(cat "$work/openssl.log")"
 }
 
-# A real CA whose certificates live for LIFE seconds. It asks the main edge's plaintext listener.
+# The entry for a certificate of which a sixth of the time after its renewal is left.
+overdue="  overdue: { names: [overdue.openclaw.example], issuer: pebble }"
+
+import_overdue() {
+    certificate overdue DNS:overdue.openclaw.example "85 days ago" "5 days"
+    cat "$work/overdue.key" >>"$work/overdue.pem"
+    "$edge" certs import "$work/overdue.pem" --socket "$work/admin.sock" >"$work/import.log" 2>&1 ||
+        fail "import: $(cat "$work/import.log")"
+}
+
+# authority [SECONDS]: a real CA, and how long its certificates live. It asks the main edge's plaintext listener.
 authority() {
     certificate api IP:127.0.0.1 yesterday "2 days"
     cat >"$work/pebble.json" <<-END
@@ -78,7 +88,7 @@ authority() {
 	  "listenAddress": "127.0.0.1:$pebble", "managementListenAddress": "127.0.0.1:$pebble_admin",
 	  "certificate": "$work/api.pem", "privateKey": "$work/api.key",
 	  "httpPort": $http, "tlsPort": $https, "ocspResponderURL": "",
-	  "domainBlocklist": ["blocked.openclaw.example"], "certificateValidityPeriod": $1 } }
+	  "domainBlocklist": ["blocked.openclaw.example"], "certificateValidityPeriod": ${1:-7776000} } }
 	END
     start dns pebble-challtestsrv -management "127.0.0.1:$dns_admin" -dns01 "127.0.0.1:$dns" \
         -defaultIPv4 127.0.0.1 -defaultIPv6 "" -http01 "" -https01 "" -tlsalpn01 ""

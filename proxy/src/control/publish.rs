@@ -103,6 +103,7 @@ impl Publisher {
         self.concerned = concerned(&snapshot);
         self.count_endpoints();
         self.count_splits(&snapshot);
+        self.count_listeners(&snapshot);
         self.shared.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         generation
     }
@@ -232,6 +233,15 @@ impl Publisher {
     /// Endpoints by state.
     pub fn count_endpoints(&mut self) {
         self.states.refresh(&self.shared.metrics, &self.shared.snapshot.load());
+    }
+
+    fn count_listeners(&self, snapshot: &Snapshot) {
+        let family = &self.shared.metrics.listener_connection_limit;
+        family.reset();
+        for listener in &snapshot.listeners {
+            let limit = i64::try_from(listener.max_connections).unwrap_or(i64::MAX);
+            family.with_label_values(&[listener.name.as_str()]).set(limit);
+        }
     }
 
     /// Series of upstreams that have left a split go.

@@ -3,6 +3,7 @@
 //!
 //! Label values come from the configuration or from closed lists, never from a client.
 
+mod certificates;
 mod family;
 mod limits;
 
@@ -12,6 +13,11 @@ use prometheus::{
 
 use crate::access::Decision;
 use crate::state::Shared;
+use certificates::{
+    ACME_CHALLENGES, ACME_NEXT_ATTEMPT, ACME_ORDERS, ACME_REQUEST_DURATION, ACME_REQUESTS,
+    CERTIFICATE_INFO, CERTIFICATE_NOT_AFTER, CERTIFICATE_NOT_BEFORE, CERTIFICATE_READY,
+    CERTIFICATE_RENEWAL,
+};
 use family::{Catalogue, forget};
 use limits::{
     RATE_LIMIT_DECISIONS, RATE_LIMIT_EVICTIONS, RATE_LIMIT_KEYS, RATE_LIMIT_OVERFLOW,
@@ -47,6 +53,7 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     pub connections_accepted: IntCounterVec,
     pub connections_rejected: IntCounterVec,
+    pub listener_connection_limit: IntGaugeVec,
     pub tls_handshakes: IntCounterVec,
     pub tls_handshake_failures: IntCounterVec,
     pub tls_handshake_duration: HistogramVec,
@@ -73,6 +80,8 @@ pub struct Metrics {
     pub acme_orders: IntCounterVec,
     pub acme_next_attempt: IntGaugeVec,
     pub acme_challenges: IntCounterVec,
+    pub acme_requests: IntCounterVec,
+    pub acme_request_duration: HistogramVec,
 
     pub config_reloads: IntCounterVec,
     pub config_last_reload_successful: IntGauge,
@@ -111,6 +120,7 @@ impl Metrics {
             connections: c.gauges(CONNECTIONS),
             connections_accepted: c.counters(CONNECTIONS_ACCEPTED),
             connections_rejected: c.counters(CONNECTIONS_REJECTED),
+            listener_connection_limit: c.gauges(LISTENER_CONNECTION_LIMIT),
             tls_handshakes: c.counters(TLS_HANDSHAKES),
             tls_handshake_failures: c.counters(TLS_HANDSHAKE_FAILURES),
             tls_handshake_duration: c.histograms(TLS_HANDSHAKE_DURATION, HANDSHAKES),
@@ -135,6 +145,8 @@ impl Metrics {
             acme_orders: c.counters(ACME_ORDERS),
             acme_next_attempt: c.gauges(ACME_NEXT_ATTEMPT),
             acme_challenges: c.counters(ACME_CHALLENGES),
+            acme_requests: c.counters(ACME_REQUESTS),
+            acme_request_duration: c.histograms(ACME_REQUEST_DURATION, DURATIONS),
             config_reloads: c.counters(CONFIG_RELOADS),
             config_last_reload_successful: c.gauge(CONFIG_LAST_RELOAD_SUCCESSFUL),
             config_last_reload_success_timestamp_seconds: c.gauge(CONFIG_LAST_RELOAD_SUCCESS),
@@ -242,16 +254,6 @@ impl Metrics {
         forget(&self.upstream_queue_length, label, name);
         forget(&self.upstream_panic, label, name);
     }
-
-    /// Removes every series of a certificate that is gone.
-    pub fn forget_certificate(&self, name: &str) {
-        forget(&self.certificate_not_before, "certificate", name);
-        forget(&self.certificate_not_after, "certificate", name);
-        forget(&self.certificate_renewal, "certificate", name);
-        forget(&self.certificate_ready, "certificate", name);
-        forget(&self.certificate_info, "certificate", name);
-        forget(&self.acme_next_attempt, "certificate", name);
-    }
 }
 
 impl Default for Metrics {
@@ -324,6 +326,11 @@ const CONNECTIONS_REJECTED: Def = (
     "Client connections closed at accept, by limit.",
     &["listener", "reason"],
 );
+const LISTENER_CONNECTION_LIMIT: Def = (
+    "edge_listener_connection_limit",
+    "Client connections that the listener may have.",
+    &["listener"],
+);
 const TLS_HANDSHAKES: Def =
     ("edge_tls_handshakes_total", "Finished TLS handshakes.", &["listener", "version", "resumed"]);
 const TLS_HANDSHAKE_FAILURES: Def =
@@ -381,41 +388,6 @@ const UPSTREAM_SPLIT_WEIGHT: Def = (
     "Share of a route's requests that an upstream of its split gets now, 0 to 1.",
     &["route", "upstream"],
 );
-
-const CERTIFICATE_NOT_BEFORE: Def = (
-    "edge_certificate_not_before_timestamp_seconds",
-    "Start of validity, Unix time.",
-    &["certificate"],
-);
-const CERTIFICATE_NOT_AFTER: Def = (
-    "edge_certificate_not_after_timestamp_seconds",
-    "End of validity, Unix time.",
-    &["certificate"],
-);
-const CERTIFICATE_RENEWAL: Def = (
-    "edge_certificate_renewal_timestamp_seconds",
-    "When the certificate is to be renewed, Unix time",
-    &["certificate"],
-);
-const CERTIFICATE_READY: Def = (
-    "edge_certificate_ready",
-    "1: a certificate that is valid now serves; 0: a placeholder, or an expired one",
-    &["certificate"],
-);
-const CERTIFICATE_INFO: Def = (
-    "edge_certificate_info",
-    "What serves, value 1",
-    &["certificate", "issuer", "key_type", "serial"],
-);
-const ACME_ORDERS: Def =
-    ("edge_acme_orders_total", "Orders that have ended, by result", &["issuer", "result"]);
-const ACME_NEXT_ATTEMPT: Def = (
-    "edge_acme_next_attempt_timestamp_seconds",
-    "When something is next tried or renewed, Unix time",
-    &["certificate"],
-);
-const ACME_CHALLENGES: Def =
-    ("edge_acme_challenges_total", "Answers given to a CA that validates a name.", &["type"]);
 
 const CONFIG_RELOADS: Def =
     ("edge_config_reloads_total", "Readings of the config file, the first included.", &["result"]);

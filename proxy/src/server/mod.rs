@@ -136,7 +136,10 @@ async fn control(
 ) -> Result<Control, Refusal> {
     let Boot { accepted, mut watch, outcome, hash, files } = booted;
     let state_dir = &accepted.global.state_dir;
-    let certs = CertKeeper::start(state_dir, shared.certs.clone(), shared.challenges.clone());
+    let counted = shared.clone();
+    let asked = Arc::new(move |issuer: &str, asked| counted.metrics.acme_asked(issuer, asked));
+    let (table, challenges) = (shared.certs.clone(), shared.challenges.clone());
+    let certs = CertKeeper::start(state_dir, table, challenges, asked);
     let mut certs = certs.map_err(|why| format!("the certificate threads: {why}"))?;
     let _ = status.acme.set(certs.acme().clone());
     let wanted = certs::wanted(&accepted);

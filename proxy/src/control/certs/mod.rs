@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use acme::Certificate;
 use acme::challenge::Challenges;
-use acme::keeper::{self, Keeper, Settings};
+use acme::keeper::{self, Hears, Keeper, Settings};
 use config::value::HostPattern;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
@@ -72,6 +72,7 @@ impl CertKeeper {
         state_dir: &Path,
         table: Arc<CertTable>,
         challenges: Arc<Challenges>,
+        asked: Hears,
     ) -> std::io::Result<CertKeeper> {
         let (jobs, queue) = channel();
         let (tell, reports) = mpsc::unbounded_channel();
@@ -82,6 +83,7 @@ impl CertKeeper {
             challenges,
             // Nobody listens any more on the way out.
             changed: Box::new(move || drop(news.send(Job::Changed))),
+            asked,
             clock: Box::new(clock::unix_seconds),
             uptime: Arc::new(move || started.elapsed()),
             poll: keeper::POLL,
@@ -197,7 +199,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = write_pair(dir.path(), "own", &["own.openclaw.example"]);
         let table = Arc::new(CertTable::new());
-        let mut keeper = CertKeeper::start(dir.path(), table.clone(), Arc::default()).unwrap();
+        let mut keeper =
+            CertKeeper::start(dir.path(), table.clone(), Arc::default(), Arc::new(|_, _| ()))
+                .unwrap();
         keeper.submit(Wanted::default());
         keeper.submit(Wanted { files: vec![files], ..Wanted::default() });
         let report = keeper.settled(Duration::from_secs(10)).await.unwrap();

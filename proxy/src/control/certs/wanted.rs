@@ -48,7 +48,7 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
     let plaintext = global.listeners.values().any(|listener| listener.tls.is_none());
     for (name, issuer) in &global.issuers {
         if let Issuer::Acme(issuer) = issuer {
-            wanted.issuers.insert(name.to_string(), keeper_issuer(issuer, plaintext));
+            wanted.issuers.insert(name.to_string(), keeper_issuer(name, issuer, plaintext));
         }
     }
     for (name, entry) in &accepted.certificates {
@@ -167,11 +167,12 @@ impl Wanted {
 }
 
 /// Without a plaintext listener HTTP-01 can only fail.
-fn keeper_issuer(issuer: &AcmeIssuer, plaintext: bool) -> keeper::Issuer {
+fn keeper_issuer(name: &Name, issuer: &AcmeIssuer, plaintext: bool) -> keeper::Issuer {
     let mut ca = CaConfig::new(issuer.directory.clone());
     ca.roots.clone_from(&issuer.roots);
     let limits = &issuer.limits;
     keeper::Issuer {
+        name: name.to_string(),
         ca,
         contact: issuer.email.as_ref().map(|email| email.expose().to_owned()),
         eab: issuer

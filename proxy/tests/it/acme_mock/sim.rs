@@ -59,6 +59,7 @@ impl Sim {
             state_dir: self.lab.path().join("state"),
             challenges: Arc::default(),
             changed: Box::new(|| ()),
+            asked: Arc::new(|_, _| ()),
             clock: Box::new(move || clock.load(Ordering::SeqCst)),
             uptime: Arc::new(move || Duration::from_secs(seconds())),
             poll: Duration::from_millis(10),
@@ -184,6 +185,7 @@ fn issuer(ca: &MockCa) -> Issuer {
     config.limits.validation = Duration::from_millis(100);
     config.limits.issuance = Duration::from_millis(100);
     Issuer {
+        name: "mock".to_owned(),
         ca: config,
         contact: None,
         eab: None,
