@@ -14,6 +14,22 @@ tools_dir() {
     echo "$cache/deploy-py$python-${sum:0:12}"
 }
 
+# The Debian that machine.sh starts: this machine's release, whose C library the binary links.
+machine_release() (
+    . /etc/os-release
+    case $ID in
+    debian) echo "$VERSION_CODENAME http://deb.debian.org/debian" ;;
+    ubuntu) echo "$VERSION_CODENAME http://archive.ubuntu.com/ubuntu" ;;
+    *) echo "bookworm http://deb.debian.org/debian" ;;
+    esac
+)
+
+machine_base() {
+    local release
+    release=$(machine_release)
+    echo "${XDG_CACHE_HOME:-$HOME/.cache}/openclaw-edge-tests/machine-${release%% *}-1"
+}
+
 # use PROGRAM...: the programs, or the end of the test.
 use() {
     local program tools
