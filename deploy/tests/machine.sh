@@ -71,7 +71,7 @@ machine_says() {
 # The first process of its namespace: with it end all others, and the mounts.
 machine_ends() {
     [ "$1" -eq 0 ] || machine_says >&2
-    [ ${#clients[@]} -eq 0 ] || kill -KILL "${clients[@]}" 2>/dev/null || true
+    [ ${#clients[@]} -eq 0 ] || { kill -KILL "${clients[@]}"; wait "${clients[@]}"; } 2>/dev/null || true
     [ -z "$machine" ] || kill -KILL "$machine" 2>/dev/null || true
     [ -z "${unshare:-}" ] || { kill -KILL "$unshare"; wait "$unshare"; } 2>/dev/null || true
     machine=
@@ -87,7 +87,8 @@ machine_ends() {
 # edge_installed DEB: as a user would; apt finds what it needs in the machine.
 edge_installed() {
     cp "$1" "$(there /tmp/openclaw-edge.deb)"
-    holds "apt-get install" inside apt-get install --yes --no-install-recommends /tmp/openclaw-edge.deb
+    holds "apt-get install" inside apt-get install --yes --no-install-recommends --option Dpkg::Options::=--force-confold \
+        /tmp/openclaw-edge.deb
 }
 
 # A configuration for traffic.py, and its backend.
@@ -106,6 +107,17 @@ YAML
     nsenter --target "$machine" --net python3 "$here/machine/traffic.py" backend 3000 >"$scratch/backend.log" 2>&1 &
     clients+=($!)
     until_it_holds "the backend" beside curl --silent --output /dev/null http://127.0.0.1:3000/
+}
+
+# As deploy/systemd/README.md says.
+edge_on_socket() {
+    inside mkdir -p /etc/systemd/system/openclaw-edge.service.d
+    holds "the drop-in" inside ln -s /usr/share/openclaw-edge/socket.conf /etc/systemd/system/openclaw-edge.service.d/
+    holds "daemon-reload" inside systemctl daemon-reload
+    holds "stop" inside systemctl stop openclaw-edge
+    holds "enable" inside systemctl enable openclaw-edge
+    holds "the socket" inside systemctl enable --now openclaw-edge.socket
+    holds "start" inside systemctl start openclaw-edge
 }
 
 edge_serves() {

@@ -29,7 +29,7 @@ class Tally:
     """How the requests ended, and the longest time in which none was answered."""
 
     def __init__(self):
-        self.counts = dict.fromkeys(["answered", "refused", "reset", "closed", "status", "timeout", "other", "reconnected"], 0)
+        self.counts = dict.fromkeys(["answered", "refused", "reset", "closed", "status", "timeout", "other", "reconnected", "retried"], 0)
         self.slowest = self.silence = 0.0
         self.last = time.monotonic()
         self.odd = []
@@ -48,7 +48,7 @@ class Tally:
 
     def summary(self):
         counts = self.counts
-        lost = sum(counts[kind] for kind in counts if kind not in ("answered", "reconnected"))
+        lost = sum(counts[kind] for kind in counts if kind not in ("answered", "reconnected", "retried"))
         return counts | {"lost": lost, "slowest_ms": round(self.slowest * 1000),
                          "silence_ms": round(self.silence * 1000), "odd": self.odd}
 
@@ -107,10 +107,12 @@ async def newcomer(tally, tls):
 
 
 async def steady(tally, tls):
-    """One connection after another. Where the edge says that it closes, that is no loss."""
-    first = True
+    """One connection after another. Where the edge says that it closes, that is no loss. A GET that
+    crosses the end of a connection at rest is sent once more, as browsers do (RFC 9112 section 9.3.1)."""
+    first, used = True, False
     while True:
         try:
+            used = False
             reader, writer = await asyncio.wait_for(opened(tls), PATIENCE)
             if not first:
                 tally.counts["reconnected"] += 1
@@ -122,11 +124,22 @@ async def steady(tally, tls):
                     tally.answered(time.monotonic() - begun)
                 else:
                     tally.failed("status", status)
+                used = True
                 await asyncio.sleep(PAUSE)
             writer.transport.abort()
         except (OSError, EOFError, asyncio.TimeoutError, ssl.SSLError) as error:
+            if used and crossed(error):
+                tally.counts["retried"] += 1
+                continue
             tally.failed(kind_of(error), repr(error))
             await asyncio.sleep(PAUSE)
+
+
+def crossed(error):
+    """Not a byte of the answer has come."""
+    if isinstance(error, asyncio.IncompleteReadError):
+        return not error.partial
+    return kind_of(error) == "reset"
 
 
 async def load(ca, summary, newcomers="6", clients="4"):
