@@ -7,10 +7,10 @@ DEMO_ARGS ?=
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
-.PHONY: help demo test test-deploy bench check fuzz
+.PHONY: help demo test test-deploy bench check fuzz deb
 
-# What deploy/ holds, each with its real tool; about 4 minutes.
-DEPLOY_TESTS = kubernetes helm kubenix compose compose_live nixos systemd prometheus
+# What deploy/ holds, each with its real tool; about 7 minutes.
+DEPLOY_TESTS = kubernetes helm kubenix compose compose_live nixos systemd deb systemd_live prometheus
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -23,13 +23,18 @@ test: ## All tests
 	@bash .ci/setup build test
 	cargo test --locked --workspace
 
-test-deploy: ## Manifests, chart, units, alerts: with the real tools (root)
-	@bash .ci/setup build
+test-deploy: ## Manifests, chart, units, package, alerts: with the real tools (root)
+	@bash .ci/setup build deb
 	@bash deploy/tests/setup.sh
 	cargo build --locked --release -p proxy
 	@for test in $(DEPLOY_TESTS); do \
 		echo "=== $$test" && OPENCLAW_EDGE_BIN=$(CURDIR)/target/release/openclaw-edge bash deploy/tests/$$test.sh || exit 1; \
 	done
+
+deb: ## The Debian package, in target/debian
+	@bash .ci/setup build deb
+	cargo build --locked --release -p proxy
+	@bash deploy/debian/build.sh $(or $(CARGO_TARGET_DIR),target)/release/openclaw-edge target/debian
 
 bench: ## CPU per request and memory per connection beside nginx (about 10 minutes)
 	@bash .ci/setup build bench

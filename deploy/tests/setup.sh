@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what deploy/tests/*.sh need and this machine lacks; does nothing, quickly, when all is
-# there. Debian and Ubuntu, as root or with sudo; PyPI for the rest (75 MB, once), each file by its
-# hash.
+# there. Debian and Ubuntu, as root or with sudo. Once: PyPI (75 MB, each file by its hash) and a
+# small Debian by debootstrap (150 MB).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -75,7 +75,7 @@ python_tools() {
 machine_root() {
     local release=()
     read -r -a release <<<"$(machine_release)"
-    echo "setup: ${release[0]} by debootstrap (240 MB, a minute, once)" >&2
+    echo "setup: ${release[0]} by debootstrap (150 MB, a minute, once)" >&2
     mkdir -p "${1%/*}"
     new=$(mktemp -d "$1.XXXXXX")
     trap 'as_root rm -rf "$new"' EXIT
