@@ -84,7 +84,9 @@ fail() {
 
 # deb_package [ARGUMENT OF CARGO-DEB...]: makes the package of the binary under test, prints its path.
 deb_package() {
+    local binary
+    binary=$(edge_binary) || exit 1
     PATH=$PATH:$HOME/.cargo/bin cargo deb --version >/dev/null 2>&1 ||
         fail "no cargo-deb: run '.ci/setup build deb'"
-    bash "$deploy/debian/build.sh" "$(edge_binary)" "$scratch" "$@" 2>"$scratch/said" || { cat "$scratch/said" >&2; fail "no package"; }
+    bash "$deploy/debian/build.sh" "$binary" "$scratch" "$@" 2>"$scratch/said" || { cat "$scratch/said" >&2; fail "no package"; }
 }

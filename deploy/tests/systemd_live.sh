@@ -179,7 +179,7 @@ restarts_under_load() {
     traffic_ends load
     must_see load '.lost == 0'
     says "20 restarts under load, socket unit: $(of load .answered) requests, $(of load .refused) refused, $(of load .lost) lost;" \
-        "$(of load .reconnected) kept connections closed between requests, $(of load .retried) of them as a request was under way; the slowest waited $(of load .slowest_ms) ms"
+        "$(of load .reconnected) kept connections closed between requests, $(of load .retried) of them as a request came (sent again); the slowest waited $(of load .slowest_ms) ms"
 }
 
 # systemd copies a credential at the start.
