@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Debian package: what is in it, lintian, and its life in a Debian of its own (machine.sh):
 # installed, upgraded with a changed configuration file, at rest and under load, removed, purged.
-# Takes root; about a minute.
+# Takes root; a minute or two.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$here/machine.sh"
