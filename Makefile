@@ -9,7 +9,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
-.PHONY: help demo test test-deploy deploy-ready bench check fuzz
+.PHONY: help demo test test-deploy deploy-ready bench check fuzz deb
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -27,9 +27,14 @@ test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tool
 
 # What those tests need.
 deploy-ready:
-	@bash .ci/setup build
+	@bash .ci/setup build deb
 	@bash deploy/tests/setup.sh
 	cargo build --locked --release -p proxy
+
+deb: ## The Debian package, in target/debian
+	@bash .ci/setup build deb
+	cargo build --locked --release -p proxy
+	@bash deploy/debian/build.sh $(BUILT)/release/openclaw-edge target/debian
 
 bench: ## CPU per request and memory per connection beside nginx (about 10 minutes)
 	@bash .ci/setup build bench

@@ -14,6 +14,22 @@ tools_dir() {
     echo "$cache/deploy-py$python-${sum:0:12}"
 }
 
+# The Debian that machine.sh starts: this machine's release, whose C library the binary links.
+machine_release() (
+    . /etc/os-release
+    case $ID in
+    debian) echo "$VERSION_CODENAME http://deb.debian.org/debian" ;;
+    ubuntu) echo "$VERSION_CODENAME http://archive.ubuntu.com/ubuntu" ;;
+    *) echo "bookworm http://deb.debian.org/debian" ;;
+    esac
+)
+
+machine_base() {
+    local release
+    release=$(machine_release)
+    echo "${XDG_CACHE_HOME:-$HOME/.cache}/openclaw-edge-tests/machine-${release%% *}-1"
+}
+
 # use PROGRAM...: the programs, or the end of the test.
 use() {
     local program tools
@@ -64,4 +80,13 @@ done_with() { echo "$1: $checks passed, 0 failed"; }
 fail() {
     echo "${0##*/}: $*" >&2
     exit 1
+}
+
+# deb_package [ARGUMENT OF CARGO-DEB...]: makes the package of the binary under test, prints its path.
+deb_package() {
+    local binary
+    binary=$(edge_binary) || exit 1
+    PATH=$PATH:$HOME/.cargo/bin cargo deb --version >/dev/null 2>&1 ||
+        fail "no cargo-deb: run '.ci/setup build deb'"
+    bash "$deploy/debian/build.sh" "$binary" "$scratch" "$@" 2>"$scratch/said" || { cat "$scratch/said" >&2; fail "no package"; }
 }

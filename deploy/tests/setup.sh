@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what deploy/tests/*.sh need and this machine lacks; does nothing, quickly, when all is
-# there. Debian and Ubuntu, as root or with sudo; PyPI for the rest (75 MB, once), each file by its
-# hash.
+# there. Debian and Ubuntu, as root or with sudo. Once: PyPI (75 MB, each file by its hash) and a
+# small Debian by debootstrap (150 MB).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -10,13 +10,15 @@ SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl n
     nix=nix-bin nix-build=nix-bin git=git
     podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2
     systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
-    pebble=pebble pebble-challtestsrv=pebble htpasswd=apache2-utils)
+    pebble=pebble pebble-challtestsrv=pebble htpasswd=apache2-utils
+    debootstrap=debootstrap lintian=lintian dpkg-shlibdeps=dpkg-dev nsenter=util-linux)
 
 main() {
     local tools
     system_tools "${SYSTEM[@]}"
     tools=$(tools_dir)
     [ -d "$tools" ] || python_tools "$tools"
+    [ -d "$(machine_base)" ] || machine_root "$(machine_base)"
 }
 
 system_tools() {
@@ -67,6 +69,27 @@ python_tools() {
         "$new/bin/"$program >/dev/null || fail "${program%% *} does not run here"
     done
     mv -T "$new" "$1"
+}
+
+# What a minimal installation has, with systemd; whole or not at all.
+machine_root() {
+    local release=()
+    read -r -a release <<<"$(machine_release)"
+    echo "setup: ${release[0]} by debootstrap (150 MB, a minute, once)" >&2
+    mkdir -p "${1%/*}"
+    new=$(mktemp -d "$1.XXXXXX")
+    trap 'as_root rm -rf "$new"' EXIT
+    as_root debootstrap --variant=minbase --include=systemd,systemd-sysv,init-system-helpers \
+        "${release[0]}" "$new" "${release[1]}" >"$new.log" 2>&1 ||
+        { tail -n 20 "$new.log" >&2; fail "debootstrap could not make ${release[0]}"; }
+    as_root find "$new"/var/cache/apt/archives "$new"/var/lib/apt/lists -type f -delete
+    as_root chmod 0755 "$new"
+    rm "$new.log"
+    mv -T "$new" "$1"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # kubectl and helm stand in a zip in a tar in the package.

@@ -10,6 +10,7 @@ import sys
 # Lines of the two that are meant to differ: Debian's, the module's.
 MEANT = {
     ("Unit", "Documentation"): (["file:///usr/share/doc/openclaw-edge/README.md"], []),
+    ("Service", "ExecReload"): (["/bin/sh -c kill -HUP $MAINPID"], ["kill -HUP $MAINPID"]),
 }
 
 
