@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::merge::{Accepted, Kind};
 use crate::model::{Global, Good};
@@ -95,6 +96,7 @@ fn compare<T: PartialEq>(
     for (name, entry) in new {
         match old.get(name) {
             None => changes.added.push((kind, name.clone())),
+            Some(former) if Arc::ptr_eq(&former.value, &entry.value) => {}
             Some(former) if former.value != entry.value => {
                 changes.changed.push((kind, name.clone()))
             }

@@ -1,7 +1,7 @@
 //! Certificates and orders as metrics: brought up to date whenever the certificate thread reports,
 //! and when a certificate begins or ends to be valid.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use acme::keeper::{Row, View};
 use rustls::SignatureAlgorithm;
@@ -50,9 +50,11 @@ impl CertificateMetrics {
             self.show(metrics, entry, info);
         }
         let wanted: BTreeSet<String> = rows.keys().map(|label| (*label).to_owned()).collect();
-        let gone = |name: &&String| !now.contains_key(*name) && !wanted.contains(*name);
-        for name in self.shown.keys().chain(&self.wanted).filter(gone) {
-            metrics.forget_certificate(name);
+        let gone = |name: &&str| !now.contains_key(*name) && !wanted.contains(*name);
+        let former = self.shown.keys().chain(&self.wanted).map(String::as_str);
+        let gone: HashSet<&str> = former.filter(gone).collect();
+        if !gone.is_empty() {
+            metrics.forget_certificates(&gone);
         }
         (self.shown, self.wanted) = (now, wanted);
         for row in &view.rows {

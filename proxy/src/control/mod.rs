@@ -9,7 +9,9 @@ pub mod command;
 mod endpoint_states;
 mod files;
 pub mod gather;
+mod gone;
 pub mod health;
+mod laps;
 pub mod last_good;
 mod manager;
 mod operate;
@@ -20,6 +22,7 @@ pub mod resolve;
 pub mod shifts;
 mod signals;
 pub mod status;
+mod tenants;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -40,6 +43,7 @@ use crate::worker::Worker;
 use certs::{CertKeeper, Problem, Report};
 use gather::Gather;
 use health::Checker;
+use laps::Laps;
 use last_good::LastGood;
 use reload::{Decision, Reading, ReloadOutcome};
 use resolve::Resolver;
@@ -145,9 +149,12 @@ impl Control {
     /// the admin server; what serves goes on serving.
     async fn reload(&mut self, why: &str) {
         self.notifier.reloading();
+        let mut laps = Laps::start();
         let reading = reload::read(&self.file);
         let Reading { hash, files, result, .. } = reading;
+        laps.lap("read");
         let decision = reload::decide(&self.accepted, result);
+        laps.lap("compare");
         let outcome = match decision {
             Decision::Reject(errors) => {
                 self.watch_files(files);
@@ -174,13 +181,16 @@ impl Control {
                 self.watch_files(files);
                 // A new host has its certificate before it has its route.
                 self.certify().await;
+                laps.lap("certificates");
                 let generation =
                     self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
+                laps.lap("publish");
                 self.last_good.keep(&self.accepted);
                 let changed = reload::summary(&changes);
                 tracing::info!(
                     generation,
                     outcome = outcome.label(),
+                    took = %laps,
                     "{why}: configuration applied: {changed}"
                 );
                 tell_quarantined(&self.accepted);
@@ -213,8 +223,7 @@ impl Control {
 
     /// Watches the config file, what it refers to, and the files of certificates that serve.
     fn watch_files(&mut self, read: BTreeMap<PathBuf, Option<Digest>>) {
-        let files = certs::wanted(&self.accepted).files;
-        let own = files.into_iter().flat_map(|pair| [pair.chain, pair.key]);
+        let own = certs::files(&self.accepted).flat_map(|pair| [pair.chain, pair.key]);
         let upstreams = self.accepted.upstreams.values();
         let endpoints = upstreams.flat_map(|entry| Transport::files(&entry.value));
         self.watch.set_others(read, own.chain(endpoints));

@@ -1,9 +1,8 @@
 //! Accepted configuration to the snapshot that workers read, and what goes with it: lives of
 //! removed routes, gauges, series of things that are gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use acme::keeper::View;
 use config::merge::{Accepted, Kind};
@@ -14,6 +13,7 @@ use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
 use super::changes::ChangeLog;
 use super::endpoint_states::EndpointStates;
+use super::gone::Gone;
 use super::health::Checker;
 use super::resolve::{Question, Resolver, questions, questions_of};
 use super::shifts::Shifts;
@@ -39,8 +39,9 @@ pub struct Publisher {
     states: EndpointStates,
     /// Splits with other weights than the configured ones.
     pub(super) shifts: Shifts,
-    /// Series to remove once more, when streams of the removed have ended: process milliseconds.
-    gone: Vec<(u64, Kind, String)>,
+    gone: Gone,
+    /// Tables that did serve and that a worker or a request may still hold.
+    former: Vec<Arc<Snapshot>>,
     certificates: CertificateMetrics,
 }
 
@@ -62,7 +63,8 @@ impl Publisher {
             changes: ChangeLog::default(),
             states: EndpointStates::default(),
             shifts: Shifts::default(),
-            gone: Vec::new(),
+            gone: Gone::default(),
+            former: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
     }
@@ -97,7 +99,8 @@ impl Publisher {
         let snapshot = Arc::new(snapshot);
         self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
         self.shared.snapshot.store(snapshot.clone());
-        self.retire(&previous, &snapshot);
+        self.gone.retire(&self.shared.metrics, &previous, &snapshot);
+        self.former.push(previous);
         resolver.set_questions(questions(&snapshot));
         checker.set_upstreams(&snapshot);
         self.concerned = concerned(&snapshot);
@@ -186,47 +189,9 @@ impl Publisher {
         let now = clock::process_ms();
         self.limits.sweep();
         self.changes.flush(now);
-        let snapshot = self.shared.snapshot.load();
-        let (due, later) =
-            std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
-        self.gone = later;
-        let due: Vec<(u64, Kind, String)> = due;
-        for (_, kind, name) in due {
-            self.forget(&snapshot, kind, &name);
-        }
-    }
-
-    /// Streams of removed routes end after the grace time.
-    fn retire(&mut self, previous: &Snapshot, current: &Snapshot) {
-        let names = |snapshot: &Snapshot| -> BTreeSet<(Kind, String)> {
-            let routes = snapshot.routes.iter().map(|r| (Kind::Route, r.name.to_string()));
-            let upstreams = snapshot.upstreams.iter().map(|u| (Kind::Upstream, u.name.to_string()));
-            routes.chain(upstreams).collect()
-        };
-        let kept = names(current);
-        let end = clock::process_ms() + millis(current.limits.removed_route_grace);
-        for route in &previous.routes {
-            if !kept.contains(&(Kind::Route, route.name.to_string())) {
-                route.life.retire(end);
-            }
-        }
-        for (kind, name) in names(previous).difference(&kept) {
-            self.forget(current, *kind, name);
-            self.gone.push((end + SWEEP_AFTER_MS, *kind, name.clone()));
-        }
-    }
-
-    /// Unless the name is back.
-    fn forget(&self, snapshot: &Snapshot, kind: Kind, name: &str) {
-        match kind {
-            Kind::Route if !snapshot.routes.iter().any(|r| r.name.as_str() == name) => {
-                self.shared.metrics.forget_route(name);
-            }
-            Kind::Upstream if !snapshot.upstreams.iter().any(|u| u.name.as_str() == name) => {
-                self.shared.metrics.forget_upstream(name);
-            }
-            _ => {}
-        }
+        self.gone.sweep(&self.shared.metrics, &self.shared.snapshot.load(), now);
+        // Whoever lets go of a large table last takes it apart: not a worker.
+        self.former.retain(|former| Arc::strong_count(former) > 1);
     }
 
     /// Endpoints by state.
@@ -263,10 +228,3 @@ fn same(old: &EndpointSet, new: &EndpointSet) -> bool {
     old.members.iter().map(shown).eq(new.members.iter().map(shown))
         && old.unresolved == new.unresolved
 }
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
-}
-
-/// Workers count in lumps: the last one of a stream that was cut comes a little later.
-const SWEEP_AFTER_MS: u64 = 2_000;

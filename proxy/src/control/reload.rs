@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use config::diff::{Changes, diff, static_changes};
 use config::error::{Diagnostic, Errors};
 use config::merge::{Accepted, Kind, merge};
-use config::model::{Candidate, Global};
+use config::model::{Candidate, Global, Good};
 use config::value::Name;
 use config::{Environment, SystemEnvironment};
 
@@ -97,13 +97,36 @@ pub fn decide(serving: &Accepted, read: Result<Candidate, Errors>) -> Decision {
         };
         return Decision::Reject(fixed.into_iter().map(refusal).collect());
     }
-    let new = merge(Some(serving), candidate);
+    let mut new = merge(Some(serving), candidate);
+    take_over(serving, &mut new);
     let changes = diff(serving, &new);
     let same = changes.is_empty()
         && same_global(&serving.global, &new.global)
         && serving.blocked == new.blocked
         && quarantined(serving) == quarantined(&new);
     if same { Decision::Unchanged(new) } else { Decision::Apply(new, changes) }
+}
+
+/// What is as it was becomes what it was: nobody compares it again, and it is in memory once.
+fn take_over(serving: &Accepted, new: &mut Accepted) {
+    same_entries(&serving.certificates, &mut new.certificates);
+    same_entries(&serving.upstreams, &mut new.upstreams);
+    same_entries(&serving.routes, &mut new.routes);
+}
+
+fn same_entries<T: PartialEq>(old: &BTreeMap<Name, Good<T>>, new: &mut BTreeMap<Name, Good<T>>) {
+    let mut old = old.iter().peekable();
+    for (name, entry) in new {
+        while old.next_if(|(former, _)| *former < name).is_some() {}
+        if let Some((_, former)) = old.next_if(|(former, _)| *former == name) {
+            if entry.value == former.value {
+                entry.value = former.value.clone();
+            }
+            if entry.text == former.text {
+                entry.text = former.text.clone();
+            }
+        }
+    }
 }
 
 /// `+route a, -upstream b, ~certificate c`: at most 20 of them.

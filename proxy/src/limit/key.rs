@@ -25,10 +25,11 @@ enum Part {
     Route,
     Chain,
     Bucket,
+    Tenant,
 }
 
 impl Part {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 }
 
 /// A client by its address. Equal for all addresses of one prefix.
@@ -120,7 +121,17 @@ impl KeyHasher {
 
     /// A key without parts yet.
     pub fn key(&self) -> Key<'_> {
-        Key { hasher: self, key: 0, aggregate: None, drawn: false }
+        self.key_of(0)
+    }
+
+    /// A key of a tenant, as [`tenant`](Self::tenant) gives it, without parts yet.
+    pub fn key_of(&self, tenant: u64) -> Key<'_> {
+        Key { hasher: self, key: tenant, aggregate: None, drawn: false }
+    }
+
+    /// What the keys of a tenant begin with.
+    pub fn tenant(&self, name: &str) -> u64 {
+        self.hash(Part::Tenant, name.as_bytes())
     }
 
     /// The key that overflow bucket number `index` has among streams.

@@ -29,7 +29,7 @@ pub use clock::{LimitClock, Moment, ProcessClock};
 pub use counter::Counter;
 pub use key::{Asked, Client, Key, KeyHasher};
 pub use rate::Left;
-pub use registry::{LimitRegistry, LimitStats};
+pub use registry::{LimitRegistry, LimitStats, Owner};
 pub use streams::StreamGuard;
 pub use table::HotKey;
 
@@ -42,6 +42,8 @@ pub struct Limit<C: LimitClock = ProcessClock> {
     /// As configured.
     pub spec: RateLimit,
     hasher: Arc<KeyHasher>,
+    /// What keys begin with, so that tenants share the state and nothing in it; 0: no tenant.
+    tenant: u64,
     state: Arc<State<C>>,
     /// Gives keys their places, also where there is no rate to keep.
     rate: Tiers<C>,
@@ -110,14 +112,20 @@ pub enum Why {
 }
 
 impl<C: LimitClock> Limit<C> {
-    fn new(spec: RateLimit, hasher: Arc<KeyHasher>, state: Arc<State<C>>, keys: usize) -> Self {
+    fn new(
+        spec: RateLimit,
+        hasher: Arc<KeyHasher>,
+        tenant: u64,
+        state: Arc<State<C>>,
+        keys: usize,
+    ) -> Self {
         state.table.set_capacity(keys);
         let drawn = may_be_drawn(&spec.key);
         let creators = drawn.then(|| state.creators(keys));
         let creators = creators.map(|creators| &creators.tiers);
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
         let rate = Tiers::new(rate, burst, &state.table, creators);
-        Limit { spec, hasher, state, rate }
+        Limit { spec, hasher, tenant, state, rate }
     }
 
     /// The time that tests have set.
@@ -143,7 +151,7 @@ impl<C: LimitClock> Limit<C> {
 
     /// A key to add parts to.
     pub fn key(&self) -> Key<'_> {
-        self.hasher.key()
+        self.hasher.key_of(self.tenant)
     }
 
     /// Counts this request, unless it is refused. `now`: not before anything that was answered, and

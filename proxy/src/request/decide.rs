@@ -50,7 +50,7 @@ impl Tables<'_> {
 
     pub fn count_auth(&self, route: &Route, decision: access::Decision) {
         let Some(metrics) = self.metrics else { return };
-        let name = route.name.as_str();
+        let name = route.series.name.as_str();
         match &route.access {
             Some(access) if decision == access::Decision::Granted => {
                 access.granted(|| metrics.auth_decisions_of(name, decision)).inc();

@@ -11,9 +11,11 @@ use config::value::{HostPattern, Name};
 use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
+use super::reuse::{self, InOrder};
 use super::table::{
     Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Names,
-    Redirect, Respond, Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
+    Redirect, Respond, Route, RouteLife, RouteTarget, Rule, Series, Snapshot, Split, Targets,
+    next_id,
 };
 use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
@@ -22,7 +24,7 @@ use crate::filter::cors::{self, CorsPolicy};
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
-use crate::limit::{Limit, LimitRegistry};
+use crate::limit::{Limit, LimitRegistry, Owner};
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -50,44 +52,20 @@ const MOST_CLIENT_CONNECTIONS: usize = 15_000;
 /// Compiles what was accepted; `previous` is what serves now.
 pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) -> Snapshot {
     let global = &accepted.global;
-    let former: HashMap<&Name, &Arc<Upstream>> =
-        previous.upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
-    let upstreams: HashMap<&Name, Arc<Upstream>> = accepted
+    let mut former = InOrder::new(&previous.upstreams, |upstream| &upstream.name);
+    let upstreams: Vec<Arc<Upstream>> = accepted
         .upstreams
         .iter()
-        .map(|(name, entry)| (name, upstream(&entry.value, former.get(name).copied(), deps)))
+        .map(|(name, entry)| upstream(&entry.value, former.find(name), deps))
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
-    let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
-    let lives: HashMap<&Name, &Arc<RouteLife>> =
-        previous.retired.iter().map(|(name, life)| (name, life)).chain(serving).collect();
-    let keys = global.limits.limiter_keys;
-    let routes: Vec<(&model::Route, Arc<Route>)> = accepted
-        .routes
-        .values()
-        .filter_map(|entry| {
-            let life = lives.get(&entry.value.name).map(|life| (*life).clone());
-            let shifted = (deps.shifted)(&entry.value.name);
-            let lasting = Lasting {
-                life: life.unwrap_or_default(),
-                limits: limits(&entry.value, keys, deps),
-            };
-            let compiled = route(&entry.value, &upstreams, https_port, lasting, shifted)?;
-            Some((&*entry.value, Arc::new(compiled)))
-        })
-        .collect();
-    let now_ms = crate::clock::process_ms();
-    let retired = lives
-        .iter()
-        .filter(|(name, life)| !accepted.routes.contains_key(**name) && !life.ended(now_ms))
-        .map(|(name, life)| ((*name).clone(), (*life).clone()))
-        .collect();
+    let routes = routes(accepted, previous, &upstreams, https_port, deps);
     Snapshot {
         generation: previous.generation + 1,
         listeners: listeners(accepted, deps, https_port),
         hosts: hosts(&routes, &accepted.blocked),
         routes: routes.into_iter().map(|(_, route)| route).collect(),
-        upstreams: upstreams.into_values().collect(),
+        upstreams,
         trusted_proxies: global.trusted_proxies.clone(),
         limits: Limits {
             buffered_bytes: usize::try_from(global.limits.buffered_bytes).unwrap_or(usize::MAX),
@@ -96,10 +74,57 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
                 .upstream_connections
                 .unwrap_or(upstream_connections(deps.nofile)),
             removed_route_grace: global.drain.removed_route_grace,
+            limiter_keys: global.limits.limiter_keys,
         },
         access_log: global.log.access,
-        retired,
+        retired: retired(accepted, previous),
     }
+}
+
+/// In the order of names, with what they were made of.
+fn routes<'a>(
+    accepted: &'a Accepted,
+    previous: &Snapshot,
+    upstreams: &[Arc<Upstream>],
+    https_port: u16,
+    deps: &mut Deps<'_>,
+) -> Vec<(&'a model::Route, Arc<Route>)> {
+    let by_name: HashMap<&Name, &Arc<Upstream>> =
+        upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
+    let retired: HashMap<&Name, &Arc<RouteLife>> =
+        previous.retired.iter().map(|(name, life)| (name, life)).collect();
+    let keys = accepted.global.limits.limiter_keys;
+    let mut former = InOrder::new(&previous.routes, |route| &route.name);
+    let mut compiled = |spec: &Arc<model::Route>| {
+        let former = former.find(&spec.name);
+        // Limits know how many keys they may have.
+        let whole =
+            |former: &Route| former.limits.is_empty() || previous.limits.limiter_keys == keys;
+        let upstream = |name: &Name| by_name.get(name).map(|upstream| (*upstream).clone());
+        let taken = former.filter(|former| whole(former));
+        if let Some(same) = taken.and_then(|former| reuse::route(former, spec, upstream)) {
+            return Some(same);
+        }
+        let life = former.map(|former| &former.life).or(retired.get(&spec.name).copied());
+        let shifted = (deps.shifted)(&spec.name);
+        let life = life.cloned().unwrap_or_default();
+        let lasting = Lasting { life, limits: limits(spec, keys, deps) };
+        route(spec, &by_name, https_port, lasting, shifted).map(Arc::new)
+    };
+    let specs = accepted.routes.values().map(|entry| &entry.value);
+    specs.filter_map(|spec| Some((&**spec, compiled(spec)?))).collect()
+}
+
+/// Removed now, or before and not ended yet.
+fn retired(accepted: &Accepted, previous: &Snapshot) -> Vec<(Name, Arc<RouteLife>)> {
+    let now_ms = crate::clock::process_ms();
+    let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
+    let before = previous.retired.iter().map(|(name, life)| (name, life));
+    before
+        .chain(serving)
+        .filter(|(name, life)| !accepted.routes.contains_key(*name) && !life.ended(now_ms))
+        .map(|(name, life)| (name.clone(), life.clone()))
+        .collect()
 }
 
 /// The table before the first configuration: nothing is routed.
@@ -132,6 +157,9 @@ fn upstream(
     former: Option<&Arc<Upstream>>,
     deps: &mut Deps<'_>,
 ) -> Arc<Upstream> {
+    if let Some(same) = former.and_then(|former| reuse::upstream(former, spec)) {
+        return same;
+    }
     if former.is_some_and(|former| !former.spec.same_transport(spec)) {
         deps.endpoints.forget(&spec.name);
     }
@@ -141,6 +169,7 @@ fn upstream(
     state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
+        series: Series::own(&spec.name),
         transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
         state,
@@ -197,12 +226,16 @@ struct Lasting {
 
 fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> Box<[Arc<Limit>]> {
     let limits = spec.rate_limits.iter();
-    limits.map(|limit| Arc::new(deps.limits.limit(&spec.name, limit, keys))).collect()
+    limits
+        .map(|limit| {
+            Arc::new(deps.limits.limit(Owner::Route(spec.name.clone()), None, limit, keys))
+        })
+        .collect()
 }
 
 fn route(
-    spec: &model::Route,
-    upstreams: &HashMap<&Name, Arc<Upstream>>,
+    spec: &Arc<model::Route>,
+    upstreams: &HashMap<&Name, &Arc<Upstream>>,
     https_port: u16,
     lasting: Lasting,
     shifted: Option<&BTreeMap<Name, u32>>,
@@ -241,6 +274,8 @@ fn route(
     };
     Some(Route {
         name: spec.name.clone(),
+        series: Series::own(&spec.name),
+        spec: Some(spec.clone()),
         id: next_id(),
         action,
         body_limit: spec.body_limit.unwrap_or(u64::MAX),
@@ -323,8 +358,8 @@ fn hosts(routes: &[(&model::Route, Arc<Route>)], blocked: &[Blocked]) -> HostTab
     for (host, rules) in rules {
         let entry = Arc::new(HostEntry::new(rules));
         match host {
-            HostPattern::Exact(name) => table.exact.insert(name.as_ref().into(), entry),
-            HostPattern::Wildcard(suffix) => table.wildcard.insert(suffix.as_ref().into(), entry),
+            HostPattern::Exact(name) => table.exact.insert(name.clone(), entry),
+            HostPattern::Wildcard(suffix) => table.wildcard.insert(suffix.clone(), entry),
         };
     }
     table

@@ -3,4 +3,5 @@
 pub mod compile;
 pub mod explain;
 pub mod find;
+pub mod reuse;
 pub mod table;

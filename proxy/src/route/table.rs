@@ -34,6 +34,7 @@ pub struct Snapshot {
     pub hosts: HostTable,
     /// Every compiled route, in name order.
     pub routes: Vec<Arc<Route>>,
+    /// In name order.
     pub upstreams: Vec<Arc<Upstream>>,
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
@@ -50,6 +51,8 @@ pub struct Limits {
     pub upstream_connections: usize,
     /// Streams of a removed route end after this time.
     pub removed_route_grace: Duration,
+    /// Keys that each rate limit remembers.
+    pub limiter_keys: usize,
 }
 
 /// The live half of a listener: everything but its bound addresses.
@@ -78,9 +81,9 @@ pub struct ListenerPolicy {
 /// Hosts to their routes.
 #[derive(Default)]
 pub struct HostTable {
-    pub exact: HashMap<Box<str>, Arc<HostEntry>>,
+    pub exact: HashMap<Arc<str>, Arc<HostEntry>>,
     /// Key: the part after `*.`.
-    pub wildcard: HashMap<Box<str>, Arc<HostEntry>>,
+    pub wildcard: HashMap<Arc<str>, Arc<HostEntry>>,
 }
 
 /// The routes of one host, most specific first.
@@ -97,10 +100,28 @@ pub struct Rule {
     pub route: Arc<Route>,
 }
 
+/// What is counted of a route or an upstream is counted under this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Its own name; for what a template made of a tenant, the template's.
+    pub name: Name,
+    /// `other` for a tenant beyond `metrics.tenants`.
+    pub tenant: Option<Name>,
+}
+
+impl Series {
+    pub fn own(name: &Name) -> Series {
+        Series { name: name.clone(), tenant: None }
+    }
+}
+
 /// One compiled route.
 pub struct Route {
     pub name: Name,
-    /// Unique for the life of the process; equal names in later generations get new ids.
+    pub series: Series,
+    /// What it was compiled from; `None`: a route that the configuration does not hold.
+    pub spec: Option<Arc<config::model::Route>>,
+    /// Unique for the life of the process; a changed route gets a new one.
     pub id: u64,
     pub action: Action,
     /// `u64::MAX`: no limit.
@@ -126,7 +147,9 @@ impl Route {
     /// A route that asks for nothing and changes nothing.
     pub fn bare(name: Name, action: Action) -> Route {
         Route {
+            series: Series::own(&name),
             name,
+            spec: None,
             id: next_id(),
             action,
             body_limit: u64::MAX,

@@ -44,7 +44,11 @@ pub struct DefaultIssuer {
 /// What this configuration asks for.
 pub fn wanted(accepted: &Accepted) -> Wanted {
     let global = &accepted.global;
-    let mut wanted = Wanted { ca_dir: ca_dir(&global.state_dir), ..Wanted::default() };
+    let mut wanted = Wanted {
+        files: files(accepted).collect(),
+        ca_dir: ca_dir(&global.state_dir),
+        ..Wanted::default()
+    };
     let plaintext = global.listeners.values().any(|listener| listener.tls.is_none());
     for (name, issuer) in &global.issuers {
         if let Issuer::Acme(issuer) = issuer {
@@ -54,10 +58,7 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
     for (name, entry) in &accepted.certificates {
         let label = name.to_string();
         match &entry.value.source {
-            CertificateSource::Files { chain, key } => {
-                let (chain, key) = (chain.clone(), key.clone());
-                wanted.files.push(FileCertificate { name: label, chain, key });
-            }
+            CertificateSource::Files { .. } => {}
             CertificateSource::Issued { names, issuer, profile, key } => {
                 match global.issuers.get(issuer) {
                     Some(Issuer::Internal) => wanted.issued.push((label, names.clone())),
@@ -74,6 +75,17 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
     }
     wanted.of_routes(accepted);
     wanted
+}
+
+/// `certificates:` entries of files.
+pub fn files(accepted: &Accepted) -> impl Iterator<Item = FileCertificate> {
+    accepted.certificates.iter().filter_map(|(name, entry)| match &entry.value.source {
+        CertificateSource::Files { chain, key } => {
+            let (chain, key) = (chain.clone(), key.clone());
+            Some(FileCertificate { name: name.to_string(), chain, key })
+        }
+        CertificateSource::Issued { .. } => None,
+    })
 }
 
 struct Order<'a> {

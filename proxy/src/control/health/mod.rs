@@ -130,6 +130,7 @@ impl Checker {
         let same = former.as_ref().is_some_and(|group| group.plan.check == *check);
         let plan = Arc::new(Plan {
             upstream: upstream.name.clone(),
+            series: upstream.series.name.clone(),
             check: check.clone(),
             transport: upstream.transport.clone(),
         });
@@ -229,7 +230,7 @@ impl Checker {
         };
         let asked = checked.asked.take().unwrap_or_default();
         let now = clock::process_ms();
-        count(&self.shared.metrics, &checked.plan.upstream, &result);
+        count(&self.shared.metrics, &checked.plan.series, &result);
         if checked.heard(&result, now) && self.log.allows() {
             checked.tell(&result);
         }
@@ -270,9 +271,9 @@ impl Checked {
     }
 }
 
-fn count(metrics: &Metrics, upstream: &Name, result: &Result<(), Failure>) {
+fn count(metrics: &Metrics, series: &Name, result: &Result<(), Failure>) {
     let label = result.as_ref().err().map_or("ok", |failure| failure.reason.label());
-    metrics.upstream_health_checks.with_label_values(&[upstream.as_str(), label]).inc();
+    metrics.upstream_health_checks.with_label_values(&[series.as_str(), label]).inc();
 }
 
 /// Answers in any case: an endpoint without an answer would never be asked again.
