@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::decode;
 use crate::environment::Environment;
 use crate::merge::{Accepted, Kind, merge};
 use crate::model::{Good, PathRule};
@@ -30,7 +31,7 @@ pub fn document(accepted: &Accepted) -> String {
 /// What a [`document`] described, with references resolved now. `None`: no such document, or its
 /// global part cannot be used (any more).
 pub fn restore(document: &str, env: &dyn Environment) -> Option<Accepted> {
-    let candidate = crate::parse("last-good", document, env).ok()?;
+    let candidate = decode::kept(document, env).ok()?;
     let mut restored = merge(None, candidate);
     // Its lines are those of the document; they would mislead beside lines of the file.
     restored.warnings.clear();

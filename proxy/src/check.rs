@@ -87,6 +87,7 @@ fn check_certificates(accepted: &Accepted, report: &mut Report) {
             column: 0,
             message,
             help: None,
+            file: None,
         };
         match (absent, certs::load_files(&pair)) {
             (Some(path), _) => {
@@ -112,6 +113,7 @@ fn check_transports(accepted: &Accepted, snapshot: &Snapshot, report: &mut Repor
             column: 0,
             message: problem.to_owned(),
             help: None,
+            file: None,
         };
         if absent { report.warnings.push(finding) } else { report.errors.push(finding) }
     }
@@ -124,6 +126,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
         column: 0,
         message: format!("session tickets: {why}"),
         help: None,
+        file: None,
     })?;
     Ok(compile(
         accepted,
@@ -154,6 +157,7 @@ fn failed_tests(accepted: &Accepted, snapshot: &Snapshot) -> Vec<Diagnostic> {
         column: 0,
         message: failure.text,
         help: None,
+        file: None,
     };
     run_tests(snapshot, &accepted.tests).into_iter().map(finding).collect()
 }

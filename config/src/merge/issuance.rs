@@ -29,6 +29,7 @@ impl Accepted {
                 column: 0,
                 message,
                 help,
+                file: None,
             }))
         };
         let issuers = &self.global.issuers;
@@ -131,7 +132,7 @@ impl Accepted {
 }
 
 fn finding(at: String, message: String, help: Option<String>) -> Diagnostic {
-    Diagnostic { at, line: 0, column: 0, message, help }
+    Diagnostic { at, message, help, ..Diagnostic::default() }
 }
 
 const NO_WILDCARDS: &str =

@@ -71,7 +71,7 @@ impl Accepted {
             Action::Split(_) => format!("routes.{}.split.{upstream}", route.value.name),
             _ => format!("routes.{}.upstream", route.value.name),
         };
-        Err(Box::new(Diagnostic { at, line: route.line, column: 0, message, help }))
+        Err(Box::new(Diagnostic { at, line: route.line, column: 0, message, help, file: None }))
     }
 }
 
@@ -159,6 +159,7 @@ fn clash(route: &Good<Route>, other: &Name, rival: &Good<Route>) -> Diagnostic {
             route.value.name, route.line, rival.line
         ),
         help: Some(format!("`{other}` has it; give them different hosts, paths or methods")),
+        file: None,
     }
 }
 
@@ -217,6 +218,7 @@ impl Accepted {
                     "upstream `{upstream}` was removed, but the former version of `{name}` needs it"
                 ),
                 help: Some(format!("repair the route `{name}`")),
+                file: None,
             });
             self.upstreams.insert(upstream, former);
         }

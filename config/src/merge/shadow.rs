@@ -94,6 +94,7 @@ fn finding(route: &Good<Route>, key: &str, message: String, help: &str) -> Diagn
         column: 0,
         message,
         help: Some(help.to_owned()),
+        file: None,
     }
 }
 

@@ -55,6 +55,7 @@ fn key(key: &LimitKey) -> Vec<String> {
         KeyPart::Cookie(name) => format!("cookie:{name}"),
         KeyPart::Host => "host".to_owned(),
         KeyPart::Route => "route".to_owned(),
+        KeyPart::Tenant => "tenant".to_owned(),
     };
     let combination = |parts: &Vec<KeyPart>| parts.iter().map(part).collect::<Vec<_>>().join("+");
     key.0.iter().map(combination).collect()

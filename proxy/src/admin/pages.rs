@@ -223,6 +223,9 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Certificate => "certificate",
         Kind::Upstream => "upstream",
         Kind::Route => "route",
+        Kind::Template => "template",
+        Kind::Tenants => "tenants",
+        Kind::Tenant => "tenant",
     }
 }
 

@@ -94,6 +94,7 @@ pub fn decide(serving: &Accepted, read: Result<Candidate, Errors>) -> Decision {
             at: change.field,
             line: 0,
             column: 0,
+            file: None,
         };
         return Decision::Reject(fixed.into_iter().map(refusal).collect());
     }
@@ -152,6 +153,9 @@ pub fn word(kind: Kind) -> &'static str {
         Kind::Certificate => "certificate",
         Kind::Upstream => "upstream",
         Kind::Route => "route",
+        Kind::Template => "template",
+        Kind::Tenants => "tenants",
+        Kind::Tenant => "tenant",
     }
 }
 
@@ -171,6 +175,7 @@ fn unreadable(why: &io::Error) -> Diagnostic {
         column: 0,
         message: format!("the file cannot be read: {why}"),
         help: None,
+        file: None,
     }
 }
 
@@ -189,6 +194,11 @@ impl Environment for Recording {
         // Before reading: a change in between is then seen by the watch.
         self.files.borrow_mut().insert(path.to_path_buf(), digest_of(path));
         SystemEnvironment.read(path)
+    }
+
+    fn read_registry(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.borrow_mut().insert(path.to_path_buf(), digest_of(path));
+        SystemEnvironment.read_registry(path)
     }
 }
 

@@ -114,7 +114,8 @@ fn with_part<'k, F: FieldSource>(
             cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))
         }
         KeyPart::Host => Some(key.host(&view.host)),
-        KeyPart::Route => Some(key.route()),
+        // The limit is one of the route, and so of its tenant.
+        KeyPart::Route | KeyPart::Tenant => Some(key.route()),
     })
 }
 

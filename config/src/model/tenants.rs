@@ -1,0 +1,73 @@
+//! Tenants: what a registry and templates make routes, upstreams and certificates of.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Route, Upstream};
+use crate::tenants::Template;
+use crate::value::Name;
+
+/// `tenants:` without its templates. One error in here refuses the whole file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenants {
+    /// The registry: JSON, watched, at most [`crate::defaults::REGISTRY_BYTES`].
+    pub file: PathBuf,
+    /// The field of an entry that names its tenant. Default `tenant`.
+    pub id: String,
+    /// `None`: hosts get certificates as those of other routes do.
+    pub certificates: Option<TenantCertificates>,
+    /// Streams of a removed tenant may go on for this long. Default: `drain.removed_route_grace`.
+    pub removed_drain: Duration,
+    /// Most tenants with a metric label of their own; the others share `other`. Default 100.
+    pub metric_tenants: usize,
+}
+
+/// Certificates of their own for the hosts of tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantCertificates {
+    pub issuer: Name,
+    pub per: CertificatePer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificatePer {
+    /// One for each host (default).
+    Host,
+    /// One for all hosts of a tenant.
+    Tenant,
+}
+
+/// The tenant and the template that a route or an upstream was made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantOf {
+    pub tenant: Name,
+    pub template: Name,
+}
+
+/// One entry of the registry and what the templates made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenant {
+    pub id: Name,
+    /// In the order of template names.
+    pub parts: Vec<Part>,
+}
+
+/// What one template made of a tenant.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub template: Arc<Template>,
+    /// Of the template's placeholders, in their order.
+    pub(crate) values: Arc<[Box<str>]>,
+    pub route: Arc<Route>,
+    pub upstream: Arc<Upstream>,
+}
+
+impl PartialEq for Part {
+    /// The route and the upstream are what the template and the values give.
+    fn eq(&self, other: &Part) -> bool {
+        let same_template =
+            Arc::ptr_eq(&self.template, &other.template) || self.template == other.template;
+        same_template && self.values == other.values && self.route.hosts == other.route.hosts
+    }
+}
