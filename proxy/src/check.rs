@@ -141,6 +141,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
             shifted: &|_| None,
             endpoints: &mut EndpointRegistry::default(),
             limits: &mut LimitRegistry::default(),
+            tenants: &crate::metrics::TenantLabels::default(),
         },
     ))
 }

@@ -34,7 +34,7 @@ impl Gone {
         let mut last = now;
         let mut kept = InOrder::new(&current.routes, |route: &Route| &route.name);
         for route in previous.routes.iter().filter(|route| kept.find(&route.name).is_none()) {
-            let end = now + millis(grace(route, current));
+            let end = now + millis(grace(route.series.tenant.is_some(), current));
             route.life.retire(end);
             last = last.max(end);
             gone.routes.insert(route.series.name.clone());
@@ -42,7 +42,8 @@ impl Gone {
         }
         let mut kept = InOrder::new(&current.upstreams, |upstream: &Upstream| &upstream.name);
         for upstream in previous.upstreams.iter().filter(|one| kept.find(&one.name).is_none()) {
-            last = last.max(now + millis(current.limits.removed_route_grace));
+            let tenant = upstream.series.tenant.is_some();
+            last = last.max(now + millis(grace(tenant, current)));
             gone.upstreams.insert(upstream.series.name.clone());
             gone.tenants.extend(upstream.series.tenant.clone());
         }
@@ -60,9 +61,12 @@ impl Gone {
     }
 }
 
-/// How long streams of a removed route may go on.
-fn grace(_route: &Route, current: &Snapshot) -> Duration {
-    current.limits.removed_route_grace
+/// How long streams of what was removed may go on.
+fn grace(of_a_tenant: bool, current: &Snapshot) -> Duration {
+    match of_a_tenant {
+        true => current.limits.removed_tenant_drain,
+        false => current.limits.removed_route_grace,
+    }
 }
 
 impl Labels {

@@ -22,7 +22,6 @@ pub mod resolve;
 pub mod shifts;
 mod signals;
 pub mod status;
-mod tenants;
 pub mod watch;
 
 use std::collections::BTreeMap;

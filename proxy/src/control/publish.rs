@@ -19,6 +19,7 @@ use super::resolve::{Question, Resolver, questions, questions_of};
 use super::shifts::Shifts;
 use crate::clock;
 use crate::limit::LimitRegistry;
+use crate::metrics::TenantLabels;
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
@@ -40,6 +41,8 @@ pub struct Publisher {
     /// Splits with other weights than the configured ones.
     pub(super) shifts: Shifts,
     gone: Gone,
+    /// Metric labels of tenants.
+    tenants: TenantLabels,
     /// Tables that did serve and that a worker or a request may still hold.
     former: Vec<Arc<Snapshot>>,
     certificates: CertificateMetrics,
@@ -64,6 +67,7 @@ impl Publisher {
             states: EndpointStates::default(),
             shifts: Shifts::default(),
             gone: Gone::default(),
+            tenants: TenantLabels::default(),
             former: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
@@ -80,6 +84,7 @@ impl Publisher {
         for (route, why) in self.shifts.follow(accepted) {
             tracing::warn!("route {route}: its shift ends ({why}); the configured weights hold");
         }
+        self.tenants.follow(accepted);
         let snapshot = compile(
             accepted,
             &previous,
@@ -93,6 +98,7 @@ impl Publisher {
                 shifted: &|route| self.shifts.weights(route),
                 endpoints: &mut self.endpoints,
                 limits: &mut self.limits,
+                tenants: &self.tenants,
             },
         );
         let generation = snapshot.generation;

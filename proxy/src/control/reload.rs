@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::diff::{Changes, diff, static_changes};
 use config::error::{Diagnostic, Errors};
@@ -120,7 +121,7 @@ fn same_entries<T: PartialEq>(old: &BTreeMap<Name, Good<T>>, new: &mut BTreeMap<
     for (name, entry) in new {
         while old.next_if(|(former, _)| *former < name).is_some() {}
         if let Some((_, former)) = old.next_if(|(former, _)| *former == name) {
-            if entry.value == former.value {
+            if !Arc::ptr_eq(&entry.value, &former.value) && entry.value == former.value {
                 entry.value = former.value.clone();
             }
             if entry.text == former.text {

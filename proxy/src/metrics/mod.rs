@@ -5,6 +5,7 @@
 
 mod family;
 mod forget;
+mod labels;
 mod limits;
 mod tenants;
 
@@ -24,6 +25,7 @@ use limits::{
 };
 
 pub use family::Family;
+pub use labels::TenantLabels;
 pub use tenants::WithTenants;
 
 /// The families, ready to count with. A value for a label set that is used often is looked up once

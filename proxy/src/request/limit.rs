@@ -114,8 +114,9 @@ fn with_part<'k, F: FieldSource>(
             cookie(&view.fields, name.as_bytes(), |value| key.cookie(name, value))
         }
         KeyPart::Host => Some(key.host(&view.host)),
-        // The limit is one of the route, and so of its tenant.
-        KeyPart::Route | KeyPart::Tenant => Some(key.route()),
+        KeyPart::Route => Some(key.route()),
+        // Every key of a limit that tenants share begins with the tenant.
+        KeyPart::Tenant => Some(key),
     })
 }
 

@@ -11,6 +11,7 @@ use config::value::{HostPattern, Name};
 use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
+use super::removed::removed;
 use super::reuse::{self, InOrder};
 use super::table::{
     Action, BoundAddress, Edits, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Names,
@@ -25,6 +26,7 @@ use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
 use crate::limit::{Limit, LimitRegistry, Owner};
+use crate::metrics::TenantLabels;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -43,6 +45,7 @@ pub struct Deps<'a> {
     pub shifted: &'a dyn Fn(&Name) -> Option<&'a BTreeMap<Name, u32>>,
     pub endpoints: &'a mut EndpointRegistry,
     pub limits: &'a mut LimitRegistry,
+    pub tenants: &'a TenantLabels,
 }
 
 /// Descriptors kept back from the limits: listeners, admin, log, certificates.
@@ -60,11 +63,14 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
     let routes = routes(accepted, previous, &upstreams, https_port, deps);
+    let hosts = hosts(&routes, &accepted.blocked);
+    let routes: Vec<Arc<Route>> = routes.into_iter().map(|(_, route)| route).collect();
     Snapshot {
         generation: previous.generation + 1,
         listeners: listeners(accepted, deps, https_port),
-        hosts: hosts(&routes, &accepted.blocked),
-        routes: routes.into_iter().map(|(_, route)| route).collect(),
+        removed: removed(previous, &routes, &hosts),
+        hosts,
+        routes,
         upstreams,
         trusted_proxies: global.trusted_proxies.clone(),
         limits: Limits {
@@ -74,6 +80,10 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
                 .upstream_connections
                 .unwrap_or(upstream_connections(deps.nofile)),
             removed_route_grace: global.drain.removed_route_grace,
+            removed_tenant_drain: global.tenants.as_ref().map_or(
+                global.drain.removed_route_grace,
+                |tenants| tenants.removed_drain,
+            ),
             limiter_keys: global.limits.limiter_keys,
         },
         access_log: global.log.access,
@@ -108,7 +118,8 @@ fn routes<'a>(
         let life = former.map(|former| &former.life).or(retired.get(&spec.name).copied());
         let shifted = (deps.shifted)(&spec.name);
         let life = life.cloned().unwrap_or_default();
-        let lasting = Lasting { life, limits: limits(spec, keys, deps) };
+        let series = deps.tenants.series(&spec.name, spec.tenant.as_ref());
+        let lasting = Lasting { life, limits: limits(spec, keys, deps), series };
         route(spec, &by_name, https_port, lasting, shifted).map(Arc::new)
     };
     let specs = accepted.routes.values().map(|entry| &entry.value);
@@ -139,6 +150,7 @@ pub fn empty() -> Snapshot {
         limits: Limits::default(),
         access_log: model::AccessLog::Off,
         retired: Vec::new(),
+        removed: Arc::default(),
     }
 }
 
@@ -169,7 +181,7 @@ fn upstream(
     state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
-        series: Series::own(&spec.name),
+        series: deps.tenants.series(&spec.name, spec.tenant.as_ref()),
         transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
         state,
@@ -222,15 +234,16 @@ fn listeners(
 struct Lasting {
     life: Arc<RouteLife>,
     limits: Box<[Arc<Limit>]>,
+    series: Series,
 }
 
 fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> Box<[Arc<Limit>]> {
+    let (owner, tenant) = match &spec.tenant {
+        None => (Owner::Route(spec.name.clone()), None),
+        Some(of) => (Owner::Template(of.template.clone()), Some(&of.tenant)),
+    };
     let limits = spec.rate_limits.iter();
-    limits
-        .map(|limit| {
-            Arc::new(deps.limits.limit(Owner::Route(spec.name.clone()), None, limit, keys))
-        })
-        .collect()
+    limits.map(|limit| Arc::new(deps.limits.limit(owner.clone(), tenant, limit, keys))).collect()
 }
 
 fn route(
@@ -240,7 +253,7 @@ fn route(
     lasting: Lasting,
     shifted: Option<&BTreeMap<Name, u32>>,
 ) -> Option<Route> {
-    let Lasting { life, limits } = lasting;
+    let Lasting { life, limits, series } = lasting;
     let legacy = spec.rate_limits.iter().any(|limit| limit.legacy_fields);
     life.revive();
     let action = match &spec.action {
@@ -274,7 +287,7 @@ fn route(
     };
     Some(Route {
         name: spec.name.clone(),
-        series: Series::own(&spec.name),
+        series,
         spec: Some(spec.clone()),
         id: next_id(),
         action,
@@ -410,6 +423,7 @@ mod tests {
             resolved: &|_| None,
             shifted: &|_| None,
             limits: &mut LimitRegistry::default(),
+            tenants: &TenantLabels::default(),
             endpoints: &mut EndpointRegistry::default(),
         };
         compile(&accepted, &empty(), &mut deps)

@@ -3,5 +3,6 @@
 pub mod compile;
 pub mod explain;
 pub mod find;
+pub mod removed;
 pub mod reuse;
 pub mod table;

@@ -11,10 +11,11 @@ use config::model::{
     AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, Pacing, PathRule,
     RouteRetry, UpstreamTimeouts,
 };
-use config::value::Name;
+use config::value::{HostPattern, Name};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::removed::RemovedHosts;
 use crate::access::Access;
 use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
@@ -42,6 +43,7 @@ pub struct Snapshot {
     /// Lives of removed routes that still have streams to end: a route that comes back in time
     /// takes its life up again.
     pub retired: Vec<(Name, Arc<RouteLife>)>,
+    pub removed: Arc<RemovedHosts>,
 }
 
 /// Process-wide ceilings with their defaults resolved.
@@ -51,6 +53,8 @@ pub struct Limits {
     pub upstream_connections: usize,
     /// Streams of a removed route end after this time.
     pub removed_route_grace: Duration,
+    /// The same of a removed tenant.
+    pub removed_tenant_drain: Duration,
     /// Keys that each rate limit remembers.
     pub limiter_keys: usize,
 }
@@ -84,6 +88,16 @@ pub struct HostTable {
     pub exact: HashMap<Arc<str>, Arc<HostEntry>>,
     /// Key: the part after `*.`.
     pub wildcard: HashMap<Arc<str>, Arc<HostEntry>>,
+}
+
+impl HostTable {
+    /// Whether something serves under just this pattern.
+    pub fn has(&self, host: &HostPattern) -> bool {
+        match host {
+            HostPattern::Exact(name) => self.exact.contains_key(name),
+            HostPattern::Wildcard(suffix) => self.wildcard.contains_key(suffix),
+        }
+    }
 }
 
 /// The routes of one host, most specific first.

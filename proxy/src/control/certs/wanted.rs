@@ -25,6 +25,8 @@ pub struct Wanted {
     /// Hosts of routes, when there is a default issuer and any listener speaks TLS. Those that an
     /// entry covers are left out later: what a file covers is known when it is read.
     pub hosts: BTreeSet<HostPattern>,
+    /// Those of them that are of tenants.
+    pub of_tenants: HashSet<String>,
     /// The default issuer where it is an ACME one, with what it makes.
     pub default: Option<DefaultIssuer>,
     /// Known beforehand.
@@ -65,7 +67,8 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
                     Some(Issuer::Acme(of)) => {
                         let profile = profile.clone().or_else(|| of.profile.clone());
                         let key = key_kind(key.unwrap_or(of.key));
-                        let order = Order { label, issuer, profile, key };
+                        let tenant = entry.value.tenant.is_some();
+                        let order = Order { label, issuer, profile, key, tenant };
                         wanted.order(order, names);
                     }
                     None => {}
@@ -93,6 +96,7 @@ struct Order<'a> {
     issuer: &'a Name,
     profile: Option<String>,
     key: KeyKind,
+    tenant: bool,
 }
 
 /// What the ACME keeper is asked for.
@@ -126,12 +130,12 @@ impl Wanted {
                 continue;
             }
             orders.wanted.certificates.push(WantedCertificate {
+                priority: priority(self.of_tenants.contains(&name)),
                 label: name.clone(),
                 names: vec![name],
                 issuer: default.name.clone(),
                 profile: default.profile.clone(),
                 key: default.key,
-                priority: Priority::Route,
             });
         }
         orders
@@ -151,7 +155,7 @@ impl Wanted {
                 issuer: order.issuer.to_string(),
                 profile: order.profile,
                 key: order.key,
-                priority: Priority::Route,
+                priority: priority(order.tenant),
             }),
             Err(why) => {
                 let message = why.to_string();
@@ -172,10 +176,18 @@ impl Wanted {
                 key: key_kind(issuer.key),
             });
         }
+        let tenants = accepted.routes.values().filter(|route| route.value.tenant.is_some());
+        let tenants = tenants.flat_map(|route| &route.value.hosts);
+        self.of_tenants = tenants.map(HostPattern::to_string).collect();
         let routed = accepted.routes.values().flat_map(|route| &route.value.hosts);
         let blocked = accepted.blocked.iter().map(|blocked| &blocked.host);
         self.hosts = routed.chain(blocked).cloned().collect();
     }
+}
+
+/// However many tenants there are, hosts of the config file are ordered and renewed before them.
+fn priority(tenant: bool) -> Priority {
+    if tenant { Priority::Tenant } else { Priority::Route }
 }
 
 /// Without a plaintext listener HTTP-01 can only fail.
