@@ -118,7 +118,8 @@ impl Control {
                     self.publisher.count_endpoints();
                     self.checker.tick();
                     self.status.names.store(Arc::new(self.resolver.state()));
-                    self.publisher.recount_certificates(|| self.certs.acme().view());
+                    self.publisher
+                        .recount_certificates(&self.accepted, || self.certs.acme().view());
                     if self.workers.iter().any(Worker::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
                         return self.leave(End::WorkerLost).await;
@@ -213,7 +214,7 @@ impl Control {
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("certificate {}: {}", problem.certificate, problem.message);
         }
-        self.publisher.count_certificates(&self.certs.acme().view());
+        self.publisher.count_certificates(&self.accepted, &self.certs.acme().view());
         self.publisher.count_objects(&self.accepted, &problems);
         self.problems.clone_from(&problems);
         self.status.update_config(|config| config.certificate_problems = problems);
@@ -347,6 +348,9 @@ pub fn tell_quarantined(accepted: &Accepted) {
         let reason = bad.reasons.first().map(ToString::to_string).unwrap_or_default();
         let (kind, name, line) = (reload::word(bad.kind), &bad.name, bad.line);
         tracing::warn!("{kind} {name} (line {line}) is quarantined, {serves}: {reason}");
+    }
+    if let more @ 1.. = accepted.quarantined.len().saturating_sub(LOGGED_ERRORS) {
+        tracing::warn!("{more} more entries are quarantined");
     }
 }
 

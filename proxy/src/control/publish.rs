@@ -152,14 +152,20 @@ impl Publisher {
     }
 
     /// Series of certificates and orders, after something of them changed.
-    pub fn count_certificates(&mut self, view: &View) {
+    pub fn count_certificates(&mut self, accepted: &Arc<Accepted>, view: &View) {
+        self.tenants.follow(accepted);
+        self.certificates.follow(accepted, &self.tenants);
         self.certificates.update(&self.shared.metrics, &self.shared.certs.load(), view);
     }
 
     /// The same when the time has come for it.
-    pub fn recount_certificates(&mut self, view: impl FnOnce() -> Arc<View>) {
+    pub fn recount_certificates(
+        &mut self,
+        accepted: &Arc<Accepted>,
+        view: impl FnOnce() -> Arc<View>,
+    ) {
         if self.certificates.are_stale() {
-            self.count_certificates(&view());
+            self.count_certificates(accepted, &view());
         }
     }
 
@@ -186,6 +192,13 @@ impl Publisher {
             if kind == Kind::Certificate {
                 set("failed", problems.len());
             }
+        }
+        if accepted.global.tenants.is_none() {
+            return self.shared.metrics.tenants.reset();
+        }
+        for (state, count) in crate::admin::tenants::states(accepted) {
+            let gauge = self.shared.metrics.tenants.with_label_values(&[state]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -50,10 +50,15 @@ impl TenantLabels {
         }
     }
 
+    /// Whether this tenant shares a label with others.
+    pub fn is_other(&self, tenant: &Name) -> bool {
+        !self.own.contains(tenant)
+    }
+
     /// The value of the label `tenant`.
     pub fn of(&self, tenant: &Name) -> Option<Name> {
         if self.own.contains(tenant) { Some(tenant.clone()) } else { Name::new(OTHER).ok() }
     }
 }
 
-const OTHER: &str = "other";
+pub const OTHER: &str = "other";

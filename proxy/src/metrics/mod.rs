@@ -25,7 +25,7 @@ use limits::{
 };
 
 pub use family::Family;
-pub use labels::TenantLabels;
+pub use labels::{OTHER, TenantLabels};
 pub use tenants::WithTenants;
 
 /// The families, ready to count with. A value for a label set that is used often is looked up once

@@ -80,10 +80,10 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
                 .upstream_connections
                 .unwrap_or(upstream_connections(deps.nofile)),
             removed_route_grace: global.drain.removed_route_grace,
-            removed_tenant_drain: global.tenants.as_ref().map_or(
-                global.drain.removed_route_grace,
-                |tenants| tenants.removed_drain,
-            ),
+            removed_tenant_drain: global
+                .tenants
+                .as_ref()
+                .map_or(global.drain.removed_route_grace, |tenants| tenants.removed_drain),
             limiter_keys: global.limits.limiter_keys,
         },
         access_log: global.log.access,

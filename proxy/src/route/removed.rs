@@ -42,11 +42,7 @@ impl RemovedHosts {
 }
 
 /// What is removed once `routes` and `hosts` serve after `previous`.
-pub fn removed(
-    previous: &Snapshot,
-    routes: &[Arc<Route>],
-    hosts: &HostTable,
-) -> Arc<RemovedHosts> {
+pub fn removed(previous: &Snapshot, routes: &[Arc<Route>], hosts: &HostTable) -> Arc<RemovedHosts> {
     let mut now = InOrder::new(routes, |route: &Route| &route.name);
     let changed: Vec<&HostPattern> = previous
         .routes
