@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::merge::{Accepted, Kind};
-use crate::model::{Global, Good};
+use crate::model::{Certificate, Global, Good, Route, Upstream};
 use crate::value::Name;
 
 /// A field that a running process cannot change: a restart is needed.
@@ -81,30 +81,37 @@ impl Changes {
 /// comment is no change, a reference that now gives something else is one.
 pub fn diff(old: &Accepted, new: &Accepted) -> Changes {
     let mut changes = Changes::default();
-    compare(&mut changes, Kind::Certificate, &old.certificates, &new.certificates);
-    compare(&mut changes, Kind::Upstream, &old.upstreams, &new.upstreams);
-    compare(&mut changes, Kind::Route, &old.routes, &new.routes);
+    // What is made of a tenant changes with it.
+    let own = |certificate: &Certificate| certificate.tenant.is_none();
+    compare(&mut changes, Kind::Certificate, &old.certificates, &new.certificates, own);
+    let own = |upstream: &Upstream| upstream.tenant.is_none();
+    compare(&mut changes, Kind::Upstream, &old.upstreams, &new.upstreams, own);
+    let own = |route: &Route| route.tenant.is_none();
+    compare(&mut changes, Kind::Route, &old.routes, &new.routes, own);
+    compare(&mut changes, Kind::Tenant, &old.tenants, &new.tenants, |_| true);
     changes
 }
 
+/// `counts` says which values are looked at.
 fn compare<T: PartialEq>(
     changes: &mut Changes,
     kind: Kind,
     old: &BTreeMap<Name, Good<T>>,
     new: &BTreeMap<Name, Good<T>>,
+    counts: impl Fn(&T) -> bool,
 ) {
-    for (name, entry) in new {
-        match old.get(name) {
+    let counted = |entry: &&Good<T>| counts(&entry.value);
+    for (name, entry) in new.iter().filter(|(_, entry)| counted(entry)) {
+        match old.get(name).filter(counted) {
             None => changes.added.push((kind, name.clone())),
             Some(former) if Arc::ptr_eq(&former.value, &entry.value) => {}
-            Some(former) if former.value != entry.value => {
-                changes.changed.push((kind, name.clone()))
-            }
-            Some(_) => {}
+            Some(former) if former.value == entry.value => {}
+            Some(_) => changes.changed.push((kind, name.clone())),
         }
     }
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    changes.removed.extend(gone.map(|name| (kind, name.clone())));
+    let gone = old.iter().filter(|(_, entry)| counted(entry));
+    let gone = gone.filter(|(name, _)| new.get(*name).filter(counted).is_none());
+    changes.removed.extend(gone.map(|(name, _)| (kind, name.clone())));
 }
 
 #[cfg(test)]

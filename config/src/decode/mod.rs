@@ -12,6 +12,7 @@ mod forward;
 mod global;
 mod headers;
 mod issuance;
+mod kept;
 pub(crate) mod keys;
 mod listener;
 mod policy;
@@ -66,6 +67,10 @@ fn read(text: &str, mut cx: Cx<'_>) -> Result<Candidate, Errors> {
         return Err(Errors(sorted(errors)));
     }
     let tenants = match &global.tenants {
+        Some(_) if cx.restoring => {
+            let kept = cx.kept_tenants(&top, &defaults, &templates);
+            TenantEntries { templates, kept, ..TenantEntries::default() }
+        }
         Some(settings) => cx.tenants(settings, templates, &places),
         None => TenantEntries::default(),
     };

@@ -8,6 +8,8 @@
 //! 4. A good new route wins a claim (host and path) over a former version of a quarantined one.
 //! 5. What a quarantined route claims and nobody serves is blocked: 503, never another route.
 
+mod certify;
+mod claims;
 mod issuance;
 mod routes;
 mod shadow;

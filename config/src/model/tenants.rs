@@ -46,11 +46,19 @@ pub struct TenantOf {
 }
 
 /// One entry of the registry and what the templates made of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Tenant {
     pub id: Name,
     /// In the order of template names.
     pub parts: Vec<Part>,
+    /// 1-based, where the entry stands in its line of the registry; not compared.
+    pub(crate) column: u64,
+}
+
+impl PartialEq for Tenant {
+    fn eq(&self, other: &Tenant) -> bool {
+        self.id == other.id && self.parts == other.parts
+    }
 }
 
 /// What one template made of a tenant.
@@ -66,6 +74,9 @@ pub struct Part {
 impl PartialEq for Part {
     /// The route and the upstream are what the template and the values give.
     fn eq(&self, other: &Part) -> bool {
+        if Arc::ptr_eq(&self.route, &other.route) && Arc::ptr_eq(&self.upstream, &other.upstream) {
+            return true;
+        }
         let same_template =
             Arc::ptr_eq(&self.template, &other.template) || self.template == other.template;
         same_template && self.values == other.values && self.route.hosts == other.route.hosts

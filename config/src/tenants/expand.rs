@@ -23,8 +23,12 @@ impl Template {
     ) -> Result<Part, (Vec<Fault>, Vec<(HostPattern, PathRule)>)> {
         let fill = Fill { tenant, values: &values };
         let mut faults = Vec::new();
-        let name = Name::new(&format!("{tenant}.{}", self.name)).unwrap_or_else(|why| {
-            faults.push(Fault { field: None, message: why.message, help: why.help });
+        let name = format!("{tenant}.{}", self.name);
+        let name = Name::new(&name).ok().filter(|_| name.len() <= MAX_ROUTE).unwrap_or_else(|| {
+            let message =
+                format!("the name {} is longer than {MAX_ROUTE} characters", quote(&name));
+            let help = "give the tenant or the template a shorter name";
+            faults.push(Fault { field: None, message, help: Some(help.to_owned()) });
             tenant.clone()
         });
         let mut hosts: Vec<HostPattern> = Vec::with_capacity(self.hosts.len());
@@ -141,7 +145,7 @@ impl Expander<'_> {
         if reasons.found.is_empty() {
             let text = Arc::from("");
             return Entry::Good(Good {
-                value: Tenant { id: id.clone(), parts }.into(),
+                value: Tenant { id: id.clone(), parts, column: raw.pos.column }.into(),
                 text,
                 line,
             });
@@ -287,5 +291,7 @@ fn quoted(name: &str) -> String {
     }
 }
 
+/// So that certificates of its further hosts can be called after it, in the 63 of a name.
+const MAX_ROUTE: usize = 60;
 /// So that a template's name fits behind it into the 63 of a name.
 const MAX_TENANT: usize = 58;

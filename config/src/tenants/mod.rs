@@ -7,6 +7,7 @@
 
 mod expand;
 mod json;
+pub(crate) mod kept;
 pub(crate) mod pattern;
 mod registry;
 
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use expand::Expander;
+pub(crate) use expand::{Expander, tenant_name};
 pub(crate) use pattern::{EndpointPattern, Pattern, Placeholders, is_field};
 pub(crate) use registry::{Registry, names, read};
 
@@ -56,6 +57,8 @@ pub struct TenantEntries {
     pub tenants: BTreeMap<Name, Entry<Tenant>>,
     /// Entries that name no tenant of their own.
     pub strays: Vec<Stray>,
+    /// What the state directory kept: nothing of it is checked against a registry.
+    pub(crate) kept: Vec<Tenant>,
     /// Why the registry as a whole cannot be used: then every tenant goes on as it is.
     pub broken: Option<BadEntry>,
 }

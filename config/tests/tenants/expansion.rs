@@ -31,5 +31,5 @@ fn each_tenant_gets_a_route_and_an_upstream_of_each_template() {
     assert_eq!((upstream.endpoints.len(), &upstream.tenant), (1, &Some(of)));
     let tenants: Vec<(&str, u64)> =
         accepted.tenants.iter().map(|(name, entry)| (name.as_str(), entry.line)).collect();
-    assert_eq!(tenants, [("acme-corp", 3), ("newtenant-corp", 14)]);
+    assert_eq!(tenants, [("acme-corp", 3), ("newtenant-corp", 15)]);
 }

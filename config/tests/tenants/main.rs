@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod expansion;
+mod merging;
 
 use std::io;
 use std::path::Path;
