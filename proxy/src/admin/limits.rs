@@ -28,7 +28,8 @@ pub(super) fn limits(shared: &Shared) -> Value {
     let mut templates = HashSet::new();
     let first = |route: &&Arc<Route>| {
         let series = &route.series;
-        !route.limits.is_empty() && (series.tenant.is_none() || templates.insert(series.name.clone()))
+        !route.limits.is_empty()
+            && (series.tenant.is_none() || templates.insert(series.name.clone()))
     };
     let routes: Vec<Value> = snapshot.routes.iter().filter(first).map(of_route).collect();
     json!({ "generation": snapshot.generation, "routes": routes })
