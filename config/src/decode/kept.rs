@@ -36,8 +36,9 @@ impl Cx<'_> {
                 let Ok(tenant) = tenant_name(words.next().unwrap_or_default()) else { continue };
                 let values: Arc<[Box<str>]> = words.map(Box::from).collect();
                 if values.len() == template.fields.len()
-                    && let Ok(part) = template.part(&tenant, values)
+                    && let Ok(part) = template.draft(&tenant, values)
                 {
+                    let part = part.make(&tenant);
                     let (last, parts) = tenants.entry(tenant).or_default();
                     *last = order;
                     parts.push(part);

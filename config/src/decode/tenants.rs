@@ -235,8 +235,10 @@ fn absent_fields(
     if registry.entries.is_empty() {
         return;
     }
-    let known = tenants::names(registry);
-    for place in places.iter().filter(|place| !known.contains(&*place.field)) {
+    let absent =
+        |place: &&Place| !registry.entries.iter().any(|entry| entry.field(&place.field).is_some());
+    for place in places.iter().filter(absent) {
+        let known = tenants::names(registry);
         let near = nearest(&place.field, known.iter().copied());
         let reason = Diagnostic {
             at: place.at.clone(),

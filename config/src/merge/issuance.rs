@@ -104,6 +104,8 @@ impl Accepted {
             Some(Issuer::Acme(_)) => true,
             None => false,
         };
+        // Tenants that get their own: `certify` says which of them cannot.
+        let certified = global.tenants.as_ref().is_some_and(|all| all.certificates.is_some());
         let issued: HashSet<&HostPattern> = sources()
             .flat_map(|source| match source {
                 CertificateSource::Issued { names, .. } => names.as_slice(),
@@ -122,6 +124,7 @@ impl Accepted {
         let hosts = self
             .routes
             .values()
+            .filter(|route| !certified || route.value.tenant.is_none())
             .flat_map(|route| route.value.hosts.iter().map(move |host| (host, &route.text)));
         let bare: Vec<(&HostPattern, &Arc<str>)> = hosts
             .filter(|(host, _)| !only_wildcards || matches!(host, HostPattern::Wildcard(_)))

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::claims::{Claims, Place};
 use super::{Accepted, Blocked, Kind};
 use crate::model::{
-    BadEntry, Entry, Good, Part, Route, Stray, Template, Tenant, TenantEntries, Upstream,
+    BadEntry, Draft, Entry, Good, Part, Route, Stray, Template, Tenant, TenantEntries, Upstream,
 };
 use crate::value::Name;
 
@@ -93,15 +93,15 @@ impl Templates {
     }
 
     /// Lets parts point to the templates that stay.
-    fn renew(&self, tenants: &mut BTreeMap<Name, Entry<Tenant>>) {
+    fn renew(&self, tenants: &mut BTreeMap<Name, Entry<Draft>>) {
         if self.unchanged.is_empty() {
             return;
         }
         let good = tenants.values_mut().filter_map(|entry| match entry {
-            Entry::Good(good) => Arc::get_mut(&mut good.value),
+            Entry::Good(good) => Some(Arc::make_mut(&mut good.value)),
             Entry::Bad(_) => None,
         });
-        for part in good.flat_map(|tenant| &mut tenant.parts) {
+        for part in good.flat_map(|draft| &mut draft.parts) {
             if let Some(template) = self.good.get(&part.template.name) {
                 part.template = template.value.clone();
             }
@@ -138,8 +138,8 @@ struct Select<'p> {
 }
 
 impl<'p> Select<'p> {
-    fn entries(&mut self, tenants: BTreeMap<Name, Entry<Tenant>>) {
-        let mut standing: Vec<(Rank, u64, Name, Entry<Tenant>)> = Vec::with_capacity(tenants.len());
+    fn entries(&mut self, tenants: BTreeMap<Name, Entry<Draft>>) {
+        let mut standing: Vec<(Rank, u64, Name, Entry<Draft>)> = Vec::with_capacity(tenants.len());
         for (name, entry) in tenants {
             let former = self.former.and_then(|former| former.get(&name));
             let line = match &entry {
@@ -147,7 +147,7 @@ impl<'p> Select<'p> {
                 Entry::Bad(bad) => bad.line,
             };
             let rank = match (former, &entry) {
-                (Some(former), Entry::Good(new)) if new.value == former.value => Rank::Same,
+                (Some(former), Entry::Good(new)) if new.value.is(&former.value) => Rank::Same,
                 (_, Entry::Bad(_)) => Rank::Bad,
                 (Some(_), _) => Rank::Known,
                 (None, _) => Rank::New,
@@ -163,15 +163,17 @@ impl<'p> Select<'p> {
         }
     }
 
-    fn good(&mut self, rank: Rank, name: Name, tenant: Good<Tenant>) {
-        let tenant = match self.former.and_then(|former| former.get(&name)) {
-            // The former values are shared already, with whatever was made of them.
-            Some(former) if rank == Rank::Same => {
-                Good { value: former.value.clone(), line: tenant.line, ..tenant }
+    fn good(&mut self, rank: Rank, name: Name, draft: Good<Draft>) {
+        let Good { value, text, line } = draft;
+        let value = match self.former.and_then(|former| former.get(&name)) {
+            // Not only equal: what was made of it is not made again.
+            Some(former) if rank == Rank::Same => former.value.clone(),
+            former => {
+                let tenant = Arc::unwrap_or_clone(value).make();
+                self.with_parts_of_bad_templates(tenant, former).into()
             }
-            Some(former) => self.with_parts_of_bad_templates(tenant, former),
-            None => tenant,
         };
+        let tenant = Good { value, text, line };
         match self.claims.judge(&tenant) {
             Ok(()) => self.place(name, tenant),
             Err(reasons) => {
@@ -188,18 +190,14 @@ impl<'p> Select<'p> {
     /// A bad template leaves what it made.
     fn with_parts_of_bad_templates(
         &self,
-        tenant: Good<Tenant>,
-        former: &Good<Tenant>,
-    ) -> Good<Tenant> {
+        mut tenant: Tenant,
+        former: Option<&Good<Tenant>>,
+    ) -> Tenant {
+        let Some(former) = former else { return tenant };
         let is_bad = |part: &&Part| self.templates.bad.contains_key(&part.template.name);
-        let mut kept = former.value.parts.iter().filter(is_bad).peekable();
-        if kept.peek().is_none() {
-            return tenant;
-        }
-        let mut value = Tenant::clone(&tenant.value);
-        value.parts.extend(kept.cloned());
-        value.parts.sort_by(|a, b| a.template.name.cmp(&b.template.name));
-        Good { value: value.into(), ..tenant }
+        tenant.parts.extend(former.value.parts.iter().filter(is_bad).cloned());
+        tenant.parts.sort_by(|a, b| a.template.name.cmp(&b.template.name));
+        tenant
     }
 
     fn bad(&mut self, name: Name, bad: BadEntry) {
@@ -298,8 +296,9 @@ struct Placed {
 
 impl Placed {
     fn into(self, out: &mut Accepted) {
-        out.routes.extend(self.routes);
-        out.upstreams.extend(self.upstreams);
+        // Made whole and joined: many times faster than one by one.
+        out.routes.append(&mut self.routes.into_iter().collect());
+        out.upstreams.append(&mut self.upstreams.into_iter().collect());
         out.tenants = self.tenants;
         out.certify_tenants();
     }

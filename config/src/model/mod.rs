@@ -25,7 +25,10 @@ pub use self::policy::{
     OriginPattern, Origins, Pacing, PasswordEntry, PasswordHash, Rate, RateLimit, Rewrite, Satisfy,
     SecurityHeaders,
 };
-pub use self::tenants::{CertificatePer, Part, Tenant, TenantCertificates, TenantOf, Tenants};
+pub(crate) use self::tenants::DraftPart;
+pub use self::tenants::{
+    CertificatePer, Draft, Part, Tenant, TenantCertificates, TenantOf, Tenants,
+};
 pub use self::upstream::{
     Balance, ClientCertificate, Ejection, EndpointAddress, EndpointSpec, HashKey, HealthCheck,
     Probe, ProxyProtocolVersion, Queue, Retries, RouteRetry, RouteTimeouts, SplitTarget,

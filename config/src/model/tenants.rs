@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Route, Upstream};
+use super::{Action, EndpointAddress, EndpointSpec, Route, Upstream};
 use crate::tenants::Template;
-use crate::value::Name;
+use crate::value::{HostPattern, Name};
 
 /// `tenants:` without its templates. One error in here refuses the whole file.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,5 +80,62 @@ impl PartialEq for Part {
         let same_template =
             Arc::ptr_eq(&self.template, &other.template) || self.template == other.template;
         same_template && self.values == other.values && self.route.hosts == other.route.hosts
+    }
+}
+
+/// One entry of the registry, checked by itself: what it takes to make a [`Tenant`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    pub id: Name,
+    /// In the order of template names.
+    pub(crate) parts: Vec<DraftPart>,
+    pub(crate) column: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DraftPart {
+    pub template: Arc<Template>,
+    pub values: Arc<[Box<str>]>,
+    /// Of the route and the upstream.
+    pub name: Name,
+    pub hosts: Vec<HostPattern>,
+    pub address: EndpointAddress,
+}
+
+impl Draft {
+    /// Whether the tenant is what this draft would make, of the very same templates.
+    pub(crate) fn is(&self, tenant: &Tenant) -> bool {
+        let same = |(new, old): (&DraftPart, &Part)| {
+            Arc::ptr_eq(&new.template, &old.template)
+                && new.values == old.values
+                && new.hosts == old.route.hosts
+        };
+        self.parts.len() == tenant.parts.len() && self.parts.iter().zip(&tenant.parts).all(same)
+    }
+
+    pub(crate) fn make(self) -> Tenant {
+        let parts = self.parts.into_iter().map(|part| part.make(&self.id)).collect();
+        Tenant { id: self.id, parts, column: self.column }
+    }
+}
+
+impl DraftPart {
+    pub(crate) fn make(self, tenant: &Name) -> Part {
+        let DraftPart { template, values, name, hosts, address } = self;
+        let of = TenantOf { tenant: tenant.clone(), template: template.name.clone() };
+        let route = Route {
+            name: name.clone(),
+            hosts,
+            action: Action::Upstream(name.clone()),
+            tenant: Some(of.clone()),
+            ..template.route.clone()
+        };
+        let upstream = Upstream {
+            name,
+            endpoints: vec![EndpointSpec { address, weight: 1 }],
+            tenant: Some(of),
+            ..template.upstream.clone()
+        };
+        Part { template, values, route: route.into(), upstream: upstream.into() }
     }
 }

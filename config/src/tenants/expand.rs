@@ -8,19 +8,17 @@ use super::pattern::{Fault, Fill};
 use super::registry::{Field, Raw, RawKind, Registry};
 use super::{Stray, Template};
 use crate::error::Diagnostic;
-use crate::model::{
-    Action, BadEntry, EndpointSpec, Entry, Good, Part, PathRule, Route, Tenant, TenantOf, Upstream,
-};
+use crate::model::{BadEntry, Draft, DraftPart, Entry, Good, PathRule};
 use crate::node::Pos;
 use crate::value::{HostPattern, Name, quote};
 
 impl Template {
     /// What it makes of a tenant whose fields have these values.
-    pub(crate) fn part(
+    pub(crate) fn draft(
         self: &Arc<Self>,
         tenant: &Name,
         values: Arc<[Box<str>]>,
-    ) -> Result<Part, (Vec<Fault>, Vec<(HostPattern, PathRule)>)> {
+    ) -> Result<DraftPart, (Vec<Fault>, Vec<(HostPattern, PathRule)>)> {
         let fill = Fill { tenant, values: &values };
         let mut faults = Vec::new();
         let name = format!("{tenant}.{}", self.name);
@@ -47,22 +45,7 @@ impl Template {
             let path = &self.route.path;
             return Err((faults, hosts.into_iter().map(|host| (host, path.clone())).collect()));
         };
-        let of = TenantOf { tenant: tenant.clone(), template: self.name.clone() };
-        let route = Route {
-            name: name.clone(),
-            hosts,
-            action: Action::Upstream(name.clone()),
-            tenant: Some(of.clone()),
-            ..self.route.clone()
-        };
-        let upstream = Upstream {
-            name,
-            endpoints: vec![EndpointSpec { address, weight: 1 }],
-            tenant: Some(of),
-            ..self.upstream.clone()
-        };
-        let (route, upstream) = (Arc::new(route), Arc::new(upstream));
-        Ok(Part { template: self.clone(), values, route, upstream })
+        Ok(DraftPart { template: self.clone(), values, name, hosts, address })
     }
 }
 
@@ -76,8 +59,8 @@ pub(crate) struct Expander<'r> {
 }
 
 impl Expander<'_> {
-    pub(crate) fn expand(&self) -> (BTreeMap<Name, Entry<Tenant>>, Vec<Stray>) {
-        let mut tenants: BTreeMap<Name, Entry<Tenant>> = BTreeMap::new();
+    pub(crate) fn expand(&self) -> (BTreeMap<Name, Entry<Draft>>, Vec<Stray>) {
+        let mut tenants: BTreeMap<Name, Entry<Draft>> = BTreeMap::new();
         let mut strays = Vec::new();
         let mut first: HashMap<Name, Pos> = HashMap::new();
         for (index, raw) in self.registry.entries.iter().enumerate() {
@@ -126,14 +109,14 @@ impl Expander<'_> {
         })
     }
 
-    fn tenant(&self, id: &Name, raw: &Raw<'_>, mut reasons: Reasons<'_>) -> Entry<Tenant> {
+    fn tenant(&self, id: &Name, raw: &Raw<'_>, mut reasons: Reasons<'_>) -> Entry<Draft> {
         let mut parts = Vec::with_capacity(self.templates.len());
         let mut claims = Vec::new();
         for template in self.templates {
             let Some(values) = reasons.values(template, raw) else {
                 continue;
             };
-            match template.part(id, values) {
+            match template.draft(id, values) {
                 Ok(part) => parts.push(part),
                 Err((faults, hosts)) => {
                     claims.extend(hosts);
@@ -145,14 +128,14 @@ impl Expander<'_> {
         if reasons.found.is_empty() {
             let text = Arc::from("");
             return Entry::Good(Good {
-                value: Tenant { id: id.clone(), parts, column: raw.pos.column }.into(),
+                value: Draft { id: id.clone(), parts, column: raw.pos.column }.into(),
                 text,
                 line,
             });
         }
         for part in &parts {
-            let path = &part.route.path;
-            claims.extend(part.route.hosts.iter().map(|host| (host.clone(), path.clone())));
+            let path = &part.template.route.path;
+            claims.extend(part.hosts.iter().map(|host| (host.clone(), path.clone())));
         }
         Entry::Bad(BadEntry { reasons: reasons.found, claims, line })
     }
@@ -212,12 +195,14 @@ impl<'r> Reasons<'r> {
     }
 
     fn doubled(&mut self, raw: &Raw<'_>) {
-        let mut seen = BTreeSet::new();
-        for field in raw.fields() {
-            if !seen.insert(&*field.name) {
-                let message = format!("{} is written twice", quote(&field.name));
-                self.add(field.pos, &quoted(&field.name), message, None);
-            }
+        let fields = raw.fields();
+        let again = |(n, field): &(usize, &Field<'_>)| {
+            // Few, and mostly of different lengths.
+            fields.iter().take(*n).any(|earlier| earlier.name == field.name)
+        };
+        for (_, field) in fields.iter().enumerate().filter(again) {
+            let message = format!("{} is written twice", quote(&field.name));
+            self.add(field.pos, &quoted(&field.name), message, None);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bytes ─► registry (entries, each good or bad) ─┐
-//! config ─► templates (decoded once) ────────────┴─► expand ─► Entry<Tenant> ─► merge
+//! config ─► templates (decoded once) ────────────┴─► expand ─► Entry<Draft> ─► merge
 //! ```
 
 mod expand;
@@ -20,7 +20,7 @@ pub(crate) use pattern::{EndpointPattern, Pattern, Placeholders, is_field};
 pub(crate) use registry::{Registry, names, read};
 
 use crate::error::Diagnostic;
-use crate::model::{BadEntry, Entry, Route, Tenant, Upstream};
+use crate::model::{BadEntry, Draft, Entry, Route, Tenant, Upstream};
 use crate::value::Name;
 
 /// What every tenant gets: a route with an upstream of its own. Compared as a whole: two equal
@@ -54,7 +54,7 @@ impl PartialEq for Template {
 pub struct TenantEntries {
     pub templates: BTreeMap<Name, Entry<Template>>,
     /// Lines are those of the registry.
-    pub tenants: BTreeMap<Name, Entry<Tenant>>,
+    pub tenants: BTreeMap<Name, Entry<Draft>>,
     /// Entries that name no tenant of their own.
     pub strays: Vec<Stray>,
     /// What the state directory kept: nothing of it is checked against a registry.

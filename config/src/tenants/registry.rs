@@ -133,7 +133,7 @@ fn servers<'t>(text: &'t str, places: &mut Places<'t>) -> Result<Option<Vec<Raw<
 }
 
 fn fields<'t>(reader: &mut Reader<'t>, places: &mut Places<'t>) -> Result<RawKind<'t>, NoJson> {
-    let mut fields = Vec::new();
+    let mut fields = Vec::with_capacity(USUAL_FIELDS);
     reader.map(|reader, at, name| {
         let pos = places.of(at);
         let value = reader.value()?;
@@ -144,7 +144,7 @@ fn fields<'t>(reader: &mut Reader<'t>, places: &mut Places<'t>) -> Result<RawKin
     })?;
     Ok(match fields.len() {
         0..=MAX_FIELDS => RawKind::Fields(fields),
-        _ => RawKind::Other("a mapping of more than 200 fields"),
+        _ => RawKind::Other("a mapping of more than 100 fields"),
     })
 }
 
@@ -183,5 +183,7 @@ impl<'t> Places<'t> {
     }
 }
 
+/// Room for them at once.
+const USUAL_FIELDS: usize = 12;
 /// Fields of one entry.
-const MAX_FIELDS: usize = 200;
+const MAX_FIELDS: usize = 100;

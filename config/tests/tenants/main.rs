@@ -4,6 +4,7 @@
 
 mod expansion;
 mod merging;
+mod scale;
 
 use std::io;
 use std::path::Path;
