@@ -106,9 +106,9 @@ impl Publisher {
         self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
         self.shared.snapshot.store(snapshot.clone());
         self.gone.retire(&self.shared.metrics, &previous, &snapshot);
-        self.former.push(previous);
         resolver.set_questions(questions(&snapshot));
-        checker.set_upstreams(&snapshot);
+        checker.set_upstreams(&previous, &snapshot);
+        self.former.push(previous);
         self.concerned = concerned(&snapshot);
         self.count_endpoints();
         self.count_splits(&snapshot);

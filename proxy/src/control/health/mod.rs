@@ -31,6 +31,7 @@ use super::files;
 use super::random::Random;
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::route::reuse::InOrder;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
 use crate::upstream::condition::Health;
@@ -99,18 +100,20 @@ impl Checker {
         }
     }
 
-    /// Brings the checks to a new table.
-    pub fn set_upstreams(&mut self, snapshot: &Snapshot) {
-        let names: HashSet<&Name> = snapshot.upstreams.iter().map(|one| &one.name).collect();
-        let gone: Vec<Name> =
-            self.upstreams.keys().filter(|name| !names.contains(name)).cloned().collect();
-        for name in gone {
-            if let Some(group) = self.upstreams.remove(&name) {
+    /// Brings the checks to a new table; what it has taken over is checked as it was.
+    pub fn set_upstreams(&mut self, previous: &Snapshot, snapshot: &Snapshot) {
+        let mut now = InOrder::new(&snapshot.upstreams, |upstream: &Upstream| &upstream.name);
+        for gone in previous.upstreams.iter().filter(|one| now.find(&one.name).is_none()) {
+            if let Some(group) = self.upstreams.remove(&gone.name) {
                 self.forget(&group.ids);
             }
         }
+        let mut before = InOrder::new(&previous.upstreams, |upstream: &Upstream| &upstream.name);
         for upstream in &snapshot.upstreams {
-            self.set_endpoints(upstream);
+            let same = |before: &Arc<Upstream>| Arc::ptr_eq(before, upstream);
+            if !before.find(&upstream.name).is_some_and(same) {
+                self.set_endpoints(upstream);
+            }
         }
     }
 
