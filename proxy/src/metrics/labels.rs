@@ -62,3 +62,61 @@ impl TenantLabels {
 }
 
 pub const OTHER: &str = "other";
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A registry of tenants of these names.
+    struct Registry<'n>(&'n [&'n str]);
+
+    impl config::Environment for Registry<'_> {
+        fn var(&self, _name: &str) -> Option<String> {
+            None
+        }
+
+        fn read(&self, _path: &Path) -> io::Result<String> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn read_registry(&self, _path: &Path) -> io::Result<Vec<u8>> {
+            let entry =
+                |name: &&str| format!("{{ \"tenant\": \"{name}\", \"host\": \"{name}.x\" }}");
+            let entries = self.0.iter().map(entry).collect::<Vec<_>>().join(", ");
+            Ok(format!("{{ \"servers\": [{entries}] }}").into_bytes())
+        }
+    }
+
+    fn accepted(most: usize, names: &[&str]) -> Accepted {
+        let text = format!(
+            "version: 1\nlisteners: {{ web: {{ bind: ['127.0.0.1:1'] }} }}\ntenants:\n  \
+             file: /registry.json\n  metrics: {{ tenants: {most} }}\n  routes:\n    \
+             gw: {{ hosts: ['{{tenant}}.gw.example'], endpoint: '{{host}}:80' }}\n"
+        );
+        config::merge(None, config::parse("edge.yaml", &text, &Registry(names)).unwrap())
+    }
+
+    #[test]
+    fn the_first_have_labels_and_keep_them() {
+        let mut labels = TenantLabels::default();
+        let mut shown = |most: usize, names: &[&str]| -> String {
+            let accepted = accepted(most, names);
+            labels.follow(&accepted);
+            let routes = accepted.routes.values();
+            let series =
+                routes.map(|route| labels.series(&route.value.name, route.value.tenant.as_ref()));
+            let of = |series: Series| format!("{}:{}", series.name, series.tenant.unwrap());
+            series.map(of).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(2, &["b", "c", "d"]), "gw:b gw:c gw:other");
+        // Nobody loses a label, and who shares one does not get another.
+        assert_eq!(shown(2, &["a", "b", "c", "d"]), "gw:other gw:b gw:c gw:other");
+        assert_eq!(shown(2, &["a", "c", "d"]), "gw:other gw:c gw:other");
+        assert_eq!(shown(2, &["a", "c", "d", "e", "f"]), "gw:other gw:c gw:other gw:e gw:other");
+        assert_eq!(shown(1, &["a", "c"]), "gw:a gw:other");
+        assert_eq!(shown(0, &["a"]), "gw:other");
+    }
+}

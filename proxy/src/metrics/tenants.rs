@@ -52,3 +52,34 @@ pub(super) fn merged(
     plain.sort_by(|a, b| a.name().cmp(b.name()));
     plain
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    #[test]
+    fn both_halves_are_one_family() {
+        let metrics = Metrics::new();
+        let tenant = Name::new("acme").unwrap();
+        metrics.upstream_panic.of(None, &["api"]).set(1);
+        metrics.upstream_panic.of(Some(&tenant), &["gateway"]).set(2);
+        metrics.upstream_endpoints.of(Some(&tenant), &["gateway", "healthy"]).set(3);
+        let text = String::from_utf8(metrics.render()).unwrap();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.contains("edge_upstream_panic")).collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "# TYPE edge_upstream_panic gauge",
+                "edge_upstream_panic{upstream=\"api\"} 1",
+                "edge_upstream_panic{tenant=\"acme\",upstream=\"gateway\"} 2"
+            ]
+        );
+        // A family that only tenants have series of has its place, too.
+        assert!(text.contains("edge_upstream_endpoints{state=\"healthy\",tenant=\"acme\""));
+        metrics.forget_tenants(&["acme"].into());
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(!text.contains("acme") && text.contains("upstream=\"api\"} 1"), "{text}");
+    }
+}
