@@ -178,7 +178,7 @@ impl Stand {
     fn took(&self) -> Result<(Vec<f64>, String)> {
         let text = fs::read_to_string(&self.log)?;
         let lines: Vec<&str> =
-            text.lines().filter(|line| line.contains("applied: ~tenant")).collect();
+            text.lines().filter(|line| line.contains("applied: tenants: 1 changed")).collect();
         let ms = |line: &&str| {
             let (_, took) = line.split_once("took=")?;
             took.trim_start_matches('"').split(' ').next()?.parse().ok()

@@ -46,7 +46,7 @@ fn ten_thousand_tenants() {
     let unreachable = edge.client().get("t9000.gw.openclaw.example", "/");
     unreachable.assert_cause(502, "connect_failed");
     edge.expect_reload(|| replace(&file(&lab), &registry(&[&a, &b], 77)));
-    edge.wait_stderr("~tenant t77");
+    edge.wait_stderr("tenants: 1 changed (t77)");
     streams.iter_mut().for_each(super::Streams::go_on);
     assert_eq!([a.gateway.connections(), b.gateway.connections()], [1, 1]);
     edge.expect_reload(|| replace(&file(&lab), &registry(&[&a], 77)));
