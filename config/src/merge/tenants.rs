@@ -45,7 +45,8 @@ pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&A
         let (text, line) = (Arc::from(""), 0);
         select.keep(&name, Good { value: tenant.into(), text, line });
     }
-    let Select { placed, refused, templates, .. } = select;
+    let Select { placed, mut refused, templates, .. } = select;
+    refused.sort_by_key(|refused| refused.bad.line);
     templates.tell(out, &placed);
     placed.into(out);
     tell_refused(out, refused);
