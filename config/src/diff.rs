@@ -1,5 +1,6 @@
 //! What changed between two configurations: for the reload's log and its refusals.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,18 +101,34 @@ fn compare<T: PartialEq>(
     new: &BTreeMap<Name, Good<T>>,
     counts: impl Fn(&T) -> bool,
 ) {
-    let counted = |entry: &&Good<T>| counts(&entry.value);
-    for (name, entry) in new.iter().filter(|(_, entry)| counted(entry)) {
-        match old.get(name).filter(counted) {
-            None => changes.added.push((kind, name.clone())),
-            Some(former) if Arc::ptr_eq(&former.value, &entry.value) => {}
-            Some(former) if former.value == entry.value => {}
-            Some(_) => changes.changed.push((kind, name.clone())),
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let (before, after) = match (old.peek(), new.peek()) {
+            (None, None) => return,
+            // Of thousands of tenants most are the very same: not even their names are looked at.
+            (Some((_, a)), Some((_, b))) if Arc::ptr_eq(&a.value, &b.value) => {
+                (old.next(), new.next());
+                continue;
+            }
+            (Some((a, _)), Some((b, _))) => match a.cmp(b) {
+                Ordering::Less => (old.next(), None),
+                Ordering::Equal => (old.next(), new.next()),
+                Ordering::Greater => (None, new.next()),
+            },
+            (_, None) => (old.next(), None),
+            (None, _) => (None, new.next()),
+        };
+        let before = before.filter(|(_, entry)| counts(&entry.value));
+        let after = after.filter(|(_, entry)| counts(&entry.value));
+        match (before, after) {
+            (Some((_, before)), Some((name, after))) if before.value != after.value => {
+                changes.changed.push((kind, name.clone()));
+            }
+            (None, Some((name, _))) => changes.added.push((kind, name.clone())),
+            (Some((name, _)), None) => changes.removed.push((kind, name.clone())),
+            _ => {}
         }
     }
-    let gone = old.iter().filter(|(_, entry)| counted(entry));
-    let gone = gone.filter(|(name, _)| new.get(*name).filter(counted).is_none());
-    changes.removed.extend(gone.map(|(name, _)| (kind, name.clone())));
 }
 
 #[cfg(test)]

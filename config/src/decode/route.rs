@@ -1,6 +1,6 @@
 //! `routes:`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -105,8 +105,7 @@ impl Cx<'_> {
     }
 
     fn hosts(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<HostPattern>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, 1..=1000, |cx, node, at| {
+        self.distinct(node, at, 1..=1000, |cx, node, at| {
             let host = cx.value(node, at, HostPattern::parse)?;
             if let HostPattern::Wildcard(suffix) = &host
                 && !suffix.contains('.')
@@ -117,15 +116,6 @@ impl Cx<'_> {
                     shown(node, &host.to_string())
                 );
                 cx.warn(node.pos, at, message, None);
-            }
-            if !seen.insert(host.clone()) {
-                cx.error(
-                    node.pos,
-                    at,
-                    format!("{} is written twice", shown(node, &host.to_string())),
-                    None,
-                );
-                return None;
             }
             Some(host)
         })
@@ -149,19 +139,7 @@ impl Cx<'_> {
     }
 
     fn methods(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<MethodName>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, 1..=32, |cx, node, at| {
-            let method = cx.value(node, at, MethodName::parse)?;
-            if !seen.insert(method.clone()) {
-                cx.error(
-                    node.pos,
-                    at,
-                    format!("{} is written twice", shown(node, method.as_str())),
-                    None,
-                );
-            }
-            Some(method)
-        })
+        self.distinct(node, at, 1..=32, |cx, node, at| cx.value(node, at, MethodName::parse))
     }
 
     /// Exactly one of [`ACTIONS`]. Whether an upstream exists is for `merge` to say.

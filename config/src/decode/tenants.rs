@@ -121,10 +121,11 @@ impl Cx<'_> {
         let at = top.at.key("tenants");
         let fields = Fields { pairs, at: &at, pos: *pos };
         let mut places = Vec::new();
-        let templates = self.entries(&fields, "routes", |cx, name, node, at| {
+        let mut templates = self.entries(&fields, "routes", |cx, name, node, at| {
             let template = cx.template(name, node, at, defaults, &mut places);
             (template, Vec::new())
         });
+        clashes(&mut templates);
         (templates, places)
     }
 
@@ -224,6 +225,38 @@ fn broken(templates: BTreeMap<Name, Entry<Template>>, why: Diagnostic) -> Tenant
     let line = why.line;
     let broken = BadEntry { reasons: vec![why], claims: Vec::new(), line };
     TenantEntries { templates, broken: Some(broken), ..TenantEntries::default() }
+}
+
+/// Two templates for one place would clash in every tenant: the second of the file is bad.
+fn clashes(templates: &mut BTreeMap<Name, Entry<Template>>) {
+    let mut good: Vec<(u64, Arc<Template>)> = templates
+        .values()
+        .filter_map(|entry| match entry {
+            Entry::Good(template) => Some((template.line, template.value.clone())),
+            Entry::Bad(_) => None,
+        })
+        .collect();
+    good.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+    let mut kept: Vec<(u64, Arc<Template>)> = Vec::new();
+    for (line, template) in good {
+        let first = kept.iter().find(|(_, earlier)| earlier.claims_what(&template));
+        let Some((first_line, earlier)) = first else {
+            kept.push((line, template));
+            continue;
+        };
+        let reason = Diagnostic {
+            at: format!("tenants.routes.{}", template.name),
+            line,
+            message: format!(
+                "templates `{}` (line {first_line}) and `{}` (line {line}) both claim one host",
+                earlier.name, template.name
+            ),
+            help: Some("give them different hosts, paths or methods".to_owned()),
+            ..Diagnostic::default()
+        };
+        let bad = BadEntry { reasons: vec![reason], claims: Vec::new(), line };
+        templates.insert(template.name.clone(), Entry::Bad(bad));
+    }
 }
 
 /// A placeholder that no entry at all has is a slip of the template.

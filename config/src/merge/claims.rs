@@ -67,8 +67,14 @@ impl Claims {
         }
     }
 
-    /// Whether all that the tenant claims is free, or every reason why not.
-    pub(super) fn judge(&self, tenant: &Good<Tenant>) -> Result<(), Vec<Diagnostic>> {
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.hosts.reserve(count);
+        self.endpoints.reserve(count);
+    }
+
+    /// Whether all that the tenant claims is free, or every reason why not. `same`: it is what it
+    /// was; then it stood beside all that go before it already.
+    pub(super) fn judge(&self, tenant: &Good<Tenant>, same: bool) -> Result<(), Vec<Diagnostic>> {
         let mut reasons = Vec::new();
         let mut refuse = |message: String, help: &str| {
             let reason = Diagnostic {
@@ -100,6 +106,9 @@ impl Claims {
                     );
                     refuse(message, "rename the tenant, or remove the host from the route");
                 }
+                if same {
+                    continue;
+                }
                 if let Some(Owner { tenant: other, line }) = self.hosts.get(host) {
                     let host = part.shown(host);
                     let message = format!("host {host} belongs to tenant `{other}` (line {line})");
@@ -113,7 +122,7 @@ impl Claims {
                     refuse(message, "give them different hosts or paths");
                 }
             }
-            for endpoint in &part.upstream.endpoints {
+            for endpoint in part.upstream.endpoints.iter().filter(|_| !same) {
                 if let Some(Owner { tenant: other, line }) = self.endpoints.get(&endpoint.address) {
                     let address = part.shown_address(&endpoint.address);
                     let message =

@@ -17,6 +17,8 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use routes::overlap;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

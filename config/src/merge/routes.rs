@@ -272,7 +272,7 @@ fn claims_of(route: &Route) -> impl Iterator<Item = Claim<'_>> {
 
 /// Whether a method belongs to both and neither is more specific: a route with methods goes before
 /// one without on the same path, so those two do not clash.
-pub(super) fn overlap(a: &Route, b: &Route) -> bool {
+pub(crate) fn overlap(a: &Route, b: &Route) -> bool {
     (a.methods.is_empty() && b.methods.is_empty())
         || a.methods.iter().any(|method| b.methods.contains(method))
 }

@@ -113,13 +113,13 @@ impl Expander<'_> {
         let mut parts = Vec::with_capacity(self.templates.len());
         let mut claims = Vec::new();
         for template in self.templates {
-            let Some(values) = reasons.values(template, raw) else {
-                continue;
-            };
+            let (values, complete) = reasons.values(template, raw);
             match template.draft(id, values) {
                 Ok(part) => parts.push(part),
                 Err((faults, hosts)) => {
                     claims.extend(hosts);
+                    // What is not there was told; nothing else is wrong with it.
+                    let faults = if complete { faults } else { Vec::new() };
                     reasons.faults(faults, template, raw);
                 }
             }
@@ -225,12 +225,20 @@ impl<'r> Reasons<'r> {
         self.add(pos, field, message, Some(help.to_owned()));
     }
 
-    /// The values of the template's placeholders; `None`: reported.
-    fn values(&mut self, template: &Template, raw: &Raw<'_>) -> Option<Arc<[Box<str>]>> {
+    /// The values of the template's placeholders, and whether all are there: those that are not are
+    /// reported, and empty.
+    fn values(&mut self, template: &Template, raw: &Raw<'_>) -> (Arc<[Box<str>]>, bool) {
         let mut values: Vec<Box<str>> = Vec::with_capacity(template.fields.len());
+        let mut complete = true;
         for name in &template.fields {
-            match raw.field(name) {
-                Some(Field { value: Value::Scalar(text), .. }) => values.push(text.as_ref().into()),
+            let field = raw.field(name);
+            if let Some(Field { value: Value::Scalar(text), .. }) = field {
+                values.push(text.as_ref().into());
+                continue;
+            }
+            values.push(Box::default());
+            complete = false;
+            match field {
                 Some(field) => self.no_scalar(field),
                 None if self.told.insert((**name).into()) => {
                     let message =
@@ -240,7 +248,7 @@ impl<'r> Reasons<'r> {
                 None => {}
             }
         }
-        (values.len() == template.fields.len()).then(|| values.into())
+        (values.into(), complete)
     }
 
     fn faults(&mut self, faults: Vec<Fault>, template: &Template, raw: &Raw<'_>) {

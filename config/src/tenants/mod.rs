@@ -20,6 +20,7 @@ pub(crate) use pattern::{EndpointPattern, Pattern, Placeholders, is_field};
 pub(crate) use registry::{Registry, names, read};
 
 use crate::error::Diagnostic;
+use crate::merge::overlap;
 use crate::model::{BadEntry, Draft, Entry, Route, Tenant, Upstream};
 use crate::value::Name;
 
@@ -46,6 +47,19 @@ impl PartialEq for Template {
             && self.endpoint == other.endpoint
             && self.route == other.route
             && self.upstream == other.upstream
+    }
+}
+
+impl Template {
+    /// Whether a tenant would get one host of both, for the same requests.
+    pub(crate) fn claims_what(&self, other: &Template) -> bool {
+        let hosts = |template: &Template| -> Vec<String> {
+            template.hosts.iter().map(|host| host.source(&template.fields)).collect()
+        };
+        let own = hosts(self);
+        self.route.path == other.route.path
+            && overlap(&self.route, &other.route)
+            && hosts(other).iter().any(|host| own.contains(host))
     }
 }
 

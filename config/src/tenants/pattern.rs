@@ -143,6 +143,18 @@ impl Pattern {
         Ok(out)
     }
 
+    /// As it was written, in small letters.
+    pub(crate) fn source(&self, fields: &Placeholders) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.to_ascii_lowercase(),
+            Piece::Tenant => format!("{{{TENANT}}}"),
+            Piece::Field(index) => {
+                format!("{{{}}}", fields.get(*index).map_or("", |field| field))
+            }
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
     /// That some tenant can have a host of it.
     pub(crate) fn check_host(&self) -> Result<(), ValueError> {
         let mut text = String::new();

@@ -59,7 +59,10 @@ fn ten_thousand_tenants_are_read_merged_compared_and_kept() {
     let document = last_good::document(&after);
     assert!(document.len() < 2 << 20, "{}", document.len());
     let restored = last_good::restore(&document, &Registry(b"")).unwrap();
-    assert!(restored.tenants == after.tenants);
+    assert!(last_good::document(&restored) == document);
+    let values =
+        |all: &Accepted| all.tenants.values().map(|one| one.value.clone()).collect::<Vec<_>>();
+    assert!(values(&restored) == values(&after));
 }
 
 /// A generator gone wrong: everybody at one address.
@@ -79,8 +82,9 @@ fn ten_thousand_clashes_do_not_take_quadratic_time() {
 #[test]
 #[ignore = "a measurement: needs --release and a quiet machine"]
 fn ten_thousand_tenants_in_a_tenth_of_a_second() {
-    let (one, two) =
-        (registry(TENANTS), registry(TENANTS).replace("100.64.20.7\"", "100.64.200.7\""));
+    // `TENANTS=50000` for another number; then the time is only shown.
+    let count = std::env::var("TENANTS").map_or(TENANTS, |count| count.parse().unwrap());
+    let (one, two) = (registry(count), registry(count).replace("100.64.20.7\"", "100.64.200.7\""));
     let mut before: Option<Accepted> = None;
     let mut best = [Duration::MAX; 6];
     for round in 0..9 {
@@ -101,7 +105,7 @@ fn ten_thousand_tenants_in_a_tenth_of_a_second() {
         let from = cpu();
         let restored = last_good::restore(&document, &Registry(b"")).unwrap();
         lap[5] = cpu() - from;
-        assert_eq!(restored.tenants.len(), TENANTS);
+        assert_eq!(restored.tenants.len(), count);
         if let Some(changes) = changes {
             assert_eq!(changes.changed.len(), 1);
         }
@@ -112,7 +116,7 @@ fn ten_thousand_tenants_in_a_tenth_of_a_second() {
         before = Some(after);
     }
     println!("best: {best:?}");
-    assert!(best[4] < Duration::from_millis(100), "{best:?}");
+    assert!(count != TENANTS || best[4] < Duration::from_millis(100), "{best:?}");
 }
 
 /// CPU time of this thread: the machine is shared.
