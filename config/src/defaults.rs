@@ -26,6 +26,15 @@ const CONNECTION_RATE: Rate = Rate { count: NonZeroU32::new(200).unwrap(), per: 
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Largest registry of tenants in bytes.
+pub const REGISTRY_BYTES: usize = 16 * 1024 * 1024;
+/// Most entries of a registry of tenants.
+pub const REGISTRY_TENANTS: usize = 50_000;
+/// The field of an entry that names its tenant.
+pub const TENANT_ID: &str = "tenant";
+/// Tenants with a metric label of their own.
+pub const METRIC_TENANTS: usize = 100;
+
 /// Let's Encrypt, production.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Let's Encrypt's directory for dry runs.
@@ -182,6 +191,7 @@ impl Upstream {
             protocol: UpstreamProtocol::Http1,
             tls: None,
             proxy_protocol: None,
+            tenant: None,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What changed between two configurations: for the reload's log and its refusals.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::merge::{Accepted, Kind};
-use crate::model::{Global, Good};
+use crate::model::{Certificate, Global, Good, Route, Upstream};
 use crate::value::Name;
 
 /// A field that a running process cannot change: a restart is needed.
@@ -80,29 +82,53 @@ impl Changes {
 /// comment is no change, a reference that now gives something else is one.
 pub fn diff(old: &Accepted, new: &Accepted) -> Changes {
     let mut changes = Changes::default();
-    compare(&mut changes, Kind::Certificate, &old.certificates, &new.certificates);
-    compare(&mut changes, Kind::Upstream, &old.upstreams, &new.upstreams);
-    compare(&mut changes, Kind::Route, &old.routes, &new.routes);
+    // What is made of a tenant changes with it.
+    let own = |certificate: &Certificate| certificate.tenant.is_none();
+    compare(&mut changes, Kind::Certificate, &old.certificates, &new.certificates, own);
+    let own = |upstream: &Upstream| upstream.tenant.is_none();
+    compare(&mut changes, Kind::Upstream, &old.upstreams, &new.upstreams, own);
+    let own = |route: &Route| route.tenant.is_none();
+    compare(&mut changes, Kind::Route, &old.routes, &new.routes, own);
+    compare(&mut changes, Kind::Tenant, &old.tenants, &new.tenants, |_| true);
     changes
 }
 
+/// `counts` says which values are looked at.
 fn compare<T: PartialEq>(
     changes: &mut Changes,
     kind: Kind,
     old: &BTreeMap<Name, Good<T>>,
     new: &BTreeMap<Name, Good<T>>,
+    counts: impl Fn(&T) -> bool,
 ) {
-    for (name, entry) in new {
-        match old.get(name) {
-            None => changes.added.push((kind, name.clone())),
-            Some(former) if former.value != entry.value => {
-                changes.changed.push((kind, name.clone()))
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let (before, after) = match (old.peek(), new.peek()) {
+            (None, None) => return,
+            // Of thousands of tenants most are the very same: not even their names are looked at.
+            (Some((_, a)), Some((_, b))) if Arc::ptr_eq(&a.value, &b.value) => {
+                (old.next(), new.next());
+                continue;
             }
-            Some(_) => {}
+            (Some((a, _)), Some((b, _))) => match a.cmp(b) {
+                Ordering::Less => (old.next(), None),
+                Ordering::Equal => (old.next(), new.next()),
+                Ordering::Greater => (None, new.next()),
+            },
+            (_, None) => (old.next(), None),
+            (None, _) => (None, new.next()),
+        };
+        let before = before.filter(|(_, entry)| counts(&entry.value));
+        let after = after.filter(|(_, entry)| counts(&entry.value));
+        match (before, after) {
+            (Some((_, before)), Some((name, after))) if before.value != after.value => {
+                changes.changed.push((kind, name.clone()));
+            }
+            (None, Some((name, _))) => changes.added.push((kind, name.clone())),
+            (Some((name, _)), None) => changes.removed.push((kind, name.clone())),
+            _ => {}
         }
     }
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    changes.removed.extend(gone.map(|name| (kind, name.clone())));
 }
 
 #[cfg(test)]

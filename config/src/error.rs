@@ -1,11 +1,12 @@
 //! What is wrong, where, and what to write instead.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::report;
 
 /// One finding in a config file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diagnostic {
     /// `routes.api.hosts[0]`.
     pub at: String,
@@ -17,6 +18,8 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
+    /// The file that line and column belong to; `None`: the config file.
+    pub file: Option<Arc<str>>,
 }
 
 /// All findings that refuse a whole file. Never empty.
@@ -52,6 +55,9 @@ pub fn render(findings: &[Diagnostic], level: Level, file_name: &str, source: &s
 /// `12:5: unknown key `upstrem` (routes.api.upstrem); did you mean `upstream`?`: for one log line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:{}", if self.line == 0 { " " } else { "" })?;
+        }
         match (self.line, self.column) {
             (0, _) => {}
             (line, 0) => write!(f, "{line}: ")?,

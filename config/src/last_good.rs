@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::decode;
 use crate::environment::Environment;
 use crate::merge::{Accepted, Kind, merge};
-use crate::model::{Good, PathRule};
+use crate::model::{Certificate, Good, PathRule, Route, Upstream};
 use crate::node::{self, Kind as NodeKind, Node};
+use crate::tenants::kept;
 use crate::value::{HostPattern, Name};
 
 /// The accepted configuration as text. Holds no resolved reference; what stood literally in the
@@ -20,25 +22,33 @@ use crate::value::{HostPattern, Name};
 pub fn document(accepted: &Accepted) -> String {
     let mut out = String::from(HEADER);
     out.push_str(&accepted.global.text);
-    section(&mut out, Kind::Certificate, texts(&accepted.certificates));
-    section(&mut out, Kind::Upstream, texts(&accepted.upstreams));
-    let routes = texts(&accepted.routes).map(str::to_owned).chain(blocked(accepted));
+    // What was made of tenants is made again.
+    let own = |certificate: &Certificate| certificate.tenant.is_none();
+    section(&mut out, Kind::Certificate, texts(&accepted.certificates, own));
+    let own = |upstream: &Upstream| upstream.tenant.is_none();
+    section(&mut out, Kind::Upstream, texts(&accepted.upstreams, own));
+    let own = |route: &Route| route.tenant.is_none();
+    let routes = texts(&accepted.routes, own).map(str::to_owned).chain(blocked(accepted));
     section(&mut out, Kind::Route, routes);
+    kept::write(accepted, &mut out);
     out
 }
 
 /// What a [`document`] described, with references resolved now. `None`: no such document, or its
 /// global part cannot be used (any more).
 pub fn restore(document: &str, env: &dyn Environment) -> Option<Accepted> {
-    let candidate = crate::parse("last-good", document, env).ok()?;
+    let candidate = decode::kept(document, env).ok()?;
     let mut restored = merge(None, candidate);
     // Its lines are those of the document; they would mislead beside lines of the file.
     restored.warnings.clear();
     Some(restored)
 }
 
-fn texts<T>(entries: &BTreeMap<Name, Good<T>>) -> impl Iterator<Item = &str> {
-    entries.values().map(|entry| &*entry.text)
+fn texts<T>(
+    entries: &BTreeMap<Name, Good<T>>,
+    own: impl Fn(&T) -> bool,
+) -> impl Iterator<Item = &str> {
+    entries.values().filter(move |entry| own(&entry.value)).map(|entry| &*entry.text)
 }
 
 fn section<T: Display>(out: &mut String, kind: Kind, entries: impl Iterator<Item = T>) {

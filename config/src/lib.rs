@@ -14,6 +14,7 @@ pub mod model;
 mod node;
 mod report;
 mod suggest;
+mod tenants;
 pub mod value;
 
 pub use environment::{Environment, MAX_FILE_BYTES, NoEnvironment, SystemEnvironment};

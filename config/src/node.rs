@@ -209,7 +209,13 @@ fn position(mark: &Marker) -> Pos {
 }
 
 fn problem(pos: Pos, message: String) -> Diagnostic {
-    Diagnostic { at: String::new(), line: pos.line, column: pos.column, message, help: None }
+    Diagnostic {
+        at: String::new(),
+        line: pos.line,
+        column: pos.column,
+        message,
+        ..Diagnostic::default()
+    }
 }
 
 /// The node as one line of YAML (which is JSON, but for `null` keys): what the state directory

@@ -31,12 +31,14 @@ fn one(out: &mut String, finding: &Diagnostic, level: Level, file_name: &str, li
     let width = finding.line.to_string().len();
     let pad = " ".repeat(width);
     let _ = writeln!(out, "{level}: {}", finding.message);
+    let shown = finding.file.as_deref().unwrap_or(file_name);
     let _ = match (finding.line, finding.column) {
-        (0, _) => writeln!(out, "{pad}--> {file_name}"),
-        (line, 0) => writeln!(out, "{pad}--> {file_name}:{line}"),
-        (line, column) => writeln!(out, "{pad}--> {file_name}:{line}:{column}"),
+        (0, _) => writeln!(out, "{pad}--> {shown}"),
+        (line, 0) => writeln!(out, "{pad}--> {shown}:{line}"),
+        (line, column) => writeln!(out, "{pad}--> {shown}:{line}:{column}"),
     };
-    if let Some((text, caret)) = lines.excerpt(finding.line, finding.column) {
+    let here = finding.file.is_none();
+    if let Some((text, caret)) = lines.excerpt(finding.line, finding.column).filter(|_| here) {
         let _ = writeln!(out, "{pad} |");
         let _ = writeln!(out, "{} | {text}", finding.line);
         if caret.is_empty() {

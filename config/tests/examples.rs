@@ -26,8 +26,13 @@ impl Environment for Anything {
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
+        assert_ne!(path.extension(), Some("json".as_ref()));
         let htpasswd = path.extension().is_some_and(|extension| extension == "htpasswd");
         Ok(if htpasswd { HTPASSWD } else { "a-token\n" }.into())
+    }
+
+    fn read_registry(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        Ok(include_bytes!("tenants/production.json").to_vec())
     }
 }
 

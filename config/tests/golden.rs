@@ -29,6 +29,14 @@ impl Environment for Fixed {
             _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
         }
     }
+
+    /// Beside the golden files.
+    fn read_registry(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let name = path.strip_prefix("/golden").unwrap_or(Path::new("none"));
+        std::fs::read(dir.join(name))
+            .map_err(|_| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    }
 }
 
 /// What `check` would print about the file.

@@ -145,6 +145,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         shifted: &|_| None,
         endpoints: &mut EndpointRegistry::default(),
         limits: &mut LimitRegistry::default(),
+        tenants: &proxy::metrics::TenantLabels::default(),
     };
     compile::compile(&accepted, &compile::empty(), &mut deps)
 });

@@ -63,15 +63,26 @@ fn check(accepted: &Accepted) -> Report {
         }
     }
     report.orders = first_issuance(accepted);
-    report.verdict = format!(
-        "{}, {}, {}, {}, {}",
-        count(accepted.global.listeners.len(), "listener"),
-        count(accepted.routes.len(), "route"),
-        count(accepted.upstreams.len(), "upstream"),
-        count(accepted.certificates.len(), "certificate"),
-        count(accepted.tests.len(), "test"),
-    );
+    report.verdict = verdict(accepted);
     report
+}
+
+/// What the file holds; what is made of tenants counts as tenants.
+fn verdict(accepted: &Accepted) -> String {
+    let routes = accepted.routes.values().filter(|entry| entry.value.tenant.is_none());
+    let upstreams = accepted.upstreams.values().filter(|entry| entry.value.tenant.is_none());
+    let certificates = accepted.certificates.values().filter(|entry| entry.value.tenant.is_none());
+    let mut parts = vec![
+        count(accepted.global.listeners.len(), "listener"),
+        count(routes.count(), "route"),
+        count(upstreams.count(), "upstream"),
+        count(certificates.count(), "certificate"),
+    ];
+    if accepted.global.tenants.is_some() {
+        parts.push(count(accepted.tenants.len(), "tenant"));
+    }
+    parts.push(count(accepted.tests.len(), "test"));
+    parts.join(", ")
 }
 
 /// Files that are here have to be good; a machine that only checks need not have them.
@@ -87,6 +98,7 @@ fn check_certificates(accepted: &Accepted, report: &mut Report) {
             column: 0,
             message,
             help: None,
+            file: None,
         };
         match (absent, certs::load_files(&pair)) {
             (Some(path), _) => {
@@ -112,6 +124,7 @@ fn check_transports(accepted: &Accepted, snapshot: &Snapshot, report: &mut Repor
             column: 0,
             message: problem.to_owned(),
             help: None,
+            file: None,
         };
         if absent { report.warnings.push(finding) } else { report.errors.push(finding) }
     }
@@ -124,6 +137,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
         column: 0,
         message: format!("session tickets: {why}"),
         help: None,
+        file: None,
     })?;
     Ok(compile(
         accepted,
@@ -138,6 +152,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
             shifted: &|_| None,
             endpoints: &mut EndpointRegistry::default(),
             limits: &mut LimitRegistry::default(),
+            tenants: &crate::metrics::TenantLabels::default(),
         },
     ))
 }
@@ -154,6 +169,7 @@ fn failed_tests(accepted: &Accepted, snapshot: &Snapshot) -> Vec<Diagnostic> {
         column: 0,
         message: failure.text,
         help: None,
+        file: None,
     };
     run_tests(snapshot, &accepted.tests).into_iter().map(finding).collect()
 }
@@ -209,6 +225,37 @@ mod tests {
         assert!(messages[1].contains("got route a"), "{}", messages[1]);
         assert!(messages[2].contains(":8443/"), "{}", messages[2]);
         assert!(report.errors.iter().all(|error| error.line > 9));
+    }
+
+    #[test]
+    fn tenants_are_counted_tested_and_told_with_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = dir.path().join("production.json");
+        let text = format!(
+            "{FILE}tenants: {{ file: {}, routes: {{ gw: {{ hosts: ['{{tenant}}.gw.openclaw.example'], \
+             endpoint: '{{host}}:{{port}}' }} }} }}\n\
+             tests: [{{ request: 'GET https://acme.gw.openclaw.example/', route: acme.gw }}]\n",
+            registry.display()
+        );
+        let checked = |entries: &str| {
+            std::fs::write(&registry, entries).unwrap();
+            let read = config::parse("edge.yaml", &text, &config::SystemEnvironment);
+            check(&merge(None, read.unwrap()))
+        };
+        let one =
+            "{\"servers\": [\n{\"tenant\": \"acme\", \"host\": \"100.64.0.1\", \"port\": 1},\n";
+        let good = checked(&format!(
+            "{one}{{\"tenant\": \"b\", \"host\": \"100.64.0.1\", \"port\": 2}}]}}"
+        ));
+        assert_eq!(good.errors, []);
+        let verdict = "2 listeners, 3 routes, 1 upstream, 0 certificates, 2 tenants, 1 test";
+        assert_eq!(good.verdict, verdict);
+        let bad = checked(&format!(
+            "{one}{{\"tenant\": \"b\", \"host\": \"100.64.0.1\", \"port\": 0}}]}}"
+        ));
+        let told = Errors(bad.errors).render("edge.yaml", &text);
+        let place = format!("--> {}:3:39", registry.display());
+        assert!(told.contains("`0` is no port") && told.contains(&place), "{told}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use config::value::Name;
 use prometheus::IntGauge;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
@@ -32,9 +33,25 @@ impl<'r> Counted<'r> {
     /// The value of the label `route`.
     pub fn label(self) -> &'r str {
         match self {
+            Counted::Route(route, _) => route.series.name.as_str(),
+            _ => self.name(),
+        }
+    }
+
+    /// As the configuration calls it.
+    pub fn name(self) -> &'r str {
+        match self {
             Counted::Route(route, _) => route.name.as_str(),
             Counted::NoRoute => NO_ROUTE,
             Counted::Challenge => CHALLENGE,
+        }
+    }
+
+    /// The value of the label `tenant`, where there is one.
+    fn tenant(self) -> Option<&'r Name> {
+        match self {
+            Counted::Route(route, _) => route.series.tenant.as_ref(),
+            _ => None,
         }
     }
 
@@ -50,9 +67,9 @@ impl<'r> Counted<'r> {
 
     fn upstream(self) -> &'r str {
         match self {
-            Counted::Route(_, Some(target)) => target.upstream.name.as_str(),
+            Counted::Route(_, Some(target)) => target.upstream.series.name.as_str(),
             Counted::Route(Route { action: Action::Forward(Targets::One(only)), .. }, None) => {
-                only.upstream.name.as_str()
+                only.upstream.series.name.as_str()
             }
             _ => NO_ROUTE,
         }
@@ -70,6 +87,7 @@ pub struct RouteMeters {
     listener: String,
     route: String,
     upstream: String,
+    tenant: Option<Name>,
     /// Key: method index and status.
     requests: RefCell<HashMap<(u8, u16), LocalIntCounter>>,
     /// By status class.
@@ -145,6 +163,7 @@ impl RouteMeters {
             listener: listener.to_owned(),
             route: name.to_owned(),
             upstream: upstream.to_owned(),
+            tenant: counted.tenant().cloned(),
             requests: RefCell::default(),
             durations: RefCell::default(),
             first_byte: metrics.http_first_byte.with_label_values(&[name, upstream]).local(),
@@ -179,7 +198,7 @@ impl RouteMeters {
             let code = outcome.status.to_string();
             let method = method_label(outcome.method);
             let labels = [&self.listener, &self.route, &self.upstream, method, code.as_str()];
-            metrics.http_requests.with_label_values(&labels).local()
+            metrics.http_requests.of(self.tenant.as_ref(), &labels).local()
         });
         counter.inc();
     }

@@ -187,7 +187,8 @@ impl Slot {
         let retry = self.record.retry.get(&issuer.ca.directory).unwrap_or(&no_failure);
         let request =
             Request { account: &issuer.ca.directory, set: &names, renewal, forced: self.forced };
-        let allowance = known.ledger.allowed_at(now, &issuer.limits, &request);
+        let limits = self.wanted.priority.share(&issuer.limits);
+        let allowance = known.ledger.allowed_at(now, &limits, &request);
         let situation = Situation {
             now,
             leaf: parts.as_ref(),

@@ -41,7 +41,8 @@ impl Run {
         due.map(|(stem, slot)| {
             let names: Vec<&str> = slot.wanted.names.iter().map(String::as_str).collect();
             let renewal = slot.pending.is_some() || slot.leaf(&names, &known).is_some();
-            let priority = if renewal { Priority::Renewal } else { slot.wanted.priority };
+            let wanted = slot.wanted.priority;
+            let priority = if renewal { wanted.renewing() } else { wanted };
             (priority, slot.due_at, stem.clone())
         })
         .collect()

@@ -57,7 +57,33 @@ impl Default for Limits {
 pub enum Priority {
     Renewal,
     Route,
+    TenantRenewal,
     Tenant,
+}
+
+impl Priority {
+    /// The same for what is there already.
+    pub fn renewing(self) -> Priority {
+        match self {
+            Priority::Renewal | Priority::Route => Priority::Renewal,
+            Priority::TenantRenewal | Priority::Tenant => Priority::TenantRenewal,
+        }
+    }
+
+    /// What of these limits it may use up. Tenants leave a fifth of what all certificates share:
+    /// thousands of them wait for weeks, and a host of the config file that comes meanwhile does
+    /// not.
+    pub fn share(self, limits: &Limits) -> Limits {
+        let rest = |limit: u32| limit.saturating_sub((limit / 5).max(1)).max(1);
+        match self {
+            Priority::Renewal | Priority::Route => *limits,
+            Priority::TenantRenewal | Priority::Tenant => Limits {
+                orders_3h: rest(limits.orders_3h),
+                per_domain_week: rest(limits.per_domain_week),
+                ..*limits
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

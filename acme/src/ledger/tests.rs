@@ -21,9 +21,30 @@ fn event(at: i64, kind: Kind, names: &[String], renewal: bool) -> Event {
 
 #[test]
 fn who_comes_first() {
-    let mut all = [Priority::Tenant, Priority::Route, Priority::Renewal];
+    let [tenant, route] = [Priority::Tenant, Priority::Route];
+    let mut all = [tenant, tenant.renewing(), route, route.renewing()];
     all.sort();
-    assert_eq!(all, [Priority::Renewal, Priority::Route, Priority::Tenant]);
+    assert_eq!(all, [route.renewing(), route, tenant.renewing(), tenant]);
+}
+
+/// A week's budget of the domain is gone for tenants, and the platform's next host is ordered.
+#[test]
+fn tenants_leave_a_part_of_the_budget() {
+    let (limits, mut ledger) = (Limits::default(), Ledger::default());
+    let host = |n: u32| set(&[&format!("t{n}.gw.openclaw.example")]);
+    let share = Priority::Tenant.share(&limits);
+    assert_eq!((share.per_domain_week, share.orders_3h), (40, 240));
+    for n in 0..40 {
+        assert_eq!(ledger.allowed_at(NOW, &share, &request(&host(n))).at, NOW, "{n}");
+        ledger.record(event(NOW, Kind::Issued, &host(n), false));
+    }
+    assert_eq!(ledger.allowed_at(NOW, &share, &request(&host(40))).at, NOW + WEEK);
+    let own = set(&["app.openclaw.example"]);
+    let platform = Priority::Route.share(&limits);
+    assert_eq!(ledger.allowed_at(NOW, &platform, &request(&own)).at, NOW);
+    let narrow = Limits { per_domain_week: 1, orders_3h: 0, ..limits };
+    let share = Priority::TenantRenewal.share(&narrow);
+    assert_eq!((share.per_domain_week, share.orders_3h), (1, 1));
 }
 
 #[test]

@@ -46,6 +46,9 @@ impl Cx<'_> {
         let workers = self.field(top, "workers", |cx, node, at| cx.count(node, at, 1..=1024));
         let issuers = self.issuers(top);
         let default_issuer = self.default_issuer(top, &issuers);
+        let drain = self.field(top, "drain", Self::drain).unwrap_or_default();
+        let grace = drain.removed_route_grace;
+        let tenants = self.tenant_settings(top, &issuers, default_issuer.as_ref(), grace);
         let global = Global {
             workers: workers.and_then(NonZeroUsize::new),
             state_dir: self
@@ -62,7 +65,8 @@ impl Cx<'_> {
                 .unwrap_or_default(),
             limits: self.field(top, "limits", Self::process_limits).unwrap_or_default(),
             log: self.field(top, "log", Self::log).unwrap_or_default(),
-            drain: self.field(top, "drain", Self::drain).unwrap_or_default(),
+            drain,
+            tenants,
             text: text_of(top).into(),
         };
         (global, self.defaults(top))
@@ -235,7 +239,7 @@ impl Cx<'_> {
             let help = "add an issuer (`issuers: { local: { internal: {} } }`) or `certificates`";
             self.warn(node::Pos::default(), &At::TOP.key("listeners"), message, Some(help.into()));
         }
-        if candidate.routes.is_empty() {
+        if candidate.routes.is_empty() && candidate.global.tenants.is_none() {
             let message = "there are no routes: every request answers 404";
             self.warn(node::Pos::default(), &At::TOP.key("routes"), message, None);
         }
@@ -267,7 +271,10 @@ impl Cx<'_> {
 fn text_of(top: &Fields<'_, '_>) -> String {
     let mut out = String::new();
     for (key, value) in top.pairs {
-        if !matches!(key.text.as_str(), "certificates" | "upstreams" | "routes" | "tests") {
+        if !matches!(
+            key.text.as_str(),
+            "certificates" | "upstreams" | "routes" | "tenants" | "tests"
+        ) {
             node::write_text(&key.text, &mut out);
             out.push_str(": ");
             node::write(value, &mut out);

@@ -117,7 +117,7 @@ impl Cx<'_> {
             let key = self.field(&fields, "key", Self::key_type);
             CertificateSource::Issued { names: names?, issuer: issuer?, profile, key }
         };
-        Some(Certificate { name: name.clone(), source })
+        Some(Certificate { name: name.clone(), source, tenant: None })
     }
 
     /// Whether the issuer exists, and suits, is for `merge` to say.

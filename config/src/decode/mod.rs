@@ -12,19 +12,21 @@ mod forward;
 mod global;
 mod headers;
 mod issuance;
+mod kept;
 pub(crate) mod keys;
 mod listener;
 mod policy;
 mod read;
 mod redirect;
 mod route;
+mod tenants;
 mod upstream;
 
 use std::fmt;
 
 use crate::environment::Environment;
 use crate::error::{Diagnostic, Errors};
-use crate::model::{BadEntry, Candidate, Entry};
+use crate::model::{BadEntry, Candidate, Entry, TenantEntries};
 use crate::node::{self, Key, Kind, Node, Pos};
 
 pub(crate) use fields::Fields;
@@ -32,8 +34,16 @@ pub(crate) use issuance::known_names;
 
 /// Reads a whole file. See [`crate::parse`].
 pub(crate) fn file(text: &str, env: &dyn Environment) -> Result<Candidate, Errors> {
+    read(text, Cx::new(env))
+}
+
+/// The same of what the state directory keeps: see [`crate::last_good`].
+pub(crate) fn kept(text: &str, env: &dyn Environment) -> Result<Candidate, Errors> {
+    read(text, Cx { restoring: true, ..Cx::new(env) })
+}
+
+fn read(text: &str, mut cx: Cx<'_>) -> Result<Candidate, Errors> {
     let tree = node::read(text).map_err(|error| Errors(vec![error]))?;
-    let mut cx = Cx::new(env);
     let at = At::TOP;
     if matches!(tree.kind, Kind::Null) {
         let help = "write `version: 1`, then `upstreams` and `routes`";
@@ -46,19 +56,30 @@ pub(crate) fn file(text: &str, env: &dyn Environment) -> Result<Candidate, Error
     let certificates = cx.certificates(&top, &global);
     let upstreams = cx.upstreams(&top, &defaults);
     let routes = cx.routes(&top, &defaults);
+    let (templates, places) = cx.templates(&top, &defaults);
     let tests = cx.cases(&top);
     if !cx.errors.is_empty() {
         let mut errors = cx.errors;
         errors.extend(reasons(&certificates));
         errors.extend(reasons(&upstreams));
         errors.extend(reasons(&routes));
+        errors.extend(reasons(&templates));
         return Err(Errors(sorted(errors)));
     }
+    let tenants = match &global.tenants {
+        Some(_) if cx.restoring => {
+            let kept = cx.kept_tenants(&top, &defaults, &templates);
+            TenantEntries { templates, kept, ..TenantEntries::default() }
+        }
+        Some(settings) => cx.tenants(settings, templates, &places),
+        None => TenantEntries::default(),
+    };
     let mut candidate = Candidate {
         global: global.into(),
         certificates,
         upstreams,
         routes,
+        tenants,
         tests,
         warnings: Vec::new(),
     };
@@ -89,13 +110,15 @@ fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
 /// What all readers share: the environment and what was found so far.
 pub(crate) struct Cx<'e> {
     env: &'e dyn Environment,
+    /// The text is what the state directory keeps.
+    restoring: bool,
     pub(crate) errors: Vec<Diagnostic>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl<'e> Cx<'e> {
     pub(crate) fn new(env: &'e dyn Environment) -> Self {
-        Cx { env, errors: Vec::new(), warnings: Vec::new() }
+        Cx { env, restoring: false, errors: Vec::new(), warnings: Vec::new() }
     }
 
     pub(crate) fn error(
@@ -165,7 +188,8 @@ fn found(kind: &Kind) -> &'static str {
 const MAX_ERRORS: usize = 1000;
 
 fn diagnostic(pos: Pos, at: &At<'_>, message: String, help: Option<String>) -> Diagnostic {
-    Diagnostic { at: at.to_string(), line: pos.line, column: pos.column, message, help }
+    let (line, column) = (pos.line, pos.column);
+    Diagnostic { at: at.to_string(), line, column, message, help, file: None }
 }
 
 /// Where a node stands: `routes.api.hosts[0]`. Linked, so that it costs nothing until printed.

@@ -1,6 +1,8 @@
 //! Single values and lists: text, numbers, durations, sizes, words.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,6 +93,43 @@ impl Cx<'_> {
             out.extend(read(self, item, &at.index(n)));
         }
         Some(out)
+    }
+
+    /// A list whose items differ.
+    pub(crate) fn distinct<T: Display>(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        count: RangeInclusive<usize>,
+        read: impl FnMut(&mut Self, &Node, &At<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let again =
+            |node: &Node, item: &String| (format!("{} is written twice", shown(node, item)), None);
+        self.distinct_by(node, at, count, read, T::to_string, again)
+    }
+
+    /// A list whose items differ in their keys. `again` says so of a key that comes again.
+    pub(crate) fn distinct_by<T, K: Ord>(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        count: RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Self, &Node, &At<'_>) -> Option<T>,
+        key: impl Fn(&T) -> K,
+        again: impl Fn(&Node, &K) -> (String, Option<String>),
+    ) -> Option<Vec<T>> {
+        let mut seen = BTreeSet::new();
+        self.list(node, at, count, |cx, node, at| {
+            let item = read(cx, node, at)?;
+            let key = key(&item);
+            if seen.contains(&key) {
+                let (message, help) = again(node, &key);
+                cx.error(node.pos, at, message, help);
+                return None;
+            }
+            seen.insert(key);
+            Some(item)
+        })
     }
 
     pub(crate) fn boolean(&mut self, node: &Node, at: &At<'_>) -> Option<bool> {

@@ -1,6 +1,6 @@
 //! `routes:`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -44,26 +44,43 @@ impl Cx<'_> {
     ) -> (Option<Route>, Claims) {
         let Some(fields) = self.fields(node, at, &keys::ROUTE) else { return (None, Vec::new()) };
         let hosts = self.required(&fields, "hosts", Self::hosts).unwrap_or_default();
-        let path = self.field(&fields, "path", Self::path_rule);
-        // A path that cannot be read claims the whole host, as far as no other route does.
-        let path = path.unwrap_or_else(root);
+        let path = self.path_of(&fields);
         let claims = hosts.iter().map(|host| (host.clone(), path.clone())).collect();
-        let methods = self.field(&fields, "methods", Self::methods);
-        let filters = self.filters(&fields, &path);
-        let action = self.action(&fields, &path, filters.rewrite.as_ref());
-        let body_limit = self.field(&fields, "body_limit", Self::body_limit);
-        let headers = self.field(&fields, "headers", Self::header_rules);
+        let route = self.route_with(name, &fields, defaults, (hosts, path), Self::action);
+        (route, claims)
+    }
+
+    pub(super) fn path_of(&mut self, fields: &Fields<'_, '_>) -> PathRule {
+        let path = self.field(fields, "path", Self::path_rule);
+        // A path that cannot be read claims the whole host, as far as no other route does.
+        path.unwrap_or_else(root)
+    }
+
+    /// What routes and templates of tenants have in common.
+    pub(super) fn route_with(
+        &mut self,
+        name: &Name,
+        fields: &Fields<'_, '_>,
+        defaults: &Defaults,
+        (hosts, path): (Vec<HostPattern>, PathRule),
+        action: impl FnOnce(&mut Self, &Fields<'_, '_>, &PathRule, Option<&Rewrite>) -> Option<Action>,
+    ) -> Option<Route> {
+        let methods = self.field(fields, "methods", Self::methods);
+        let filters = self.filters(fields, &path);
+        let action = action(self, fields, &path, filters.rewrite.as_ref());
+        let body_limit = self.field(fields, "body_limit", Self::body_limit);
+        let headers = self.field(fields, "headers", Self::header_rules);
         if filters.cors.is_some() {
-            self.warn_about_preflights(&fields, methods.as_deref());
-            self.warn_about_doubled_fields(&fields, headers.as_ref());
+            self.warn_about_preflights(fields, methods.as_deref());
+            self.warn_about_doubled_fields(fields, headers.as_ref());
         }
-        let hsts = self.field(&fields, "hsts", Self::hsts);
-        let timeouts = self.field(&fields, "timeouts", Self::route_timeouts);
-        let retry = self.field(&fields, "retry", Self::route_retry);
-        self.only_when_forwarding(&fields);
-        let demands = self.demands(&fields, &path);
-        let access_log = self.field(&fields, "access_log", Self::boolean);
-        let route = action.map(|action| Route {
+        let hsts = self.field(fields, "hsts", Self::hsts);
+        let timeouts = self.field(fields, "timeouts", Self::route_timeouts);
+        let retry = self.field(fields, "retry", Self::route_retry);
+        self.only_when_forwarding(fields);
+        let demands = self.demands(fields, &path);
+        let access_log = self.field(fields, "access_log", Self::boolean);
+        action.map(|action| Route {
             name: name.clone(),
             hosts,
             path,
@@ -83,13 +100,12 @@ impl Cx<'_> {
             access_log: access_log.unwrap_or(defaults.access_log),
             timeouts: timeouts.unwrap_or_default(),
             retry: retry.unwrap_or_default(),
-        });
-        (route, claims)
+            tenant: None,
+        })
     }
 
     fn hosts(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<HostPattern>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, 1..=1000, |cx, node, at| {
+        self.distinct(node, at, 1..=1000, |cx, node, at| {
             let host = cx.value(node, at, HostPattern::parse)?;
             if let HostPattern::Wildcard(suffix) = &host
                 && !suffix.contains('.')
@@ -100,15 +116,6 @@ impl Cx<'_> {
                     shown(node, &host.to_string())
                 );
                 cx.warn(node.pos, at, message, None);
-            }
-            if !seen.insert(host.clone()) {
-                cx.error(
-                    node.pos,
-                    at,
-                    format!("{} is written twice", shown(node, &host.to_string())),
-                    None,
-                );
-                return None;
             }
             Some(host)
         })
@@ -132,19 +139,7 @@ impl Cx<'_> {
     }
 
     fn methods(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<MethodName>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, 1..=32, |cx, node, at| {
-            let method = cx.value(node, at, MethodName::parse)?;
-            if !seen.insert(method.clone()) {
-                cx.error(
-                    node.pos,
-                    at,
-                    format!("{} is written twice", shown(node, method.as_str())),
-                    None,
-                );
-            }
-            Some(method)
-        })
+        self.distinct(node, at, 1..=32, |cx, node, at| cx.value(node, at, MethodName::parse))
     }
 
     /// Exactly one of [`ACTIONS`]. Whether an upstream exists is for `merge` to say.

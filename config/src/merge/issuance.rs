@@ -1,5 +1,6 @@
 //! Rules between certificates, issuers and hosts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Accepted, shown};
@@ -29,6 +30,7 @@ impl Accepted {
                 column: 0,
                 message,
                 help,
+                file: None,
             }))
         };
         let issuers = &self.global.issuers;
@@ -102,19 +104,31 @@ impl Accepted {
             Some(Issuer::Acme(_)) => true,
             None => false,
         };
-        let issued = || {
-            sources().flat_map(|source| match source {
+        // Tenants that get their own: `certify` says which of them cannot.
+        let certified = global.tenants.as_ref().is_some_and(|all| all.certificates.is_some());
+        let issued: HashSet<&HostPattern> = sources()
+            .flat_map(|source| match source {
                 CertificateSource::Issued { names, .. } => names.as_slice(),
                 CertificateSource::Files { .. } => &[],
             })
+            .collect();
+        // As `covers` does, by the host and by the wildcard one label up.
+        let is_issued = |host: &HostPattern| {
+            let wildcard = match host {
+                HostPattern::Exact(host) => host.split_once('.').map(|(_, rest)| rest),
+                HostPattern::Wildcard(_) => None,
+            };
+            issued.contains(host)
+                || wildcard.is_some_and(|rest| issued.contains(&HostPattern::Wildcard(rest.into())))
         };
         let hosts = self
             .routes
             .values()
+            .filter(|route| !certified || route.value.tenant.is_none())
             .flat_map(|route| route.value.hosts.iter().map(move |host| (host, &route.text)));
         let bare: Vec<(&HostPattern, &Arc<str>)> = hosts
             .filter(|(host, _)| !only_wildcards || matches!(host, HostPattern::Wildcard(_)))
-            .filter(|(host, _)| !issued().any(|name| name.covers(host)))
+            .filter(|(host, _)| !is_issued(host))
             .collect();
         let (first, text) = bare.first()?;
         let first = shown(text, &first.to_string());
@@ -131,7 +145,7 @@ impl Accepted {
 }
 
 fn finding(at: String, message: String, help: Option<String>) -> Diagnostic {
-    Diagnostic { at, line: 0, column: 0, message, help }
+    Diagnostic { at, message, help, ..Diagnostic::default() }
 }
 
 const NO_WILDCARDS: &str =

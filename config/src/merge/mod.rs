@@ -8,11 +8,16 @@
 //! 4. A good new route wins a claim (host and path) over a former version of a quarantined one.
 //! 5. What a quarantined route claims and nobody serves is blocked: 503, never another route.
 
+mod certify;
+mod claims;
 mod issuance;
 mod routes;
 mod shadow;
+mod tenants;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use routes::overlap;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +25,8 @@ use std::sync::Arc;
 use crate::error::Diagnostic;
 use crate::interpolate::is_interpolated;
 use crate::model::{
-    BadEntry, Candidate, Certificate, Entry, Global, Good, PathRule, Route, TestCase, Upstream,
+    BadEntry, Candidate, Certificate, Entry, Global, Good, PathRule, Route, Template, Tenant,
+    TestCase, Upstream,
 };
 use crate::node;
 use crate::value::{HostPattern, Name, quote};
@@ -31,7 +37,12 @@ pub struct Accepted {
     pub global: Arc<Global>,
     pub certificates: BTreeMap<Name, Good<Certificate>>,
     pub upstreams: BTreeMap<Name, Good<Upstream>>,
+    /// Of the config file and of tenants.
     pub routes: BTreeMap<Name, Good<Route>>,
+    /// Templates of the config file that are good.
+    pub templates: BTreeMap<Name, Good<Template>>,
+    /// Tenants that serve. Lines are those of the registry.
+    pub tenants: BTreeMap<Name, Good<Tenant>>,
     /// Claims answered 503 `quarantined`: no former version, no good route claims them.
     pub blocked: Vec<Blocked>,
     pub quarantined: Vec<Quarantined>,
@@ -62,6 +73,12 @@ pub enum Kind {
     Certificate,
     Upstream,
     Route,
+    /// A template of tenants.
+    Template,
+    /// The registry of tenants as a whole.
+    Tenants,
+    /// One entry of it.
+    Tenant,
 }
 
 impl Kind {
@@ -71,18 +88,22 @@ impl Kind {
             Kind::Certificate => "certificates",
             Kind::Upstream => "upstreams",
             Kind::Route => "routes",
+            Kind::Template => "tenants.routes",
+            Kind::Tenants | Kind::Tenant => "tenants",
         }
     }
 }
 
 /// What serves when `new` follows `previous` (`None`: nothing served before).
 pub fn merge(previous: Option<&Accepted>, new: Candidate) -> Accepted {
-    let Candidate { global, certificates, upstreams, routes, tests, warnings } = new;
+    let Candidate { global, certificates, upstreams, routes, tenants, tests, warnings } = new;
     let mut out = Accepted {
         global,
         certificates: BTreeMap::new(),
         upstreams: BTreeMap::new(),
         routes: BTreeMap::new(),
+        templates: BTreeMap::new(),
+        tenants: BTreeMap::new(),
         blocked: Vec::new(),
         quarantined: Vec::new(),
         warnings,
@@ -91,6 +112,7 @@ pub fn merge(previous: Option<&Accepted>, new: Candidate) -> Accepted {
     out.select_certificates(certificates, previous.map(|previous| &previous.certificates));
     out.select_upstreams(upstreams, previous.map(|previous| &previous.upstreams));
     routes::select(&mut out, routes, previous);
+    tenants::select(&mut out, tenants, previous);
     out.warn_about_certificates();
     out.warn_about_shadowed_routes();
     out

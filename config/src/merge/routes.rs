@@ -71,7 +71,7 @@ impl Accepted {
             Action::Split(_) => format!("routes.{}.split.{upstream}", route.value.name),
             _ => format!("routes.{}.upstream", route.value.name),
         };
-        Err(Box::new(Diagnostic { at, line: route.line, column: 0, message, help }))
+        Err(Box::new(Diagnostic { at, line: route.line, column: 0, message, help, file: None }))
     }
 }
 
@@ -159,6 +159,7 @@ fn clash(route: &Good<Route>, other: &Name, rival: &Good<Route>) -> Diagnostic {
             route.value.name, route.line, rival.line
         ),
         help: Some(format!("`{other}` has it; give them different hosts, paths or methods")),
+        file: None,
     }
 }
 
@@ -217,6 +218,7 @@ impl Accepted {
                     "upstream `{upstream}` was removed, but the former version of `{name}` needs it"
                 ),
                 help: Some(format!("repair the route `{name}`")),
+                file: None,
             });
             self.upstreams.insert(upstream, former);
         }
@@ -270,7 +272,7 @@ fn claims_of(route: &Route) -> impl Iterator<Item = Claim<'_>> {
 
 /// Whether a method belongs to both and neither is more specific: a route with methods goes before
 /// one without on the same path, so those two do not clash.
-pub(super) fn overlap(a: &Route, b: &Route) -> bool {
+pub(crate) fn overlap(a: &Route, b: &Route) -> bool {
     (a.methods.is_empty() && b.methods.is_empty())
         || a.methods.iter().any(|method| b.methods.contains(method))
 }

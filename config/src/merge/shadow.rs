@@ -1,7 +1,7 @@
 //! Routes that another route of the same host leaves nothing to. Two routes with one claim are a
 //! clash, which `routes` settles; here is what is written differently and matches the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::routes::overlap;
 use super::{Accepted, shown};
@@ -15,14 +15,24 @@ type Place<'r> = (&'r HostPattern, bool, &'r str);
 impl Accepted {
     pub(super) fn warn_about_shadowed_routes(&mut self) {
         let mut places: HashMap<Place<'_>, Vec<&Good<Route>>> = HashMap::new();
+        // Tenants share no host with each other: only those that the config file names count.
+        let own: HashSet<&HostPattern> = self
+            .routes
+            .values()
+            .filter(|route| route.value.tenant.is_none())
+            .flat_map(|route| &route.value.hosts)
+            .collect();
+        let counts = |route: &&Good<Route>| {
+            route.value.tenant.is_none() || route.value.hosts.iter().any(|host| own.contains(host))
+        };
         // In the order of names, which is the order that decides between equals.
-        for route in self.routes.values() {
+        for route in self.routes.values().filter(counts) {
             for host in &route.value.hosts {
                 places.entry(place(host, &route.value.path)).or_default().push(route);
             }
         }
         let mut found: BTreeMap<&str, Diagnostic> = BTreeMap::new();
-        for route in self.routes.values() {
+        for route in self.routes.values().filter(counts) {
             let others = |host| {
                 let others = places.get(&place(host, &route.value.path));
                 others.map(Vec::as_slice).unwrap_or_default()
@@ -94,6 +104,7 @@ fn finding(route: &Good<Route>, key: &str, message: String, help: &str) -> Diagn
         column: 0,
         message,
         help: Some(help.to_owned()),
+        file: None,
     }
 }
 

@@ -102,6 +102,8 @@ pub struct OrderLimits {
 pub struct Certificate {
     pub name: Name,
     pub source: CertificateSource,
+    /// The tenant whose hosts it names; `None`: a certificate of the config file.
+    pub tenant: Option<Name>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -5,6 +5,7 @@
 
 pub(crate) mod issuance;
 mod policy;
+mod tenants;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -24,11 +25,16 @@ pub use self::policy::{
     OriginPattern, Origins, Pacing, PasswordEntry, PasswordHash, Rate, RateLimit, Rewrite, Satisfy,
     SecurityHeaders,
 };
+pub(crate) use self::tenants::DraftPart;
+pub use self::tenants::{
+    CertificatePer, Draft, Part, Tenant, TenantCertificates, TenantOf, Tenants,
+};
 pub use self::upstream::{
     Balance, ClientCertificate, Ejection, EndpointAddress, EndpointSpec, HashKey, HealthCheck,
     Probe, ProxyProtocolVersion, Queue, Retries, RouteRetry, RouteTimeouts, SplitTarget,
     StickyCookie, Upstream, UpstreamLimits, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
 };
+pub use crate::tenants::{Stray, Template, TenantEntries};
 use crate::value::{HostPattern, MethodName, Name, NormPath, Secret};
 
 /// Everything that is not an entry. One error in here refuses the whole file.
@@ -48,6 +54,8 @@ pub struct Global {
     pub limits: ProcessLimits,
     pub log: Log,
     pub drain: Drain,
+    /// `None`: there are none.
+    pub tenants: Option<Tenants>,
     /// The global part's source before interpolation, one key per line: what the state directory
     /// keeps (see [`crate::last_good`]). Not for comparison: it changes with every quote.
     pub text: Arc<str>,
@@ -207,6 +215,8 @@ pub struct Route {
     pub retry: RouteRetry,
     /// Default true.
     pub access_log: bool,
+    /// `None`: a route of the config file.
+    pub tenant: Option<TenantOf>,
 }
 
 /// Paths are normalised (design.md #15) and start with `/`.
@@ -338,6 +348,7 @@ pub struct Candidate {
     pub certificates: BTreeMap<Name, Entry<Certificate>>,
     pub upstreams: BTreeMap<Name, Entry<Upstream>>,
     pub routes: BTreeMap<Name, Entry<Route>>,
+    pub tenants: TenantEntries,
     pub tests: Vec<TestCase>,
     /// Things that work but are probably not meant.
     pub warnings: Vec<crate::error::Diagnostic>,

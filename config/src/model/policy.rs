@@ -71,6 +71,9 @@ pub enum KeyPart {
     Host,
     /// The route: one count for all its requests.
     Route,
+    /// The tenant. Part of every key in a template, whose limits are one limit with a count for
+    /// each tenant; nowhere else.
+    Tenant,
 }
 
 /// What happens to a request without a key.

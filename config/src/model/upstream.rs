@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::TenantOf;
 use crate::value::Name;
 
 /// A named group of endpoints with one policy.
@@ -30,6 +31,8 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Sent first on every connection to an endpoint.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
+    /// `None`: an upstream of the config file.
+    pub tenant: Option<TenantOf>,
 }
 
 /// One entry of `endpoints`.

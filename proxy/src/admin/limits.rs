@@ -1,22 +1,37 @@
 //! `GET /api/v1/limits`: every rate limit with what it has decided, and its busiest keys as the
 //! hashes they are kept as.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use config::model::{KeyPart, LimitKey, Missing};
 use serde_json::{Value, json};
 
 use crate::limit::{HotKey, Limit};
+use crate::route::table::Route;
 use crate::state::Shared;
 
 pub(super) const PATH: &str = "/api/v1/limits";
 
-/// All of them, by route, in the order of the file.
+/// All of them, by route or template.
 pub(super) fn limits(shared: &Shared) -> Value {
     let snapshot = shared.snapshot.load_full();
-    let of_route = |route: &crate::route::table::Route| {
+    let of_route = |route: &Arc<Route>| {
         let limits: Vec<Value> = route.limits.iter().map(|limit| one(limit)).collect();
-        (!limits.is_empty()).then(|| json!({ "route": route.name.as_str(), "limits": limits }))
+        json!({
+            "route": route.series.name.as_str(),
+            "template": route.series.tenant.is_some(),
+            "limits": limits,
+        })
     };
-    let routes: Vec<Value> = snapshot.routes.iter().filter_map(|route| of_route(route)).collect();
+    // Routes that a template made of tenants share its limits.
+    let mut templates = HashSet::new();
+    let first = |route: &&Arc<Route>| {
+        let series = &route.series;
+        !route.limits.is_empty()
+            && (series.tenant.is_none() || templates.insert(series.name.clone()))
+    };
+    let routes: Vec<Value> = snapshot.routes.iter().filter(first).map(of_route).collect();
     json!({ "generation": snapshot.generation, "routes": routes })
 }
 
@@ -55,6 +70,7 @@ fn key(key: &LimitKey) -> Vec<String> {
         KeyPart::Cookie(name) => format!("cookie:{name}"),
         KeyPart::Host => "host".to_owned(),
         KeyPart::Route => "route".to_owned(),
+        KeyPart::Tenant => "tenant".to_owned(),
     };
     let combination = |parts: &Vec<KeyPart>| parts.iter().map(part).collect::<Vec<_>>().join("+");
     key.0.iter().map(combination).collect()

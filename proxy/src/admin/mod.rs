@@ -12,6 +12,7 @@ mod listen;
 pub mod operate;
 pub(crate) mod pages;
 pub mod query;
+pub(crate) mod tenants;
 mod upstreams;
 
 use std::convert::Infallible;

@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Body;
 use super::certificates::certificates;
 use super::limits;
+use super::tenants;
 use super::upstreams::{self, shifted_weights, split_weights, upstreams};
 use crate::control::shifts::Shown;
 use crate::control::status::Status;
@@ -42,6 +43,7 @@ pub(super) fn answer(
         "/api/v1/certificates" => json_reply(StatusCode::OK, &certificates(shared, status)),
         limits::PATH => json_reply(StatusCode::OK, &limits::limits(shared)),
         upstreams::PATH => json_reply(StatusCode::OK, &upstreams(shared, status)),
+        tenants::PATH => json_reply(StatusCode::OK, &tenants::tenants(shared, status)),
         "/api/v1/routes" => json_reply(StatusCode::OK, &routes(shared, status)),
         _ => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "not found", "paths": PATHS })),
     }
@@ -223,6 +225,9 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Certificate => "certificate",
         Kind::Upstream => "upstream",
         Kind::Route => "route",
+        Kind::Template => "template",
+        Kind::Tenants => "tenants",
+        Kind::Tenant => "tenant",
     }
 }
 
@@ -266,7 +271,7 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Respons
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -274,6 +279,7 @@ const PATHS: [&str; 8] = [
     "/api/v1/routes",
     upstreams::PATH,
     limits::PATH,
+    tenants::PATH,
     "/api/v1/certificates",
 ];
 

@@ -19,6 +19,7 @@ mod place;
 mod shift;
 mod socket;
 mod table;
+mod tenants;
 mod upstreams;
 
 use out::tell;
@@ -65,6 +66,9 @@ enum Command {
     Upstreams(upstreams::UpstreamsArgs),
     /// Rate limits of a running process: decisions, keys, the busiest (hashed) keys of a route
     Limits(limits::LimitsArgs),
+    /// Tenants of a running process: hosts, endpoint, certificate, and why an entry was refused;
+    /// exit code 1 where one was
+    Tenants(tenants::TenantsArgs),
     /// Take an endpoint out: it gets no new requests, those under way end by themselves
     Drain(drain::DrainArgs),
     /// Put a drained endpoint back
@@ -133,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Certs(args) => certs::main(args),
         Command::Upstreams(args) => upstreams::main(args),
         Command::Limits(args) => limits::main(args),
+        Command::Tenants(args) => tenants::main(args),
         Command::Drain(args) => drain::drain(args),
         Command::Undrain(args) => drain::undrain(args),
         Command::Shift(args) => shift::shift(args),

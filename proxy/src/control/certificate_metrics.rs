@@ -1,14 +1,19 @@
 //! Certificates and orders as metrics: brought up to date whenever the certificate thread reports,
 //! and when a certificate begins or ends to be valid.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use acme::keeper::{Row, View};
+use config::merge::Accepted;
+use config::model::Route;
+use config::value::{HostPattern, Name};
+use prometheus::IntGaugeVec;
 use rustls::SignatureAlgorithm;
 
 use crate::clock;
 use crate::downstream::cert_table::{CertEntry, Certs};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OTHER, TenantLabels};
 
 /// The series that exist, by certificate.
 #[derive(Default)]
@@ -17,6 +22,9 @@ pub struct CertificateMetrics {
     /// What is wanted may have no certificate under its own name: a group of which each name has
     /// another one, or none.
     wanted: BTreeSet<String>,
+    /// Names of certificates that are counted together as `other`, and what they were taken from.
+    others: HashSet<String>,
+    followed: Option<Arc<Accepted>>,
     /// Unix seconds: the next start or end of a validity.
     changes_at: Option<i64>,
 }
@@ -29,10 +37,35 @@ struct Info {
     serial: String,
 }
 
+/// Certificates of tenants without a label of their own, as the worst of them.
+#[derive(Default)]
+struct Others {
+    ready: Option<bool>,
+    not_after: Option<i64>,
+    renewal: Option<i64>,
+    next: Option<i64>,
+}
+
 impl CertificateMetrics {
     /// Whether the series are out of date by the mere passing of time.
     pub fn are_stale(&self) -> bool {
         self.changes_at.is_some_and(|at| at <= clock::unix_seconds())
+    }
+
+    /// Learns which certificates are of tenants that share a label.
+    pub fn follow(&mut self, accepted: &Arc<Accepted>, tenants: &TenantLabels) {
+        if self.followed.as_ref().is_some_and(|known| Arc::ptr_eq(known, accepted)) {
+            return;
+        }
+        self.followed = Some(accepted.clone());
+        let other = |tenant: Option<&Name>| tenant.is_some_and(|tenant| tenants.is_other(tenant));
+        let certificates = accepted.certificates.iter();
+        let entries = certificates.filter(|(_, entry)| other(entry.value.tenant.as_ref()));
+        let routes = accepted.routes.values();
+        let of = |route: &Route| other(route.tenant.as_ref().map(|of| &of.tenant));
+        let hosts = routes.filter(|entry| of(&entry.value)).flat_map(|entry| &entry.value.hosts);
+        let hosts = hosts.map(HostPattern::to_string);
+        self.others = entries.map(|(name, _)| name.to_string()).chain(hosts).collect();
     }
 
     pub fn update(&mut self, metrics: &Metrics, certs: &Certs, view: &View) {
@@ -40,30 +73,39 @@ impl CertificateMetrics {
         let limits = certs.entries().flat_map(|entry| [entry.not_before, entry.not_after + 1]);
         self.changes_at = limits.filter(|at| *at > seconds).min();
         let mut now = BTreeMap::new();
+        let mut others = Others::default();
         let rows: HashMap<&str, &Row> =
             view.rows.iter().map(|row| (row.label.as_str(), row)).collect();
         for entry in certs.entries() {
             // Its own name, or that with a host or number in parentheses.
             let label = entry.name.split(" (").next().unwrap_or(&entry.name);
+            if self.others.contains(label) {
+                others.add(entry, seconds);
+                continue;
+            }
             let info = info(entry, rows.get(label).copied());
             now.insert(entry.name.clone(), info.clone());
             self.show(metrics, entry, info);
         }
-        let wanted: BTreeSet<String> = rows.keys().map(|label| (*label).to_owned()).collect();
-        let gone = |name: &&String| !now.contains_key(*name) && !wanted.contains(*name);
-        for name in self.shown.keys().chain(&self.wanted).filter(gone) {
-            metrics.forget_certificate(name);
+        let mut wanted = BTreeSet::new();
+        for row in &view.rows {
+            if self.others.contains(&row.label) {
+                others.plan(row);
+                continue;
+            }
+            wanted.insert(row.label.clone());
+            show_plan(metrics, &row.label, Some(row.next_at), row.renews_at);
+        }
+        if others.show(metrics) {
+            wanted.insert(OTHER.to_owned());
+        }
+        let gone = |name: &&str| !now.contains_key(*name) && !wanted.contains(*name);
+        let former = self.shown.keys().chain(&self.wanted).map(String::as_str);
+        let gone: HashSet<&str> = former.filter(gone).collect();
+        if !gone.is_empty() {
+            metrics.forget_certificates(&gone);
         }
         (self.shown, self.wanted) = (now, wanted);
-        for row in &view.rows {
-            let label = [row.label.as_str()];
-            metrics.acme_next_attempt.with_label_values(&label).set(row.next_at);
-            match row.renews_at {
-                Some(at) => metrics.certificate_renewal.with_label_values(&label).set(at),
-                // Not there is as good as removed.
-                None => drop(metrics.certificate_renewal.remove_label_values(&label)),
-            }
-        }
         for ((issuer, result), count) in &view.orders {
             let counter = metrics.acme_orders.with_label_values(&[issuer, result.word()]);
             counter.inc_by(count.saturating_sub(counter.get()));
@@ -93,6 +135,51 @@ impl CertificateMetrics {
     }
 }
 
+impl Others {
+    fn add(&mut self, entry: &CertEntry, seconds: i64) {
+        let ready = !entry.placeholder && (entry.not_before..=entry.not_after).contains(&seconds);
+        self.ready = Some(self.ready.unwrap_or(true) && ready);
+        if !entry.placeholder {
+            self.not_after = first(self.not_after, Some(entry.not_after));
+        }
+    }
+
+    fn plan(&mut self, row: &Row) {
+        self.next = first(self.next, Some(row.next_at));
+        self.renewal = first(self.renewal, row.renews_at);
+    }
+
+    /// Whether there are any.
+    fn show(&self, metrics: &Metrics) -> bool {
+        let any = self.ready.is_some() || self.next.is_some();
+        if any {
+            let set =
+                |family: &IntGaugeVec, value: Option<i64>| show_or_remove(family, OTHER, value);
+            set(&metrics.certificate_ready, self.ready.map(i64::from));
+            set(&metrics.certificate_not_after, self.not_after);
+            show_plan(metrics, OTHER, self.next, self.renewal);
+        }
+        any
+    }
+}
+
+fn first(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
+}
+
+fn show_plan(metrics: &Metrics, label: &str, next: Option<i64>, renewal: Option<i64>) {
+    show_or_remove(&metrics.acme_next_attempt, label, next);
+    show_or_remove(&metrics.certificate_renewal, label, renewal);
+}
+
+fn show_or_remove(family: &IntGaugeVec, label: &str, value: Option<i64>) {
+    match value {
+        Some(value) => family.with_label_values(&[label]).set(value),
+        // Not there is as good as removed.
+        None => drop(family.remove_label_values(&[label])),
+    }
+}
+
 fn info(entry: &CertEntry, row: Option<&Row>) -> Info {
     let key_type = match entry.key.key.algorithm() {
         SignatureAlgorithm::ECDSA => "ecdsa",
@@ -109,8 +196,6 @@ fn info(entry: &CertEntry, row: Option<&Row>) -> Info {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use acme::store::{Stored, bundle};
 
     use super::*;

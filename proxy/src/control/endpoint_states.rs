@@ -1,7 +1,7 @@
 //! Endpoints by state, as metrics and, where an upstream has none left that can be used, as one
 //! line at its begin and one at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use config::value::Name;
 
@@ -21,39 +21,80 @@ impl EndpointStates {
     /// Looks at every upstream; once a second.
     pub fn refresh(&mut self, metrics: &Metrics, snapshot: &Snapshot) {
         let former = std::mem::take(&mut self.panicking);
+        let mut tenants: HashMap<(&Name, &Name), Sums> = HashMap::new();
+        let mut told = 0;
         for upstream in &snapshot.upstreams {
-            let counts = count(metrics, upstream);
+            let counts = Counts::of(upstream);
             let panics = counts.usable == 0 && counts.members() > 0;
-            let gauge = metrics.upstream_panic.with_label_values(&[upstream.name.as_str()]);
-            gauge.set(i64::from(panics));
+            match &upstream.series.tenant {
+                None => Sums::one(&counts, panics).show(metrics, &upstream.series.name, None),
+                Some(tenant) => {
+                    let sums = tenants.entry((&upstream.series.name, tenant)).or_default();
+                    sums.add(&counts, panics);
+                }
+            }
             let name = &upstream.name;
-            match (former.contains(name), panics) {
-                (false, true) => tracing::warn!(
-                    "upstream {name}: none of its {} endpoints can be used: {counts}",
-                    counts.members()
-                ),
-                (true, false) => tracing::info!("upstream {name}: it can be used again: {counts}"),
-                _ => {}
+            let before = former.contains(name);
+            told += usize::from(before != panics);
+            if told <= LINES {
+                tell(name, before, panics, &counts);
             }
             if panics {
                 self.panicking.insert(name.clone());
             }
         }
+        if let more @ 1.. = told.saturating_sub(LINES) {
+            tracing::warn!("the same or the contrary of {more} more upstreams");
+        }
+        for ((template, tenant), sums) in tenants {
+            sums.show(metrics, template, Some(tenant));
+        }
     }
 }
 
-/// `edge_upstream_endpoints` of one upstream.
-pub fn count(metrics: &Metrics, upstream: &Upstream) -> Counts {
-    let counts = Counts::of(upstream);
-    for (state, count) in counts.states {
-        let labels = [upstream.name.as_str(), state];
-        let gauge = metrics.upstream_endpoints.with_label_values(&labels);
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+fn tell(name: &Name, before: bool, panics: bool, counts: &Counts) {
+    match (before, panics) {
+        (false, true) => tracing::warn!(
+            "upstream {name}: none of its {} endpoints can be used: {counts}",
+            counts.members()
+        ),
+        (true, false) => tracing::info!("upstream {name}: it can be used again: {counts}"),
+        _ => {}
     }
-    counts
 }
 
-pub struct Counts {
+/// What the series of one upstream show, or of several that share them.
+#[derive(Default)]
+struct Sums {
+    states: [usize; STATES.len()],
+    panicking: usize,
+}
+
+impl Sums {
+    fn one(counts: &Counts, panics: bool) -> Sums {
+        let mut sums = Sums::default();
+        sums.add(counts, panics);
+        sums
+    }
+
+    fn add(&mut self, counts: &Counts, panics: bool) {
+        for (sum, (_, count)) in self.states.iter_mut().zip(counts.states) {
+            *sum += count;
+        }
+        self.panicking += usize::from(panics);
+    }
+
+    fn show(&self, metrics: &Metrics, series: &Name, tenant: Option<&Name>) {
+        let value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let upstream = series.as_str();
+        for (state, count) in STATES.into_iter().zip(self.states) {
+            metrics.upstream_endpoints.of(tenant, &[upstream, state]).set(value(count));
+        }
+        metrics.upstream_panic.of(tenant, &[upstream]).set(value(self.panicking));
+    }
+}
+
+struct Counts {
     states: [(&'static str, usize); 7],
     /// What requests are sent to, last resorts apart.
     usable: usize,
@@ -97,6 +138,8 @@ impl std::fmt::Display for Counts {
 const STATES: [&str; 7] =
     ["healthy", "unhealthy", "starting", "unchecked", "ejected", "draining", "unresolved"];
 const UNRESOLVED: usize = 6;
+/// Of one look: a network that is down takes every tenant along.
+const LINES: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +149,7 @@ mod tests {
 
     use super::*;
     use crate::route::compile::empty;
+    use crate::route::table::Series;
     use crate::upstream::condition::Health;
     use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, UpstreamState};
     use crate::upstream::transport::Transport;
@@ -123,12 +167,13 @@ mod tests {
         let state = Arc::new(UpstreamState::default());
         state.replace(set);
         let transport = Transport::compile(&spec, None);
-        let upstream = Upstream { name, transport, spec: Arc::new(spec), state };
+        let series = Series::own(&name);
+        let upstream = Upstream { name, series, transport, spec: Arc::new(spec), state };
         Snapshot { upstreams: vec![Arc::new(upstream)], ..empty() }
     }
 
     fn shown(metrics: &Metrics, state: &str) -> i64 {
-        metrics.upstream_endpoints.with_label_values(&["api", state]).get()
+        metrics.upstream_endpoints.of(None, &["api", state]).get()
     }
 
     #[test]
@@ -145,7 +190,7 @@ mod tests {
         states.refresh(&metrics, &snapshot);
         let counts: Vec<i64> = STATES.iter().map(|state| shown(&metrics, state)).collect();
         assert_eq!(counts, [0, 1, 1, 1, 0, 1, 1]);
-        let panic = metrics.upstream_panic.with_label_values(&["api"]);
+        let panic = metrics.upstream_panic.of(None, &["api"]);
         assert_eq!((panic.get(), states.panicking.len()), (0, 0));
         for at in [2, 3] {
             condition(at).set_health(Health::Unhealthy, 0);

@@ -16,7 +16,7 @@ use config::merge::Accepted;
 
 /// The control thread's end of the writing thread.
 pub struct LastGood {
-    queue: Sender<String>,
+    queue: Sender<Arc<Accepted>>,
     thread: JoinHandle<()>,
     /// Documents handed over and not dealt with yet.
     waiting: Arc<AtomicUsize>,
@@ -24,18 +24,18 @@ pub struct LastGood {
 
 impl LastGood {
     pub fn start(state_dir: &Path) -> LastGood {
-        let (queue, documents) = channel();
+        let (queue, accepted) = channel();
         let dir = state_dir.to_path_buf();
         let waiting = Arc::new(AtomicUsize::new(0));
         let count = waiting.clone();
-        let thread = std::thread::spawn(move || write_each(&documents, &dir, &count));
+        let thread = std::thread::spawn(move || write_each(&accepted, &dir, &count));
         LastGood { queue, thread, waiting }
     }
 
     /// Keeps this from now on. Of several in a row only the last is written.
-    pub fn keep(&self, accepted: &Accepted) {
+    pub fn keep(&self, accepted: &Arc<Accepted>) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _ = self.queue.send(config::last_good::document(accepted));
+        let _ = self.queue.send(accepted.clone());
     }
 
     /// Waits until everything handed over was dealt with, at most this long: a start is not
@@ -83,15 +83,17 @@ pub fn state_dir_of(text: &str) -> PathBuf {
     named.unwrap_or_else(|| PathBuf::from(config::defaults::STATE_DIR))
 }
 
-fn write_each(documents: &Receiver<String>, dir: &Path, waiting: &AtomicUsize) {
+fn write_each(queue: &Receiver<Arc<Accepted>>, dir: &Path, waiting: &AtomicUsize) {
     let mut written = fs::read_to_string(dir.join(FILE_NAME)).ok();
     let mut failing = false;
-    while let Ok(mut document) = documents.recv() {
+    while let Ok(mut accepted) = queue.recv() {
         let mut taken = 1;
-        while let Ok(newer) = documents.try_recv() {
-            document = newer;
+        while let Ok(newer) = queue.try_recv() {
+            accepted = newer;
             taken += 1;
         }
+        let document = config::last_good::document(&accepted);
+        drop(accepted);
         write_one(dir, document, &mut written, &mut failing);
         waiting.fetch_sub(taken, Ordering::AcqRel);
     }
@@ -160,7 +162,7 @@ mod tests {
         assert!(load(&state).is_none());
         let keeper = LastGood::start(&state);
         for n in 0..50 {
-            keeper.keep(&accepted(&format!("h{n}.openclaw.example")));
+            keeper.keep(&Arc::new(accepted(&format!("h{n}.openclaw.example"))));
         }
         keeper.finish(Duration::from_secs(10));
         let found = load(&state).unwrap();
@@ -178,7 +180,7 @@ mod tests {
         let state = dir.path().join("state");
         fs::write(&state, "a file in the way").unwrap();
         let keeper = LastGood::start(&state);
-        keeper.keep(&accepted("a.openclaw.example"));
+        keeper.keep(&Arc::new(accepted("a.openclaw.example")));
         keeper.finish(Duration::from_secs(10));
         assert_eq!(fs::read(&state).unwrap(), b"a file in the way");
     }

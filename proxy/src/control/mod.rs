@@ -9,7 +9,9 @@ pub mod command;
 mod endpoint_states;
 mod files;
 pub mod gather;
+mod gone;
 pub mod health;
+mod laps;
 pub mod last_good;
 mod manager;
 mod operate;
@@ -40,6 +42,7 @@ use crate::worker::Worker;
 use certs::{CertKeeper, Problem, Report};
 use gather::Gather;
 use health::Checker;
+use laps::Laps;
 use last_good::LastGood;
 use reload::{Decision, Reading, ReloadOutcome};
 use resolve::Resolver;
@@ -115,7 +118,8 @@ impl Control {
                     self.publisher.count_endpoints();
                     self.checker.tick();
                     self.status.names.store(Arc::new(self.resolver.state()));
-                    self.publisher.recount_certificates(|| self.certs.acme().view());
+                    self.publisher
+                        .recount_certificates(&self.accepted, || self.certs.acme().view());
                     if self.workers.iter().any(Worker::is_finished) {
                         tracing::error!("a worker has ended by itself; draining the others");
                         return self.leave(End::WorkerLost).await;
@@ -145,9 +149,12 @@ impl Control {
     /// the admin server; what serves goes on serving.
     async fn reload(&mut self, why: &str) {
         self.notifier.reloading();
+        let mut laps = Laps::start();
         let reading = reload::read(&self.file);
         let Reading { hash, files, result, .. } = reading;
+        laps.lap("read");
         let decision = reload::decide(&self.accepted, result);
+        laps.lap("compare");
         let outcome = match decision {
             Decision::Reject(errors) => {
                 self.watch_files(files);
@@ -174,13 +181,16 @@ impl Control {
                 self.watch_files(files);
                 // A new host has its certificate before it has its route.
                 self.certify().await;
+                laps.lap("certificates");
                 let generation =
                     self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
+                laps.lap("publish");
                 self.last_good.keep(&self.accepted);
                 let changed = reload::summary(&changes);
                 tracing::info!(
                     generation,
                     outcome = outcome.label(),
+                    took = %laps,
                     "{why}: configuration applied: {changed}"
                 );
                 tell_quarantined(&self.accepted);
@@ -204,7 +214,7 @@ impl Control {
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("certificate {}: {}", problem.certificate, problem.message);
         }
-        self.publisher.count_certificates(&self.certs.acme().view());
+        self.publisher.count_certificates(&self.accepted, &self.certs.acme().view());
         self.publisher.count_objects(&self.accepted, &problems);
         self.problems.clone_from(&problems);
         self.status.update_config(|config| config.certificate_problems = problems);
@@ -213,8 +223,7 @@ impl Control {
 
     /// Watches the config file, what it refers to, and the files of certificates that serve.
     fn watch_files(&mut self, read: BTreeMap<PathBuf, Option<Digest>>) {
-        let files = certs::wanted(&self.accepted).files;
-        let own = files.into_iter().flat_map(|pair| [pair.chain, pair.key]);
+        let own = certs::files(&self.accepted).flat_map(|pair| [pair.chain, pair.key]);
         let upstreams = self.accepted.upstreams.values();
         let endpoints = upstreams.flat_map(|entry| Transport::files(&entry.value));
         self.watch.set_others(read, own.chain(endpoints));
@@ -339,6 +348,9 @@ pub fn tell_quarantined(accepted: &Accepted) {
         let reason = bad.reasons.first().map(ToString::to_string).unwrap_or_default();
         let (kind, name, line) = (reload::word(bad.kind), &bad.name, bad.line);
         tracing::warn!("{kind} {name} (line {line}) is quarantined, {serves}: {reason}");
+    }
+    if let more @ 1.. = accepted.quarantined.len().saturating_sub(LOGGED_ERRORS) {
+        tracing::warn!("{more} more entries are quarantined");
     }
 }
 

@@ -1,9 +1,8 @@
 //! Accepted configuration to the snapshot that workers read, and what goes with it: lives of
 //! removed routes, gauges, series of things that are gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use acme::keeper::View;
 use config::merge::{Accepted, Kind};
@@ -14,11 +13,13 @@ use super::certificate_metrics::CertificateMetrics;
 use super::certs::Problem;
 use super::changes::ChangeLog;
 use super::endpoint_states::EndpointStates;
+use super::gone::Gone;
 use super::health::Checker;
 use super::resolve::{Question, Resolver, questions, questions_of};
 use super::shifts::Shifts;
 use crate::clock;
 use crate::limit::LimitRegistry;
+use crate::metrics::TenantLabels;
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
@@ -39,8 +40,11 @@ pub struct Publisher {
     states: EndpointStates,
     /// Splits with other weights than the configured ones.
     pub(super) shifts: Shifts,
-    /// Series to remove once more, when streams of the removed have ended: process milliseconds.
-    gone: Vec<(u64, Kind, String)>,
+    gone: Gone,
+    /// Metric labels of tenants.
+    tenants: TenantLabels,
+    /// Tables that did serve and that a worker or a request may still hold.
+    former: Vec<Arc<Snapshot>>,
     certificates: CertificateMetrics,
 }
 
@@ -62,7 +66,9 @@ impl Publisher {
             changes: ChangeLog::default(),
             states: EndpointStates::default(),
             shifts: Shifts::default(),
-            gone: Vec::new(),
+            gone: Gone::default(),
+            tenants: TenantLabels::default(),
+            former: Vec::new(),
             certificates: CertificateMetrics::default(),
         }
     }
@@ -78,6 +84,7 @@ impl Publisher {
         for (route, why) in self.shifts.follow(accepted) {
             tracing::warn!("route {route}: its shift ends ({why}); the configured weights hold");
         }
+        self.tenants.follow(accepted);
         let snapshot = compile(
             accepted,
             &previous,
@@ -91,15 +98,17 @@ impl Publisher {
                 shifted: &|route| self.shifts.weights(route),
                 endpoints: &mut self.endpoints,
                 limits: &mut self.limits,
+                tenants: &self.tenants,
             },
         );
         let generation = snapshot.generation;
         let snapshot = Arc::new(snapshot);
         self.shared.access_log.set_queue_bytes(accepted.global.log.queue_bytes);
         self.shared.snapshot.store(snapshot.clone());
-        self.retire(&previous, &snapshot);
+        self.gone.retire(&self.shared.metrics, &previous, &snapshot);
         resolver.set_questions(questions(&snapshot));
-        checker.set_upstreams(&snapshot);
+        checker.set_upstreams(&previous, &snapshot);
+        self.former.push(previous);
         self.concerned = concerned(&snapshot);
         self.count_endpoints();
         self.count_splits(&snapshot);
@@ -144,14 +153,20 @@ impl Publisher {
     }
 
     /// Series of certificates and orders, after something of them changed.
-    pub fn count_certificates(&mut self, view: &View) {
+    pub fn count_certificates(&mut self, accepted: &Arc<Accepted>, view: &View) {
+        self.tenants.follow(accepted);
+        self.certificates.follow(accepted, &self.tenants);
         self.certificates.update(&self.shared.metrics, &self.shared.certs.load(), view);
     }
 
     /// The same when the time has come for it.
-    pub fn recount_certificates(&mut self, view: impl FnOnce() -> Arc<View>) {
+    pub fn recount_certificates(
+        &mut self,
+        accepted: &Arc<Accepted>,
+        view: impl FnOnce() -> Arc<View>,
+    ) {
         if self.certificates.are_stale() {
-            self.count_certificates(&view());
+            self.count_certificates(accepted, &view());
         }
     }
 
@@ -179,6 +194,13 @@ impl Publisher {
                 set("failed", problems.len());
             }
         }
+        if accepted.global.tenants.is_none() {
+            return self.shared.metrics.tenants.reset();
+        }
+        for (state, count) in crate::admin::tenants::states(accepted) {
+            let gauge = self.shared.metrics.tenants.with_label_values(&[state]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Removes series of routes and upstreams whose last streams must have ended; says what was
@@ -187,47 +209,9 @@ impl Publisher {
         let now = clock::process_ms();
         self.limits.sweep();
         self.changes.flush(now);
-        let snapshot = self.shared.snapshot.load();
-        let (due, later) =
-            std::mem::take(&mut self.gone).into_iter().partition(|gone| gone.0 <= now);
-        self.gone = later;
-        let due: Vec<(u64, Kind, String)> = due;
-        for (_, kind, name) in due {
-            self.forget(&snapshot, kind, &name);
-        }
-    }
-
-    /// Streams of removed routes end after the grace time.
-    fn retire(&mut self, previous: &Snapshot, current: &Snapshot) {
-        let names = |snapshot: &Snapshot| -> BTreeSet<(Kind, String)> {
-            let routes = snapshot.routes.iter().map(|r| (Kind::Route, r.name.to_string()));
-            let upstreams = snapshot.upstreams.iter().map(|u| (Kind::Upstream, u.name.to_string()));
-            routes.chain(upstreams).collect()
-        };
-        let kept = names(current);
-        let end = clock::process_ms() + millis(current.limits.removed_route_grace);
-        for route in &previous.routes {
-            if !kept.contains(&(Kind::Route, route.name.to_string())) {
-                route.life.retire(end);
-            }
-        }
-        for (kind, name) in names(previous).difference(&kept) {
-            self.forget(current, *kind, name);
-            self.gone.push((end + SWEEP_AFTER_MS, *kind, name.clone()));
-        }
-    }
-
-    /// Unless the name is back.
-    fn forget(&self, snapshot: &Snapshot, kind: Kind, name: &str) {
-        match kind {
-            Kind::Route if !snapshot.routes.iter().any(|r| r.name.as_str() == name) => {
-                self.shared.metrics.forget_route(name);
-            }
-            Kind::Upstream if !snapshot.upstreams.iter().any(|u| u.name.as_str() == name) => {
-                self.shared.metrics.forget_upstream(name);
-            }
-            _ => {}
-        }
+        self.gone.sweep(&self.shared.metrics, &self.shared.snapshot.load(), now);
+        // Whoever lets go of a large table last takes it apart: not a worker.
+        self.former.retain(|former| Arc::strong_count(former) > 1);
     }
 
     /// Endpoints by state.
@@ -273,10 +257,3 @@ fn same(old: &EndpointSet, new: &EndpointSet) -> bool {
     old.members.iter().map(shown).eq(new.members.iter().map(shown))
         && old.unresolved == new.unresolved
 }
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
-}
-
-/// Workers count in lumps: the last one of a stream that was cut comes a little later.
-const SWEEP_AFTER_MS: u64 = 2_000;

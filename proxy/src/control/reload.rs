@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::diff::{Changes, diff, static_changes};
 use config::error::{Diagnostic, Errors};
 use config::merge::{Accepted, Kind, merge};
-use config::model::{Candidate, Global};
+use config::model::{Candidate, Global, Good};
 use config::value::Name;
 use config::{Environment, SystemEnvironment};
 
@@ -94,10 +95,12 @@ pub fn decide(serving: &Accepted, read: Result<Candidate, Errors>) -> Decision {
             at: change.field,
             line: 0,
             column: 0,
+            file: None,
         };
         return Decision::Reject(fixed.into_iter().map(refusal).collect());
     }
-    let new = merge(Some(serving), candidate);
+    let mut new = merge(Some(serving), candidate);
+    take_over(serving, &mut new);
     let changes = diff(serving, &new);
     let same = changes.is_empty()
         && same_global(&serving.global, &new.global)
@@ -106,22 +109,74 @@ pub fn decide(serving: &Accepted, read: Result<Candidate, Errors>) -> Decision {
     if same { Decision::Unchanged(new) } else { Decision::Apply(new, changes) }
 }
 
-/// `+route a, -upstream b, ~certificate c`: at most 20 of them.
+/// What is as it was becomes what it was: nobody compares it again, and it is in memory once.
+fn take_over(serving: &Accepted, new: &mut Accepted) {
+    same_entries(&serving.certificates, &mut new.certificates);
+    same_entries(&serving.upstreams, &mut new.upstreams);
+    same_entries(&serving.routes, &mut new.routes);
+}
+
+fn same_entries<T: PartialEq>(old: &BTreeMap<Name, Good<T>>, new: &mut BTreeMap<Name, Good<T>>) {
+    let mut old = old.iter().peekable();
+    for (name, entry) in new {
+        while old.next_if(|(former, _)| *former < name).is_some() {}
+        if let Some((_, former)) = old.next_if(|(former, _)| *former == name) {
+            if !Arc::ptr_eq(&entry.value, &former.value) && entry.value == former.value {
+                entry.value = former.value.clone();
+            }
+            if entry.text == former.text {
+                entry.text = former.text.clone();
+            }
+        }
+    }
+}
+
+/// `+route a, -upstream b, ~certificate c; tenants: 1 added (d)`: at most 20 of the first, and
+/// five names of each kind of change of tenants.
 pub fn summary(changes: &Changes) -> String {
+    let (entries, tenants) = (of_entries(changes), of_tenants(changes));
+    match (entries.is_empty(), tenants.is_empty()) {
+        (true, true) => "global settings".to_owned(),
+        (false, true) => entries,
+        (true, false) => tenants,
+        (false, false) => format!("{entries}; {tenants}"),
+    }
+}
+
+fn of_entries(changes: &Changes) -> String {
     let marked = |mark: char, found: &[(Kind, Name)]| -> Vec<String> {
-        found.iter().map(|(kind, name)| format!("{mark}{} {name}", word(*kind))).collect()
+        let own = found.iter().filter(|(kind, _)| *kind != Kind::Tenant);
+        own.map(|(kind, name)| format!("{mark}{} {name}", word(*kind))).collect()
     };
     let mut all = marked('+', &changes.added);
     all.extend(marked('-', &changes.removed));
     all.extend(marked('~', &changes.changed));
-    if all.is_empty() {
-        return "global settings".to_owned();
-    }
     let more = all.len().saturating_sub(20);
     all.truncate(20);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     all.join(", ") + &tail
 }
+
+fn of_tenants(changes: &Changes) -> String {
+    let kinds =
+        [("added", &changes.added), ("removed", &changes.removed), ("changed", &changes.changed)];
+    let told: Vec<String> = kinds
+        .into_iter()
+        .filter_map(|(what, found)| {
+            let names: Vec<&str> = found
+                .iter()
+                .filter(|(kind, _)| *kind == Kind::Tenant)
+                .map(|(_, name)| name.as_str())
+                .collect();
+            let shown = names.get(..SHOWN_TENANTS).unwrap_or(&names).join(", ");
+            let more = if names.len() > SHOWN_TENANTS { ", .." } else { "" };
+            (!names.is_empty()).then(|| format!("{} {what} ({shown}{more})", names.len()))
+        })
+        .collect();
+    if told.is_empty() { String::new() } else { format!("tenants: {}", told.join(", ")) }
+}
+
+const SHOWN_TENANTS: usize = 5;
 
 /// `route`, as in metrics and the admin API.
 pub fn word(kind: Kind) -> &'static str {
@@ -129,6 +184,9 @@ pub fn word(kind: Kind) -> &'static str {
         Kind::Certificate => "certificate",
         Kind::Upstream => "upstream",
         Kind::Route => "route",
+        Kind::Template => "template",
+        Kind::Tenants => "tenants",
+        Kind::Tenant => "tenant",
     }
 }
 
@@ -148,6 +206,7 @@ fn unreadable(why: &io::Error) -> Diagnostic {
         column: 0,
         message: format!("the file cannot be read: {why}"),
         help: None,
+        file: None,
     }
 }
 
@@ -166,6 +225,11 @@ impl Environment for Recording {
         // Before reading: a change in between is then seen by the watch.
         self.files.borrow_mut().insert(path.to_path_buf(), digest_of(path));
         SystemEnvironment.read(path)
+    }
+
+    fn read_registry(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.borrow_mut().insert(path.to_path_buf(), digest_of(path));
+        SystemEnvironment.read_registry(path)
     }
 }
 
@@ -222,6 +286,60 @@ mod tests {
         let line = summary(&changes);
         assert!(line.starts_with("+route r0, +route r1, "), "{line}");
         assert!(line.ends_with(" and 10 more"), "{line}");
+    }
+
+    #[test]
+    fn tenants_are_summed_up() {
+        let entries = |found: &[(Kind, String)]| -> Vec<(Kind, Name)> {
+            found.iter().map(|(kind, name)| (*kind, Name::new(name).unwrap())).collect()
+        };
+        let many: Vec<_> = (0..900).map(|n| (Kind::Tenant, format!("t{n}"))).collect();
+        let changes = Changes {
+            added: entries(&many),
+            removed: entries(&[(Kind::Tenant, "old".into()), (Kind::Route, "r".into())]),
+            changed: entries(&[]),
+        };
+        assert_eq!(
+            summary(&changes),
+            "-route r; tenants: 900 added (t0, t1, t2, t3, t4, ..), 1 removed (old)"
+        );
+        let changed = entries(&[(Kind::Tenant, "acme".into())]);
+        let changes = Changes { changed, ..Changes::default() };
+        assert_eq!(summary(&changes), "tenants: 1 changed (acme)");
+    }
+
+    #[test]
+    fn a_registry_is_watched_and_changes_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = dir.path().join("production.json");
+        let file = dir.path().join("edge.yaml");
+        let text = format!(
+            "{FILE}tenants: {{ file: {}, routes: {{ gw: {{ hosts: ['{{tenant}}.gw.openclaw.example'], \
+             endpoint: '{{host}}:{{port}}' }} }} }}\n",
+            registry.display()
+        );
+        std::fs::write(&file, &text).unwrap();
+        let entries = |ports: [u16; 2]| {
+            format!(
+                "{{\"servers\": [{{\"tenant\": \"a\", \"host\": \"192.0.2.1\", \"port\": {}}}, \
+                 {{\"tenant\": \"b\", \"host\": \"192.0.2.1\", \"port\": {}}}]}}",
+                ports[0], ports[1]
+            )
+        };
+        std::fs::write(&registry, entries([1, 2])).unwrap();
+        let reading = read(&file);
+        let digest = Digest::of(entries([1, 2]).as_bytes());
+        assert_eq!(reading.files, BTreeMap::from([(registry.clone(), Some(digest))]));
+        let serving = merge(None, reading.result.unwrap());
+        std::fs::write(&registry, entries([1, 3])).unwrap();
+        let Decision::Apply(new, changes) = decide(&serving, read(&file).result) else { panic!() };
+        assert_eq!(summary(&changes), "tenants: 1 changed (b)");
+        // Cut off in the middle of writing: nothing changes but the report.
+        std::fs::write(&registry, &entries([1, 4])[..40]).unwrap();
+        let Decision::Apply(cut, changes) = decide(&new, read(&file).result) else { panic!() };
+        assert!(changes.is_empty() && cut.routes == new.routes);
+        assert_eq!(cut.quarantined[0].kind, Kind::Tenants);
+        assert!(matches!(decide(&cut, read(&file).result), Decision::Unchanged(_)));
     }
 
     #[test]

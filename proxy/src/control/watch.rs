@@ -197,20 +197,23 @@ impl Digest {
 /// # Errors
 /// As of the file system; something other than a regular file, or a larger one.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = read_at_most(path, MAX_FILE_BYTES)?;
+    bytes.ok_or_else(|| io::Error::other("larger than 8 MiB"))
+}
+
+fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other("larger than 8 MiB"));
-    }
-    Ok(bytes)
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-/// `None`: not readable.
+/// `None`: not readable, or larger than any file that is used.
 pub fn digest_of(path: &Path) -> Option<Digest> {
-    read_file(path).ok().map(|bytes| Digest::of(&bytes))
+    let bytes = read_at_most(path, MAX_WATCHED_BYTES).ok().flatten()?;
+    Some(Digest::of(&bytes))
 }
 
 fn directory(path: &Path) -> Option<PathBuf> {
@@ -252,6 +255,8 @@ const QUIET_MS: u64 = 100;
 /// ...but not for longer than this.
 const BURST_MS: u64 = 1_000;
 const MAX_FILE_BYTES: u64 = 8 << 20;
+/// The largest is a registry of tenants.
+const MAX_WATCHED_BYTES: u64 = config::defaults::REGISTRY_BYTES as u64;
 
 #[cfg(test)]
 mod tests {

@@ -376,7 +376,7 @@ impl Exchange {
 
     async fn tunnel<S: Stream>(mut self, job: &mut Job<'_, S>, deadline_ms: u64) -> End {
         let metrics = &job.local.shared.metrics;
-        let route = [job.plan.route.name.as_str()];
+        let route = [job.plan.route.series.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let early = std::mem::take(job.carry);

@@ -54,7 +54,7 @@ impl Tunnel {
         drop(respond);
         watch.answered();
         let metrics = &local.shared.metrics;
-        let route = [plan.route.name.as_str()];
+        let route = [plan.route.series.name.as_str()];
         metrics.http_upgrades.with_label_values(&route).inc();
         let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
         let first = First { from_client: &[], from_upstream: &early };

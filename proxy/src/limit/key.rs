@@ -35,10 +35,11 @@ enum Part {
     Chain,
     Bucket,
     Scheme,
+    Tenant,
 }
 
 impl Part {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 }
 
 /// A client by its address. Equal for all addresses of one prefix.
@@ -132,7 +133,17 @@ impl KeyHasher {
 
     /// A key without parts yet.
     pub fn key(&self) -> Key<'_> {
-        Key { hasher: self, key: 0, aggregate: None, drawn: false }
+        self.key_of(0)
+    }
+
+    /// A key of a tenant, as [`tenant`](Self::tenant) gives it, without parts yet.
+    pub fn key_of(&self, tenant: u64) -> Key<'_> {
+        Key { hasher: self, key: tenant, aggregate: None, drawn: false }
+    }
+
+    /// What the keys of a tenant begin with.
+    pub fn tenant(&self, name: &str) -> u64 {
+        self.hash(Part::Tenant, name.as_bytes())
     }
 
     /// How values of this field are hashed, by its lower-case name.

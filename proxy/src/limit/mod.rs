@@ -29,7 +29,7 @@ pub use clock::{LimitClock, Moment, ProcessClock};
 pub use counter::Counter;
 pub use key::{Asked, Client, Key, KeyHasher, Values};
 pub use rate::Left;
-pub use registry::{LimitRegistry, LimitStats};
+pub use registry::{LimitRegistry, LimitStats, Owner};
 pub use streams::StreamGuard;
 pub use table::HotKey;
 
@@ -48,6 +48,8 @@ pub struct Limit<C: LimitClock = ProcessClock> {
     /// Its key's alternatives, each a list of parts.
     pub alternatives: Box<[Box<[Part]>]>,
     hasher: Arc<KeyHasher>,
+    /// What keys begin with, so that tenants share the state and nothing in it; 0: no tenant.
+    tenant: u64,
     state: Arc<State<C>>,
     /// Gives keys their places, also where there is no rate to keep.
     rate: Tiers<C>,
@@ -61,6 +63,7 @@ pub enum Part {
     Cookie(Box<str>, Values),
     Host,
     Route,
+    Tenant,
 }
 
 impl Part {
@@ -74,6 +77,7 @@ impl Part {
             KeyPart::Cookie(name) => Part::Cookie(name.as_str().into(), hasher.cookie_values(name)),
             KeyPart::Host => Part::Host,
             KeyPart::Route => Part::Route,
+            KeyPart::Tenant => Part::Tenant,
         }
     }
 }
@@ -141,7 +145,13 @@ pub enum Why {
 }
 
 impl<C: LimitClock> Limit<C> {
-    fn new(spec: RateLimit, hasher: Arc<KeyHasher>, state: Arc<State<C>>, keys: usize) -> Self {
+    fn new(
+        spec: RateLimit,
+        hasher: Arc<KeyHasher>,
+        tenant: u64,
+        state: Arc<State<C>>,
+        keys: usize,
+    ) -> Self {
         state.table.set_capacity(keys);
         let drawn = may_be_drawn(&spec.key);
         let creators = drawn.then(|| state.creators(keys));
@@ -155,6 +165,7 @@ impl<C: LimitClock> Limit<C> {
             alternatives: alternatives.collect(),
             spec,
             hasher,
+            tenant,
             state,
             rate,
         }
@@ -186,7 +197,7 @@ impl<C: LimitClock> Limit<C> {
 
     /// A key to add parts to.
     pub fn key(&self) -> Key<'_> {
-        self.hasher.key()
+        self.hasher.key_of(self.tenant)
     }
 
     /// Counts this request, unless it is refused. `now`: not before anything that was answered, and

@@ -17,10 +17,27 @@ use super::{Limit, State};
 pub struct LimitRegistry<C: LimitClock = ProcessClock> {
     clock: C,
     hasher: Arc<KeyHasher>,
-    /// By route and name.
-    limits: BTreeMap<(Name, Name), Weak<State<C>>>,
+    /// By whose it is and name.
+    limits: BTreeMap<(Owner, Name), Weak<State<C>>>,
     /// Of new connections, by listener.
     listeners: BTreeMap<Name, Weak<KeyTable<C>>>,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    Route(Name),
+    /// One limit for the routes that this template made of all tenants. It counts each tenant by
+    /// itself; its keys share one table, so that ten thousand tenants do not have ten thousand.
+    Template(Name),
+}
+
+impl Owner {
+    pub fn name(&self) -> &Name {
+        match self {
+            Owner::Route(name) | Owner::Template(name) => name,
+        }
+    }
 }
 
 /// One limit as it is now.
@@ -55,17 +72,25 @@ impl<C: LimitClock> LimitRegistry<C> {
         }
     }
 
-    /// The limit of this configuration. It goes on where one of the same route, name and kind of
-    /// key stands that still serves. `keys`: how many it remembers.
-    pub fn limit(&mut self, route: &Name, spec: &RateLimit, keys: usize) -> Limit<C> {
-        let at = (route.clone(), spec.name.clone());
+    /// The limit of this configuration. It goes on where one of the same owner, name and kind of
+    /// key stands that still serves. `tenant`: the one whose requests are asked about. `keys`: how
+    /// many it remembers.
+    pub fn limit(
+        &mut self,
+        owner: Owner,
+        tenant: Option<&Name>,
+        spec: &RateLimit,
+        keys: usize,
+    ) -> Limit<C> {
+        let at = (owner, spec.name.clone());
         let known = self.limits.get(&at).and_then(Weak::upgrade);
         let state = known.filter(|state| state.kind == spec.key).unwrap_or_else(|| {
             let state = Arc::new(State::new(self.clock.clone(), spec.key.clone(), keys));
             self.limits.insert(at, Arc::downgrade(&state));
             state
         });
-        Limit::new(spec.clone(), self.hasher.clone(), state, keys)
+        let tenant = tenant.map_or(0, |tenant| self.hasher.tenant(tenant.as_str()));
+        Limit::new(spec.clone(), self.hasher.clone(), tenant, state, keys)
     }
 
     /// The limit of new connections of this listener; `None`: there is none.
@@ -100,10 +125,10 @@ impl<C: LimitClock> LimitRegistry<C> {
 
     /// Every limit that serves, by route and name.
     pub fn stats(&self) -> Vec<LimitStats> {
-        let stats = |((route, limit), state): (&(Name, Name), &Weak<State<C>>)| {
+        let stats = |((owner, limit), state): (&(Owner, Name), &Weak<State<C>>)| {
             let state = state.upgrade()?;
             Some(LimitStats {
-                route: route.clone(),
+                route: owner.name().clone(),
                 limit: limit.clone(),
                 keys: state.table.entries(),
                 streams: state.streams.open(),
@@ -119,8 +144,8 @@ impl<C: LimitClock> LimitRegistry<C> {
     }
 
     /// The ten busiest keys of a limit. Looks at every key.
-    pub fn hottest(&self, route: &Name, limit: &Name) -> Vec<HotKey> {
-        let state = self.limits.get(&(route.clone(), limit.clone())).and_then(Weak::upgrade);
+    pub fn hottest(&self, owner: &Owner, limit: &Name) -> Vec<HotKey> {
+        let state = self.limits.get(&(owner.clone(), limit.clone())).and_then(Weak::upgrade);
         state.map(|state| state.table.hottest(super::HOTTEST)).unwrap_or_default()
     }
 }

@@ -2,7 +2,6 @@
 
 use acme::ca::Asked;
 
-use super::family::forget;
 use super::{Def, Metrics};
 
 impl Metrics {
@@ -12,16 +11,6 @@ impl Metrics {
         self.acme_requests.with_label_values(&[issuer, action, asked.code()]).inc();
         let took = asked.took.as_secs_f64();
         self.acme_request_duration.with_label_values(&[issuer, action]).observe(took);
-    }
-
-    /// Removes every series of a certificate that is gone.
-    pub fn forget_certificate(&self, name: &str) {
-        forget(&self.certificate_not_before, "certificate", name);
-        forget(&self.certificate_not_after, "certificate", name);
-        forget(&self.certificate_renewal, "certificate", name);
-        forget(&self.certificate_ready, "certificate", name);
-        forget(&self.certificate_info, "certificate", name);
-        forget(&self.acme_next_attempt, "certificate", name);
     }
 }
 

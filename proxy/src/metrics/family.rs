@@ -1,6 +1,6 @@
 //! Making families, and removing series of things that are gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use super::Def;
+use super::tenants::WithTenants;
 
 /// What a family is called; for the test that compares with the document.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub struct Family {
 #[derive(Default)]
 pub(super) struct Catalogue {
     pub registry: Registry,
+    /// What is labelled with a tenant; see [`super::tenants`].
+    pub tenants: Registry,
     pub families: Vec<Family>,
 }
 
@@ -53,6 +56,31 @@ impl Catalogue {
         self.add(name, "histogram", labels, HistogramVec::new(opts, labels))
     }
 
+    /// The last of the labels is `tenant`.
+    pub fn tenant_counters(&mut self, def: Def) -> WithTenants<IntCounterVec> {
+        let made = |labels: &[&str]| IntCounterVec::new(Opts::new(def.0, def.1), labels);
+        self.with_tenants(def, "counter", made)
+    }
+
+    /// The last of the labels is `tenant`.
+    pub fn tenant_gauges(&mut self, def: Def) -> WithTenants<IntGaugeVec> {
+        let made = |labels: &[&str]| IntGaugeVec::new(Opts::new(def.0, def.1), labels);
+        self.with_tenants(def, "gauge", made)
+    }
+
+    fn with_tenants<V: Collector + Clone + 'static>(
+        &mut self,
+        (name, _, labels): Def,
+        kind: &'static str,
+        made: impl Fn(&[&str]) -> prometheus::Result<V>,
+    ) -> WithTenants<V> {
+        let plain = labels.split_last().map_or(labels, |(_, plain)| plain);
+        WithTenants {
+            plain: self.add(name, kind, labels, made(plain)),
+            tenants: registered(&self.tenants, name, made(labels)),
+        }
+    }
+
     fn add<T: Collector + Clone + 'static>(
         &mut self,
         name: &'static str,
@@ -61,23 +89,33 @@ impl Catalogue {
         made: prometheus::Result<T>,
     ) -> T {
         self.families.push(Family { name, kind, labels });
-        let registered =
-            made.and_then(|made| self.registry.register(Box::new(made.clone())).map(|()| made));
-        match registered {
-            Ok(made) => made,
-            // Names, labels and buckets are constants: the first test of this module would fail.
-            Err(why) => unreachable!("{name}: {why}"),
-        }
+        registered(&self.registry, name, made)
     }
 }
 
-/// Removes the series whose `label` has this value.
-pub(super) fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, value: &str) {
+fn registered<T: Collector + Clone + 'static>(
+    registry: &Registry,
+    name: &str,
+    made: prometheus::Result<T>,
+) -> T {
+    match made.and_then(|made| registry.register(Box::new(made.clone())).map(|()| made)) {
+        Ok(made) => made,
+        // Names, labels and buckets are constants: the first test of this module would fail.
+        Err(why) => unreachable!("{name}: {why}"),
+    }
+}
+
+/// Removes the series whose `label` has one of these values.
+pub(super) fn forget<T: MetricVecBuilder>(
+    family: &MetricVec<T>,
+    label: &str,
+    values: &HashSet<&str>,
+) {
     for collected in family.collect() {
         for metric in collected.get_metric() {
             let labels: HashMap<&str, &str> =
                 metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if labels.get(label) == Some(&value) {
+            if labels.get(label).is_some_and(|value| values.contains(value)) {
                 // Gone already is as good.
                 let _ = family.remove(&labels);
             }

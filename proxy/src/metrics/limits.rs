@@ -1,5 +1,7 @@
 //! What rate limits have counted, taken over at a scrape.
 
+use std::collections::HashSet;
+
 use super::{Def, Metrics};
 use crate::limit::Counter;
 use crate::route::table::Snapshot;
@@ -10,9 +12,15 @@ impl Metrics {
         // Series of limits that a route no longer has.
         self.rate_limit_keys.reset();
         self.rate_limit_streams.reset();
+        // Routes that a template made of tenants share its limits.
+        let mut done = HashSet::new();
         for route in &snapshot.routes {
+            let shared = route.series.tenant.is_some();
             for limit in &route.limits {
-                let labels = [route.name.as_str(), limit.spec.name.as_str()];
+                let labels = [route.series.name.as_str(), limit.spec.name.as_str()];
+                if shared && !done.insert(labels) {
+                    continue;
+                }
                 let decisions = limit.decisions();
                 for (decision, counter) in [
                     ("passed", &decisions.passed),

@@ -5,8 +5,14 @@
 
 mod certificates;
 mod family;
+mod forget;
+mod labels;
 mod limits;
+mod tenants;
 
+use std::collections::BTreeMap;
+
+use config::value::Name;
 use prometheus::{
     GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
@@ -18,21 +24,25 @@ use certificates::{
     CERTIFICATE_INFO, CERTIFICATE_NOT_AFTER, CERTIFICATE_NOT_BEFORE, CERTIFICATE_READY,
     CERTIFICATE_RENEWAL,
 };
-use family::{Catalogue, forget};
+use family::Catalogue;
 use limits::{
     RATE_LIMIT_DECISIONS, RATE_LIMIT_EVICTIONS, RATE_LIMIT_KEYS, RATE_LIMIT_OVERFLOW,
     RATE_LIMIT_STREAMS,
 };
 
 pub use family::Family;
+pub use labels::{OTHER, TenantLabels};
+pub use tenants::WithTenants;
 
 /// The families, ready to count with. A value for a label set that is used often is looked up once
 /// (`with_label_values` hashes and locks) and kept by its user.
 pub struct Metrics {
     registry: Registry,
+    /// Of series with the label `tenant`.
+    tenant_registry: Registry,
     catalogue: Vec<Family>,
 
-    pub http_requests: IntCounterVec,
+    pub http_requests: WithTenants<IntCounterVec>,
     pub http_request_duration: HistogramVec,
     pub http_first_byte: HistogramVec,
     pub http_received_bytes: IntCounterVec,
@@ -67,8 +77,8 @@ pub struct Metrics {
     pub upstream_cancelled: IntCounterVec,
     pub upstream_ejections: IntCounterVec,
     pub upstream_queue_length: IntGaugeVec,
-    pub upstream_endpoints: IntGaugeVec,
-    pub upstream_panic: IntGaugeVec,
+    pub upstream_endpoints: WithTenants<IntGaugeVec>,
+    pub upstream_panic: WithTenants<IntGaugeVec>,
     pub upstream_health_checks: IntCounterVec,
     pub upstream_split_weight: GaugeVec,
 
@@ -89,6 +99,7 @@ pub struct Metrics {
     pub config_info: IntGaugeVec,
     pub config_generation: IntGauge,
     pub config_objects: IntGaugeVec,
+    pub tenants: IntGaugeVec,
 
     pub buffered_bytes: IntGauge,
     pub log_dropped: IntCounter,
@@ -100,7 +111,7 @@ impl Metrics {
     pub fn new() -> Metrics {
         let mut c = Catalogue::default();
         let metrics = Metrics {
-            http_requests: c.counters(HTTP_REQUESTS),
+            http_requests: c.tenant_counters(HTTP_REQUESTS),
             http_request_duration: c.histograms(HTTP_REQUEST_DURATION, DURATIONS),
             http_first_byte: c.histograms(HTTP_FIRST_BYTE, DURATIONS),
             http_received_bytes: c.counters(HTTP_RECEIVED_BYTES),
@@ -133,8 +144,8 @@ impl Metrics {
             upstream_cancelled: c.counters(UPSTREAM_CANCELLED),
             upstream_ejections: c.counters(UPSTREAM_EJECTIONS),
             upstream_queue_length: c.gauges(UPSTREAM_QUEUE_LENGTH),
-            upstream_endpoints: c.gauges(UPSTREAM_ENDPOINTS),
-            upstream_panic: c.gauges(UPSTREAM_PANIC),
+            upstream_endpoints: c.tenant_gauges(UPSTREAM_ENDPOINTS),
+            upstream_panic: c.tenant_gauges(UPSTREAM_PANIC),
             upstream_health_checks: c.counters(UPSTREAM_HEALTH_CHECKS),
             upstream_split_weight: c.fractions(UPSTREAM_SPLIT_WEIGHT),
             certificate_not_before: c.gauges(CERTIFICATE_NOT_BEFORE),
@@ -153,11 +164,13 @@ impl Metrics {
             config_info: c.gauges(CONFIG_INFO),
             config_generation: c.gauge(CONFIG_GENERATION),
             config_objects: c.gauges(CONFIG_OBJECTS),
+            tenants: c.gauges(TENANTS),
             buffered_bytes: c.gauge(BUFFERED_BYTES),
             log_dropped: c.counter(LOG_DROPPED),
             request_panics: c.counter(REQUEST_PANICS),
             build_info: c.gauges(BUILD_INFO),
             registry: c.registry,
+            tenant_registry: c.tenants,
             catalogue: c.families,
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -171,8 +184,9 @@ impl Metrics {
     /// All families as Prometheus text 0.0.4.
     pub fn render(&self) -> Vec<u8> {
         let mut text = String::new();
+        let families = tenants::merged(self.registry.gather(), self.tenant_registry.gather());
         // Writing to a String cannot fail; a family without a name, the other error, has no code.
-        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        let _ = TextEncoder::new().encode_utf8(&families, &mut text);
         text.into_bytes()
     }
 
@@ -185,10 +199,15 @@ impl Metrics {
         self.log_dropped.inc_by(dropped.saturating_sub(self.log_dropped.get()));
         let waiting = shared.passwords.waiting();
         self.auth_queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.collect_limits(&shared.snapshot.load());
-        for upstream in &shared.snapshot.load().upstreams {
-            let gauge = self.upstream_queue_length.with_label_values(&[upstream.name.as_str()]);
-            gauge.set(i64::try_from(upstream.state.queue.len()).unwrap_or(i64::MAX));
+        let snapshot = shared.snapshot.load();
+        self.collect_limits(&snapshot);
+        let mut queues: BTreeMap<&Name, usize> = BTreeMap::new();
+        for upstream in &snapshot.upstreams {
+            *queues.entry(&upstream.series.name).or_default() += upstream.state.queue.len();
+        }
+        for (upstream, length) in queues {
+            let gauge = self.upstream_queue_length.with_label_values(&[upstream.as_str()]);
+            gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
         }
     }
 
@@ -205,54 +224,6 @@ impl Metrics {
     /// Every family but `process_*`, in the order of this file.
     pub fn families(&self) -> &[Family] {
         &self.catalogue
-    }
-
-    /// Removes every series of a route that is gone.
-    pub fn forget_route(&self, name: &str) {
-        let label = "route";
-        for family in [
-            &self.http_requests,
-            &self.http_received_bytes,
-            &self.http_sent_bytes,
-            &self.http_local_responses,
-            &self.http_upgrades,
-            &self.auth_decisions,
-            &self.rate_limit_decisions,
-            &self.rate_limit_evictions,
-            &self.rate_limit_overflow,
-        ] {
-            forget(family, label, name);
-        }
-        forget(&self.http_request_duration, label, name);
-        forget(&self.http_first_byte, label, name);
-        forget(&self.http_in_flight, label, name);
-        forget(&self.websocket_connections, label, name);
-        forget(&self.rate_limit_keys, label, name);
-        forget(&self.rate_limit_streams, label, name);
-    }
-
-    /// Removes every series of an upstream that is gone.
-    pub fn forget_upstream(&self, name: &str) {
-        let label = "upstream";
-        for family in [
-            &self.http_requests,
-            &self.upstream_requests,
-            &self.upstream_connection_errors,
-            &self.upstream_retries,
-            &self.upstream_cancelled,
-            &self.upstream_ejections,
-            &self.upstream_health_checks,
-        ] {
-            forget(family, label, name);
-        }
-        forget(&self.http_request_duration, label, name);
-        forget(&self.http_first_byte, label, name);
-        forget(&self.upstream_request_duration, label, name);
-        forget(&self.upstream_connect_duration, label, name);
-        forget(&self.upstream_connections, label, name);
-        forget(&self.upstream_endpoints, label, name);
-        forget(&self.upstream_queue_length, label, name);
-        forget(&self.upstream_panic, label, name);
     }
 }
 
@@ -277,7 +248,7 @@ type Def = (&'static str, &'static str, &'static [&'static str]);
 const HTTP_REQUESTS: Def = (
     "edge_http_requests_total",
     "Requests that were answered, by the endpoint or by the edge.",
-    &["listener", "route", "upstream", "method", "code"],
+    &["listener", "route", "upstream", "method", "code", "tenant"],
 );
 const HTTP_REQUEST_DURATION: Def = (
     "edge_http_request_duration_seconds",
@@ -374,10 +345,10 @@ const UPSTREAM_QUEUE_LENGTH: Def =
 const UPSTREAM_ENDPOINTS: Def = (
     "edge_upstream_endpoints",
     "Endpoints by state; an unresolved one is a name without address so far.",
-    &["upstream", "state"],
+    &["upstream", "state", "tenant"],
 );
 const UPSTREAM_PANIC: Def =
-    ("edge_upstream_panic", "1: none of the endpoints can be used.", &["upstream"]);
+    ("edge_upstream_panic", "1: none of the endpoints can be used.", &["upstream", "tenant"]);
 const UPSTREAM_HEALTH_CHECKS: Def = (
     "edge_upstream_health_checks_total",
     "Answers to health checks, by result.",
@@ -405,6 +376,8 @@ const CONFIG_GENERATION: Def =
 const CONFIG_OBJECTS: Def =
     ("edge_config_objects", "Configured entries by kind and state.", &["kind", "state"]);
 
+const TENANTS: Def = ("edge_tenants", "Entries of the tenant registry by state.", &["state"]);
+
 const BUFFERED_BYTES: Def =
     ("edge_buffered_bytes", "Bytes held for peers that do not take them.", &[]);
 const LOG_DROPPED: Def =
@@ -415,6 +388,8 @@ const BUILD_INFO: Def = ("edge_build_info", "1; the label names the version.", &
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -441,11 +416,11 @@ mod tests {
     fn a_removed_route_leaves_no_series_and_takes_no_other_with_it() {
         let metrics = Metrics::new();
         for route in ["gone", "kept"] {
-            metrics.http_requests.with_label_values(&["https", route, "u", "GET", "200"]).inc();
+            metrics.http_requests.of(None, &["https", route, "u", "GET", "200"]).inc();
             metrics.http_request_duration.with_label_values(&[route, "u", "2xx"]).observe(0.1);
             metrics.http_in_flight.with_label_values(&[route]).inc();
         }
-        metrics.forget_route("gone");
+        metrics.forget_routes(&HashSet::from(["gone"]));
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(!text.contains("gone"), "{text}");
         assert!(text.contains("edge_http_requests_total{code=\"200\",listener=\"https\""));

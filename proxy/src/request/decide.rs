@@ -50,7 +50,7 @@ impl Tables<'_> {
 
     pub fn count_auth(&self, route: &Route, decision: access::Decision) {
         let Some(metrics) = self.metrics else { return };
-        let name = route.name.as_str();
+        let name = route.series.name.as_str();
         match &route.access {
             Some(access) if decision == access::Decision::Granted => {
                 access.granted(|| metrics.auth_decisions_of(name, decision)).inc();
@@ -96,7 +96,7 @@ fn find<'s, F: FieldSource>(
     if !client.certificate_covers(&view.host) {
         return Err(Cause::Misdirected.into());
     }
-    let host = snapshot.hosts.find(&view.host).ok_or(Cause::UnknownHost)?;
+    let host = snapshot.hosts.find(&view.host).ok_or_else(|| unknown(view, client, snapshot))?;
     if host.path_rules {
         normalise(view)?;
     }
@@ -109,6 +109,14 @@ fn find<'s, F: FieldSource>(
     }
     let rule = host.find(view.path(), view.method, client.tls.is_some()).ok_or(Cause::NoRoute)?;
     Ok(Found::Route(&rule.route))
+}
+
+/// Who kept a connection to a tenant that was removed is to make another one.
+fn unknown<F>(view: &HeadView<'_, F>, client: &Client, snapshot: &Snapshot) -> Cause {
+    match client.tls.is_some() && snapshot.removed.contains(&view.host) {
+        true => Cause::Misdirected,
+        false => Cause::UnknownHost,
+    }
 }
 
 fn act<F: FieldSource>(
@@ -266,6 +274,7 @@ mod tests {
                 shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
                 limits: &mut LimitRegistry::default(),
+                tenants: &crate::metrics::TenantLabels::default(),
             },
         );
         let challenges = Challenges::default();

@@ -118,6 +118,8 @@ fn with_part<'k, F: FieldSource>(
         }
         Part::Host => Some(key.host(&view.host)),
         Part::Route => Some(key.route()),
+        // Every key of a limit that tenants share begins with the tenant.
+        Part::Tenant => Some(key),
     })
 }
 

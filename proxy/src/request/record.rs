@@ -228,7 +228,7 @@ impl Record {
 
     /// Counts what `access` said.
     pub fn auth(&self, route: &Route, decision: access::Decision) {
-        self.local.shared.metrics.auth_decided(route.name.as_str(), decision);
+        self.local.shared.metrics.auth_decided(route.series.name.as_str(), decision);
     }
 
     pub fn endpoint(&mut self, text: &Arc<str>) {
@@ -289,7 +289,7 @@ impl Record {
     /// The same as a log field: absent where no route matched.
     fn route_text(&self) -> Option<&str> {
         let counted = self.counted();
-        (!matches!(counted, Counted::NoRoute)).then(|| counted.label())
+        (!matches!(counted, Counted::NoRoute)).then(|| counted.name())
     }
 
     fn meters(&self) -> Rc<RouteMeters> {

@@ -12,9 +12,11 @@ use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
 use super::edits::{Absents, Edits, Names};
+use super::removed::removed;
+use super::reuse::{self, InOrder};
 use super::table::{
     Action, BoundAddress, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect, Respond,
-    Route, RouteLife, RouteTarget, Rule, Snapshot, Split, Targets, next_id,
+    Route, RouteLife, RouteTarget, Rule, Series, Snapshot, Split, Targets, next_id,
 };
 use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
@@ -23,7 +25,8 @@ use crate::filter::cors::{self, CorsPolicy};
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
-use crate::limit::{Limit, LimitRegistry};
+use crate::limit::{Limit, LimitRegistry, Owner};
+use crate::metrics::TenantLabels;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -42,6 +45,7 @@ pub struct Deps<'a> {
     pub shifted: &'a dyn Fn(&Name) -> Option<&'a BTreeMap<Name, u32>>,
     pub endpoints: &'a mut EndpointRegistry,
     pub limits: &'a mut LimitRegistry,
+    pub tenants: &'a TenantLabels,
 }
 
 /// Descriptors kept back from the limits: listeners, admin, log, certificates.
@@ -51,44 +55,23 @@ const MOST_CLIENT_CONNECTIONS: usize = 15_000;
 /// Compiles what was accepted; `previous` is what serves now.
 pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) -> Snapshot {
     let global = &accepted.global;
-    let former: HashMap<&Name, &Arc<Upstream>> =
-        previous.upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
-    let upstreams: HashMap<&Name, Arc<Upstream>> = accepted
+    let mut former = InOrder::new(&previous.upstreams, |upstream| &upstream.name);
+    let upstreams: Vec<Arc<Upstream>> = accepted
         .upstreams
         .iter()
-        .map(|(name, entry)| (name, upstream(&entry.value, former.get(name).copied(), deps)))
+        .map(|(name, entry)| upstream(&entry.value, former.find(name), deps))
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
-    let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
-    let lives: HashMap<&Name, &Arc<RouteLife>> =
-        previous.retired.iter().map(|(name, life)| (name, life)).chain(serving).collect();
-    let keys = global.limits.limiter_keys;
-    let routes: Vec<(&model::Route, Arc<Route>)> = accepted
-        .routes
-        .values()
-        .filter_map(|entry| {
-            let life = lives.get(&entry.value.name).map(|life| (*life).clone());
-            let shifted = (deps.shifted)(&entry.value.name);
-            let lasting = Lasting {
-                life: life.unwrap_or_default(),
-                limits: limits(&entry.value, keys, deps),
-            };
-            let compiled = route(&entry.value, &upstreams, https_port, lasting, shifted)?;
-            Some((&*entry.value, Arc::new(compiled)))
-        })
-        .collect();
-    let now_ms = crate::clock::process_ms();
-    let retired = lives
-        .iter()
-        .filter(|(name, life)| !accepted.routes.contains_key(**name) && !life.ended(now_ms))
-        .map(|(name, life)| ((*name).clone(), (*life).clone()))
-        .collect();
+    let routes = routes(accepted, previous, &upstreams, https_port, deps);
+    let hosts = hosts(&routes, &accepted.blocked);
+    let routes: Vec<Arc<Route>> = routes.into_iter().map(|(_, route)| route).collect();
     Snapshot {
         generation: previous.generation + 1,
         listeners: listeners(accepted, deps, https_port),
-        hosts: hosts(&routes, &accepted.blocked),
-        routes: routes.into_iter().map(|(_, route)| route).collect(),
-        upstreams: upstreams.into_values().collect(),
+        removed: removed(previous, &routes, &hosts),
+        hosts,
+        routes,
+        upstreams,
         trusted_proxies: global.trusted_proxies.clone(),
         limits: Limits {
             buffered_bytes: usize::try_from(global.limits.buffered_bytes).unwrap_or(usize::MAX),
@@ -97,10 +80,62 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
                 .upstream_connections
                 .unwrap_or(upstream_connections(deps.nofile)),
             removed_route_grace: global.drain.removed_route_grace,
+            removed_tenant_drain: global
+                .tenants
+                .as_ref()
+                .map_or(global.drain.removed_route_grace, |tenants| tenants.removed_drain),
+            limiter_keys: global.limits.limiter_keys,
         },
         access_log: global.log.access,
-        retired,
+        retired: retired(accepted, previous),
     }
+}
+
+/// In the order of names, with what they were made of.
+fn routes<'a>(
+    accepted: &'a Accepted,
+    previous: &Snapshot,
+    upstreams: &[Arc<Upstream>],
+    https_port: u16,
+    deps: &mut Deps<'_>,
+) -> Vec<(&'a model::Route, Arc<Route>)> {
+    let by_name: HashMap<&Name, &Arc<Upstream>> =
+        upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
+    let retired: HashMap<&Name, &Arc<RouteLife>> =
+        previous.retired.iter().map(|(name, life)| (name, life)).collect();
+    let keys = accepted.global.limits.limiter_keys;
+    let mut former = InOrder::new(&previous.routes, |route| &route.name);
+    let mut compiled = |spec: &Arc<model::Route>| {
+        let former = former.find(&spec.name);
+        // Limits know how many keys they may have.
+        let whole =
+            |former: &Route| former.limits.is_empty() || previous.limits.limiter_keys == keys;
+        let upstream = |name: &Name| by_name.get(name).map(|upstream| (*upstream).clone());
+        let taken = former.filter(|former| whole(former));
+        if let Some(same) = taken.and_then(|former| reuse::route(former, spec, upstream)) {
+            return Some(same);
+        }
+        let life = former.map(|former| &former.life).or(retired.get(&spec.name).copied());
+        let shifted = (deps.shifted)(&spec.name);
+        let life = life.cloned().unwrap_or_default();
+        let series = deps.tenants.series(&spec.name, spec.tenant.as_ref());
+        let lasting = Lasting { life, limits: limits(spec, keys, deps), series };
+        route(spec, &by_name, https_port, lasting, shifted).map(Arc::new)
+    };
+    let specs = accepted.routes.values().map(|entry| &entry.value);
+    specs.filter_map(|spec| Some((&**spec, compiled(spec)?))).collect()
+}
+
+/// Removed now, or before and not ended yet.
+fn retired(accepted: &Accepted, previous: &Snapshot) -> Vec<(Name, Arc<RouteLife>)> {
+    let now_ms = crate::clock::process_ms();
+    let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
+    let before = previous.retired.iter().map(|(name, life)| (name, life));
+    before
+        .chain(serving)
+        .filter(|(name, life)| !accepted.routes.contains_key(*name) && !life.ended(now_ms))
+        .map(|(name, life)| (name.clone(), life.clone()))
+        .collect()
 }
 
 /// The table before the first configuration: nothing is routed.
@@ -115,6 +150,7 @@ pub fn empty() -> Snapshot {
         limits: Limits::default(),
         access_log: model::AccessLog::Off,
         retired: Vec::new(),
+        removed: Arc::default(),
     }
 }
 
@@ -133,6 +169,9 @@ fn upstream(
     former: Option<&Arc<Upstream>>,
     deps: &mut Deps<'_>,
 ) -> Arc<Upstream> {
+    if let Some(same) = former.and_then(|former| reuse::upstream(former, spec)) {
+        return same;
+    }
     if former.is_some_and(|former| !former.spec.same_transport(spec)) {
         deps.endpoints.forget(&spec.name);
     }
@@ -142,6 +181,7 @@ fn upstream(
     state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
+        series: deps.tenants.series(&spec.name, spec.tenant.as_ref()),
         transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
         state,
@@ -194,21 +234,26 @@ fn listeners(
 struct Lasting {
     life: Arc<RouteLife>,
     limits: Box<[Arc<Limit>]>,
+    series: Series,
 }
 
 fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> Box<[Arc<Limit>]> {
+    let (owner, tenant) = match &spec.tenant {
+        None => (Owner::Route(spec.name.clone()), None),
+        Some(of) => (Owner::Template(of.template.clone()), Some(&of.tenant)),
+    };
     let limits = spec.rate_limits.iter();
-    limits.map(|limit| Arc::new(deps.limits.limit(&spec.name, limit, keys))).collect()
+    limits.map(|limit| Arc::new(deps.limits.limit(owner.clone(), tenant, limit, keys))).collect()
 }
 
 fn route(
-    spec: &model::Route,
-    upstreams: &HashMap<&Name, Arc<Upstream>>,
+    spec: &Arc<model::Route>,
+    upstreams: &HashMap<&Name, &Arc<Upstream>>,
     https_port: u16,
     lasting: Lasting,
     shifted: Option<&BTreeMap<Name, u32>>,
 ) -> Option<Route> {
-    let Lasting { life, limits } = lasting;
+    let Lasting { life, limits, series } = lasting;
     let legacy = spec.rate_limits.iter().any(|limit| limit.legacy_fields);
     life.revive();
     let action = match &spec.action {
@@ -242,6 +287,8 @@ fn route(
     };
     Some(Route {
         name: spec.name.clone(),
+        series,
+        spec: Some(spec.clone()),
         id: next_id(),
         action,
         body_limit: spec.body_limit.unwrap_or(u64::MAX),
@@ -324,8 +371,8 @@ fn hosts(routes: &[(&model::Route, Arc<Route>)], blocked: &[Blocked]) -> HostTab
     for (host, rules) in rules {
         let entry = Arc::new(HostEntry::new(rules));
         match host {
-            HostPattern::Exact(name) => table.exact.insert(name.as_ref().into(), entry),
-            HostPattern::Wildcard(suffix) => table.wildcard.insert(suffix.as_ref().into(), entry),
+            HostPattern::Exact(name) => table.exact.insert(name.clone(), entry),
+            HostPattern::Wildcard(suffix) => table.wildcard.insert(suffix.clone(), entry),
         };
     }
     table
@@ -376,6 +423,7 @@ mod tests {
             resolved: &|_| None,
             shifted: &|_| None,
             limits: &mut LimitRegistry::default(),
+            tenants: &TenantLabels::default(),
             endpoints: &mut EndpointRegistry::default(),
         };
         compile(&accepted, &empty(), &mut deps)

@@ -4,4 +4,6 @@ pub mod compile;
 pub mod edits;
 pub mod explain;
 pub mod find;
+pub mod removed;
+pub mod reuse;
 pub mod table;

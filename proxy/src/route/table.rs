@@ -11,10 +11,11 @@ use config::model::{
     AccessLog, Http2Policy, ListenerLimits, ListenerTimeouts, Maintenance, Pacing, PathRule,
     RouteRetry, UpstreamTimeouts,
 };
-use config::value::Name;
+use config::value::{HostPattern, Name};
 use ipnet::IpNet;
 
 use super::edits::Edits;
+use super::removed::RemovedHosts;
 use crate::access::Access;
 use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
@@ -34,6 +35,7 @@ pub struct Snapshot {
     pub hosts: HostTable,
     /// Every compiled route, in name order.
     pub routes: Vec<Arc<Route>>,
+    /// In name order.
     pub upstreams: Vec<Arc<Upstream>>,
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
@@ -41,6 +43,7 @@ pub struct Snapshot {
     /// Lives of removed routes that still have streams to end: a route that comes back in time
     /// takes its life up again.
     pub retired: Vec<(Name, Arc<RouteLife>)>,
+    pub removed: Arc<RemovedHosts>,
 }
 
 /// Process-wide ceilings with their defaults resolved.
@@ -50,6 +53,10 @@ pub struct Limits {
     pub upstream_connections: usize,
     /// Streams of a removed route end after this time.
     pub removed_route_grace: Duration,
+    /// The same of a removed tenant.
+    pub removed_tenant_drain: Duration,
+    /// Keys that each rate limit remembers.
+    pub limiter_keys: usize,
 }
 
 /// The live half of a listener: everything but its bound addresses.
@@ -78,9 +85,19 @@ pub struct ListenerPolicy {
 /// Hosts to their routes.
 #[derive(Default)]
 pub struct HostTable {
-    pub exact: HashMap<Box<str>, Arc<HostEntry>>,
+    pub exact: HashMap<Arc<str>, Arc<HostEntry>>,
     /// Key: the part after `*.`.
-    pub wildcard: HashMap<Box<str>, Arc<HostEntry>>,
+    pub wildcard: HashMap<Arc<str>, Arc<HostEntry>>,
+}
+
+impl HostTable {
+    /// Whether something serves under just this pattern.
+    pub fn has(&self, host: &HostPattern) -> bool {
+        match host {
+            HostPattern::Exact(name) => self.exact.contains_key(name),
+            HostPattern::Wildcard(suffix) => self.wildcard.contains_key(suffix),
+        }
+    }
 }
 
 /// The routes of one host, most specific first.
@@ -97,10 +114,28 @@ pub struct Rule {
     pub route: Arc<Route>,
 }
 
+/// What is counted of a route or an upstream is counted under this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Its own name; for what a template made of a tenant, the template's.
+    pub name: Name,
+    /// `other` for a tenant beyond `metrics.tenants`.
+    pub tenant: Option<Name>,
+}
+
+impl Series {
+    pub fn own(name: &Name) -> Series {
+        Series { name: name.clone(), tenant: None }
+    }
+}
+
 /// One compiled route.
 pub struct Route {
     pub name: Name,
-    /// Unique for the life of the process; equal names in later generations get new ids.
+    pub series: Series,
+    /// What it was compiled from; `None`: a route that the configuration does not hold.
+    pub spec: Option<Arc<config::model::Route>>,
+    /// Unique for the life of the process; a changed route gets a new one.
     pub id: u64,
     pub action: Action,
     /// `u64::MAX`: no limit.
@@ -126,7 +161,9 @@ impl Route {
     /// A route that asks for nothing and changes nothing.
     pub fn bare(name: Name, action: Action) -> Route {
         Route {
+            series: Series::own(&name),
             name,
+            spec: None,
             id: next_id(),
             action,
             body_limit: u64::MAX,

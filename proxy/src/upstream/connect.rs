@@ -59,7 +59,7 @@ impl<'a> Wanted<'a> {
         {
             let reason =
                 if rejection.detail.is_empty() { rejection.cause.code() } else { rejection.detail };
-            let labels = [self.upstream.name.as_str(), reason];
+            let labels = [self.upstream.series.name.as_str(), reason];
             let errors = &self.local.shared.metrics.upstream_connection_errors;
             errors.with_label_values(&labels).inc();
         }
@@ -105,12 +105,12 @@ impl<'a> Wanted<'a> {
     }
 
     fn gauges(self) -> ConnectionGauges {
-        ConnectionGauges::new(&self.local.shared.metrics, self.upstream.name.as_str())
+        ConnectionGauges::new(&self.local.shared.metrics, self.upstream.series.name.as_str())
     }
 
     fn observe(self, started_us: u64) {
         let seconds = (clock::process_us() - started_us) as f64 / 1e6;
-        let name = [self.upstream.name.as_str()];
+        let name = [self.upstream.series.name.as_str()];
         let durations = &self.local.shared.metrics.upstream_connect_duration;
         durations.with_label_values(&name).observe(seconds);
     }

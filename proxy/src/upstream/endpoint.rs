@@ -21,10 +21,12 @@ use super::keep_alive::KeepAlive;
 use super::passive::EjectionGate;
 use super::queue::Queue;
 use super::transport::Transport;
+use crate::route::table::Series;
 
 /// A named group of endpoints with one policy.
 pub struct Upstream {
     pub name: Name,
+    pub series: Series,
     pub spec: Arc<model::Upstream>,
     /// How endpoints are spoken to.
     pub transport: Arc<Transport>,

@@ -94,6 +94,7 @@ impl Edge {
                 shifted: &|_| None,
                 endpoints: &mut EndpointRegistry::default(),
                 limits: &mut LimitRegistry::default(),
+                tenants: &proxy::metrics::TenantLabels::default(),
             },
         );
         let sink = Sink::start_on(1 << 20, log.clone()).0;

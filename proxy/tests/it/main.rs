@@ -41,6 +41,7 @@ mod smuggling;
 mod socket_activation;
 mod sse;
 mod systemd;
+mod tenants;
 mod timeouts;
 mod tls;
 mod upstreams;

@@ -29,6 +29,7 @@ mod stall;
 mod stand;
 mod steady;
 mod streams;
+mod tenants;
 mod websocket;
 mod wire;
 
@@ -76,6 +77,8 @@ enum Part {
     Endpoints(endpoints::Args),
     /// Rate limits: an exact count over both workers; a flood of addresses and credentials
     Limits(limits::Args),
+    /// 10,000 tenants, one of which changes every second, while 50 others are in use
+    Tenants(tenants::Args),
 }
 
 fn main() -> ExitCode {
@@ -108,6 +111,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Part::Faults(args) => ("faults", faults::run(args)?),
         Part::Endpoints(args) => ("endpoints", endpoints::run(args)?),
         Part::Limits(args) => ("limits", limits::run(args)?),
+        Part::Tenants(args) => ("tenants", tenants::run(args)?),
     };
     let name = cli.name.clone().unwrap_or_else(|| format!("soak-{name}"));
     outcome.finish(&cli.out, &name, start.elapsed().as_secs())

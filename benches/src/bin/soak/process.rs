@@ -59,6 +59,10 @@ impl Edge {
         Ok(sum_of(&String::from_utf8(reply.body)?, name, label))
     }
 
+    pub fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -7,14 +7,8 @@ mod pages;
 mod rewrite;
 mod security;
 
-use std::collections::BTreeSet;
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-
-use super::read::shown;
-use super::{At, Cx, Fields};
+use super::{Cx, Fields};
 use crate::model::{Cors, ErrorPage, HeaderRules, Maintenance, PathRule, Rewrite, SecurityHeaders};
-use crate::node::Node;
 use crate::value::{MethodName, quote};
 
 pub(super) use rewrite::{covers, is_below};
@@ -79,26 +73,5 @@ impl Cx<'_> {
             let help = Some("remove one of them".to_owned());
             self.warn(fields.pos_of("headers"), &fields.at.key("headers"), message, help);
         }
-    }
-
-    /// A list whose items differ.
-    fn distinct<T: Display>(
-        &mut self,
-        node: &Node,
-        at: &At<'_>,
-        count: RangeInclusive<usize>,
-        mut read: impl FnMut(&mut Self, &Node, &At<'_>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, count, |cx, node, at| {
-            let item = read(cx, node, at)?;
-            let text = item.to_string();
-            if seen.contains(&text) {
-                let message = format!("{} is written twice", shown(node, &text));
-                cx.error(node.pos, at, message, None);
-            }
-            seen.insert(text);
-            Some(item)
-        })
     }
 }

@@ -5,6 +5,7 @@ mod filter;
 mod issuance;
 mod limits;
 mod route;
+mod tenants;
 mod upstream;
 
 pub(crate) use filter::{CORS, ERROR_PAGE, MAINTENANCE, REWRITE};
@@ -12,6 +13,10 @@ pub(crate) use issuance::{CERTIFICATE, EAB, INTERNAL, ISSUER, ORDER_LIMITS};
 pub(crate) use limits::{ACCESS, BASIC_AUTH, LIMIT_PREFIX, PACING, RATE_LIMIT};
 pub(crate) use route::{
     HEADER_EDITS, HEADERS, HSTS, PATH, REDIRECT, RESPOND, ROUTE, ROUTE_RETRY, ROUTE_TIMEOUTS,
+};
+pub(crate) use tenants::{
+    TENANT_CERTIFICATES, TENANT_METRICS, TENANT_REMOVED, TENANT_ROUTE, TENANT_UPSTREAM, TENANTS,
+    TENANTS_KEPT,
 };
 pub(crate) use upstream::{
     BALANCE_HASH, CLIENT_CERTIFICATE, DEFAULTS_UPSTREAM, EJECTION_POLICY, ENDPOINT, HEALTH_GRPC,
@@ -49,6 +54,7 @@ pub(crate) const TOP: Keys = Keys {
         "defaults",
         "upstreams",
         "routes",
+        "tenants",
         "tests",
     ],
     foreign: &[
@@ -69,7 +75,7 @@ pub(crate) const TOP: Keys = Keys {
         ("rate_limits", "write `rate_limits` in a route"),
         ("access", "write `access` in a route"),
     ],
-    later: &["tenants"],
+    later: &[],
 };
 
 pub(crate) const ADMIN: Keys = Keys {
@@ -280,6 +286,10 @@ pub(crate) const ALL: &[&Keys] = &[
     &ACCESS,
     &BASIC_AUTH,
     &PACING,
+    &TENANTS,
+    &TENANT_CERTIFICATES,
+    &TENANT_REMOVED,
+    &TENANT_METRICS,
     &TEST,
 ];
 

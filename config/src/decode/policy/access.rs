@@ -1,7 +1,5 @@
 //! `access:` of a route: address lists, passwords, exceptions.
 
-use std::collections::BTreeSet;
-
 use super::super::{At, Cx, Fields, keys};
 use super::networks::nets;
 use crate::defaults;
@@ -100,13 +98,9 @@ impl Cx<'_> {
     }
 
     fn exceptions(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<PathRule>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, 0..=MAX_EXCEPTIONS, |cx, node, at| {
-            let rule = cx.value(node, at, exception)?;
-            if !seen.insert(rule.clone()) {
-                cx.error(node.pos, at, "the path is written twice", None);
-            }
-            Some(rule)
+        let read = |cx: &mut Self, node: &Node, at: &At<'_>| cx.value(node, at, exception);
+        self.distinct_by(node, at, 0..=MAX_EXCEPTIONS, read, PathRule::clone, |_, _| {
+            ("the path is written twice".to_owned(), None)
         })
     }
 

@@ -230,6 +230,9 @@ fn key_part(word: &str) -> Result<KeyPart, ValueError> {
         | "$remote_addr"
         | "requesthost" => "write `client_ip`",
         "server_name" | "$server_name" | "$host" | "domain" => "write `host`",
+        "tenant" | "customer" => {
+            "write `route`: the limits of `tenants.routes` count each tenant by itself"
+        }
         "global" | "all" | "service" | "path" | "$uri" => {
             "write `route`; paths are told apart by routes"
         }

@@ -1,6 +1,5 @@
 //! `endpoints:` of an upstream.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::super::{At, Cx, keys};
@@ -10,18 +9,16 @@ use crate::value;
 
 impl Cx<'_> {
     pub(super) fn endpoints(&mut self, node: &Node, at: &At<'_>) -> Option<Vec<EndpointSpec>> {
-        let mut seen = BTreeSet::new();
-        self.list(node, at, 1..=MAX_ENDPOINTS, |cx, node, at| cx.endpoint(node, at, &mut seen))
+        let address = |endpoint: &EndpointSpec| endpoint.address.clone();
+        self.distinct_by(node, at, 1..=MAX_ENDPOINTS, Self::endpoint, address, |_, _| {
+            let help = "write it once, with a `weight`";
+            ("this endpoint is written twice".to_owned(), Some(help.to_owned()))
+        })
     }
 
     /// `host:port`, or `{ address, weight }`.
-    fn endpoint(
-        &mut self,
-        node: &Node,
-        at: &At<'_>,
-        seen: &mut BTreeSet<EndpointAddress>,
-    ) -> Option<EndpointSpec> {
-        let endpoint = match &node.kind {
+    fn endpoint(&mut self, node: &Node, at: &At<'_>) -> Option<EndpointSpec> {
+        Some(match &node.kind {
             Kind::Map(_) => {
                 let fields = self.fields(node, at, &keys::ENDPOINT)?;
                 let address = self.required(&fields, "address", Self::address);
@@ -31,12 +28,7 @@ impl Cx<'_> {
                 EndpointSpec { address: address?, weight }
             }
             _ => EndpointSpec { address: self.address(node, at)?, weight: 1 },
-        };
-        if !seen.insert(endpoint.address.clone()) {
-            let help = "write it once, with a `weight`";
-            self.error(node.pos, at, "this endpoint is written twice", Some(help.into()));
-        }
-        Some(endpoint)
+        })
     }
 
     fn address(&mut self, node: &Node, at: &At<'_>) -> Option<EndpointAddress> {

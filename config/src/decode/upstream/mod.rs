@@ -35,16 +35,38 @@ impl Cx<'_> {
         let fields = self.fields(node, at, &keys::UPSTREAM)?;
         let endpoints = self.required(&fields, "endpoints", Self::endpoints);
         let mut upstream = Upstream { name: name.clone(), ..defaults.clone() };
-        self.upstream_policy(&fields, &mut upstream);
-        upstream.sticky = self.field(&fields, "sticky", Self::sticky);
-        if let Some(protocol) = self.field(&fields, "protocol", Self::upstream_protocol) {
-            upstream.protocol = protocol;
-        }
-        upstream.tls = self.field(&fields, "tls", |cx, node, at| cx.upstream_tls(name, node, at));
-        upstream.proxy_protocol = self.field(&fields, "proxy_protocol", Self::proxy_header);
+        self.upstream_manners(&fields, &mut upstream);
         upstream.endpoints = endpoints?;
         self.check_together(&fields, &upstream);
         Some(upstream)
+    }
+
+    /// `upstream:` of a template of tenants: every key but `endpoints`. `unix`: endpoints are
+    /// sockets.
+    pub(super) fn tenant_upstream(
+        &mut self,
+        node: &Node,
+        at: &At<'_>,
+        defaults: &Upstream,
+        unix: bool,
+    ) -> Option<Upstream> {
+        self.mapping(node, at, "write `{ protocol: http2 }`; the address stands in `endpoint`")?;
+        let fields = self.fields(node, at, &keys::TENANT_UPSTREAM)?;
+        let mut upstream = defaults.clone();
+        self.upstream_manners(&fields, &mut upstream);
+        self.check_kind(&fields, &upstream, unix);
+        Some(upstream)
+    }
+
+    fn upstream_manners(&mut self, fields: &Fields<'_, '_>, upstream: &mut Upstream) {
+        self.upstream_policy(fields, upstream);
+        upstream.sticky = self.field(fields, "sticky", Self::sticky);
+        if let Some(protocol) = self.field(fields, "protocol", Self::upstream_protocol) {
+            upstream.protocol = protocol;
+        }
+        let name = upstream.name.clone();
+        upstream.tls = self.field(fields, "tls", |cx, node, at| cx.upstream_tls(&name, node, at));
+        upstream.proxy_protocol = self.field(fields, "proxy_protocol", Self::proxy_header);
     }
 
     /// The keys that `defaults.upstream` has as well. One that is written replaces what was there
@@ -79,6 +101,10 @@ impl Cx<'_> {
     fn check_together(&mut self, fields: &Fields<'_, '_>, upstream: &Upstream) {
         let mut addresses = upstream.endpoints.iter().map(|endpoint| &endpoint.address);
         let has_unix = addresses.any(|address| matches!(address, EndpointAddress::Unix(_)));
+        self.check_kind(fields, upstream, has_unix);
+    }
+
+    fn check_kind(&mut self, fields: &Fields<'_, '_>, upstream: &Upstream, has_unix: bool) {
         let mut refuse = |key: &str, message: &str, help: &str| {
             self.error(fields.pos_of(key), &fields.at.key(key), message, Some(help.to_owned()));
         };

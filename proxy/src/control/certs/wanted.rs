@@ -25,6 +25,8 @@ pub struct Wanted {
     /// Hosts of routes, when there is a default issuer and any listener speaks TLS. Those that an
     /// entry covers are left out later: what a file covers is known when it is read.
     pub hosts: BTreeSet<HostPattern>,
+    /// Those of them that are of tenants.
+    pub of_tenants: HashSet<String>,
     /// The default issuer where it is an ACME one, with what it makes.
     pub default: Option<DefaultIssuer>,
     /// Known beforehand.
@@ -44,7 +46,11 @@ pub struct DefaultIssuer {
 /// What this configuration asks for.
 pub fn wanted(accepted: &Accepted) -> Wanted {
     let global = &accepted.global;
-    let mut wanted = Wanted { ca_dir: ca_dir(&global.state_dir), ..Wanted::default() };
+    let mut wanted = Wanted {
+        files: files(accepted).collect(),
+        ca_dir: ca_dir(&global.state_dir),
+        ..Wanted::default()
+    };
     let plaintext = global.listeners.values().any(|listener| listener.tls.is_none());
     for (name, issuer) in &global.issuers {
         if let Issuer::Acme(issuer) = issuer {
@@ -54,17 +60,15 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
     for (name, entry) in &accepted.certificates {
         let label = name.to_string();
         match &entry.value.source {
-            CertificateSource::Files { chain, key } => {
-                let (chain, key) = (chain.clone(), key.clone());
-                wanted.files.push(FileCertificate { name: label, chain, key });
-            }
+            CertificateSource::Files { .. } => {}
             CertificateSource::Issued { names, issuer, profile, key } => {
                 match global.issuers.get(issuer) {
                     Some(Issuer::Internal) => wanted.issued.push((label, names.clone())),
                     Some(Issuer::Acme(of)) => {
                         let profile = profile.clone().or_else(|| of.profile.clone());
                         let key = key_kind(key.unwrap_or(of.key));
-                        let order = Order { label, issuer, profile, key };
+                        let tenant = entry.value.tenant.is_some();
+                        let order = Order { label, issuer, profile, key, tenant };
                         wanted.order(order, names);
                     }
                     None => {}
@@ -76,11 +80,23 @@ pub fn wanted(accepted: &Accepted) -> Wanted {
     wanted
 }
 
+/// `certificates:` entries of files.
+pub fn files(accepted: &Accepted) -> impl Iterator<Item = FileCertificate> {
+    accepted.certificates.iter().filter_map(|(name, entry)| match &entry.value.source {
+        CertificateSource::Files { chain, key } => {
+            let (chain, key) = (chain.clone(), key.clone());
+            Some(FileCertificate { name: name.to_string(), chain, key })
+        }
+        CertificateSource::Issued { .. } => None,
+    })
+}
+
 struct Order<'a> {
     label: String,
     issuer: &'a Name,
     profile: Option<String>,
     key: KeyKind,
+    tenant: bool,
 }
 
 /// What the ACME keeper is asked for.
@@ -114,12 +130,12 @@ impl Wanted {
                 continue;
             }
             orders.wanted.certificates.push(WantedCertificate {
+                priority: priority(self.of_tenants.contains(&name)),
                 label: name.clone(),
                 names: vec![name],
                 issuer: default.name.clone(),
                 profile: default.profile.clone(),
                 key: default.key,
-                priority: Priority::Route,
             });
         }
         orders
@@ -139,7 +155,7 @@ impl Wanted {
                 issuer: order.issuer.to_string(),
                 profile: order.profile,
                 key: order.key,
-                priority: Priority::Route,
+                priority: priority(order.tenant),
             }),
             Err(why) => {
                 let message = why.to_string();
@@ -160,10 +176,18 @@ impl Wanted {
                 key: key_kind(issuer.key),
             });
         }
+        let tenants = accepted.routes.values().filter(|route| route.value.tenant.is_some());
+        let tenants = tenants.flat_map(|route| &route.value.hosts);
+        self.of_tenants = tenants.map(HostPattern::to_string).collect();
         let routed = accepted.routes.values().flat_map(|route| &route.value.hosts);
         let blocked = accepted.blocked.iter().map(|blocked| &blocked.host);
         self.hosts = routed.chain(blocked).cloned().collect();
     }
+}
+
+/// However many tenants there are, hosts of the config file are ordered and renewed before them.
+fn priority(tenant: bool) -> Priority {
+    if tenant { Priority::Tenant } else { Priority::Route }
 }
 
 /// Without a plaintext listener HTTP-01 can only fail.

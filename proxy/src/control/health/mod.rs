@@ -31,6 +31,7 @@ use super::files;
 use super::random::Random;
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::route::reuse::InOrder;
 use crate::route::table::Snapshot;
 use crate::state::Shared;
 use crate::upstream::condition::Health;
@@ -99,18 +100,20 @@ impl Checker {
         }
     }
 
-    /// Brings the checks to a new table.
-    pub fn set_upstreams(&mut self, snapshot: &Snapshot) {
-        let names: HashSet<&Name> = snapshot.upstreams.iter().map(|one| &one.name).collect();
-        let gone: Vec<Name> =
-            self.upstreams.keys().filter(|name| !names.contains(name)).cloned().collect();
-        for name in gone {
-            if let Some(group) = self.upstreams.remove(&name) {
+    /// Brings the checks to a new table; what it has taken over is checked as it was.
+    pub fn set_upstreams(&mut self, previous: &Snapshot, snapshot: &Snapshot) {
+        let mut now = InOrder::new(&snapshot.upstreams, |upstream: &Upstream| &upstream.name);
+        for gone in previous.upstreams.iter().filter(|one| now.find(&one.name).is_none()) {
+            if let Some(group) = self.upstreams.remove(&gone.name) {
                 self.forget(&group.ids);
             }
         }
+        let mut before = InOrder::new(&previous.upstreams, |upstream: &Upstream| &upstream.name);
         for upstream in &snapshot.upstreams {
-            self.set_endpoints(upstream);
+            let same = |before: &Arc<Upstream>| Arc::ptr_eq(before, upstream);
+            if !before.find(&upstream.name).is_some_and(same) {
+                self.set_endpoints(upstream);
+            }
         }
     }
 
@@ -130,6 +133,7 @@ impl Checker {
         let same = former.as_ref().is_some_and(|group| group.plan.check == *check);
         let plan = Arc::new(Plan {
             upstream: upstream.name.clone(),
+            series: upstream.series.name.clone(),
             check: check.clone(),
             transport: upstream.transport.clone(),
         });
@@ -229,7 +233,7 @@ impl Checker {
         };
         let asked = checked.asked.take().unwrap_or_default();
         let now = clock::process_ms();
-        count(&self.shared.metrics, &checked.plan.upstream, &result);
+        count(&self.shared.metrics, &checked.plan.series, &result);
         if checked.heard(&result, now) && self.log.allows() {
             checked.tell(&result);
         }
@@ -270,9 +274,9 @@ impl Checked {
     }
 }
 
-fn count(metrics: &Metrics, upstream: &Name, result: &Result<(), Failure>) {
+fn count(metrics: &Metrics, series: &Name, result: &Result<(), Failure>) {
     let label = result.as_ref().err().map_or("ok", |failure| failure.reason.label());
-    metrics.upstream_health_checks.with_label_values(&[upstream.as_str(), label]).inc();
+    metrics.upstream_health_checks.with_label_values(&[series.as_str(), label]).inc();
 }
 
 /// Answers in any case: an endpoint without an answer would never be asked again.

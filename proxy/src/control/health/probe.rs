@@ -20,6 +20,8 @@ use crate::upstream::transport::Transport;
 /// How the endpoints of one upstream are asked.
 pub struct Plan {
     pub upstream: Name,
+    /// What it is counted under.
+    pub series: Name,
     pub check: HealthCheck,
     pub transport: Arc<Transport>,
 }

@@ -272,7 +272,7 @@ impl Attempts {
     }
 
     fn count_retry(&self, reason: &'static str) {
-        let labels = [self.upstream().name.as_str(), reason];
+        let labels = [self.upstream().series.name.as_str(), reason];
         self.local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
     }
 }

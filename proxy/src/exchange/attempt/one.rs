@@ -91,7 +91,7 @@ impl Attempt {
 
     /// The answer is dropped in favour of another endpoint's.
     pub(super) fn replaced(&self, local: &Local) {
-        let labels = [self.place.upstream().name.as_str(), "replaced"];
+        let labels = [self.place.upstream().series.name.as_str(), "replaced"];
         local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
     }
 
@@ -100,7 +100,7 @@ impl Attempt {
         let Attempt { connection, place, started_us, .. } = self;
         let upstream = place.upstream();
         let durations = upstream.state.ok_duration.get_or_init(|| {
-            let labels = [upstream.name.as_str(), "ok"];
+            let labels = [upstream.series.name.as_str(), "ok"];
             local.shared.metrics.upstream_request_duration.with_label_values(&labels)
         });
         durations.observe(seconds(clock::process_us() - started_us));
@@ -148,7 +148,7 @@ fn look(connection: &mut UpstreamConnection) -> Option<TcpInfo> {
 /// Counts an attempt that did not end well.
 fn count_failed(local: &Local, upstream: &Upstream, cause: Cause, elapsed_us: u64) {
     let metrics = &local.shared.metrics;
-    let name = upstream.name.as_str();
+    let name = upstream.series.name.as_str();
     let labels = [name, cause.code()];
     metrics.upstream_requests.with_label_values(&labels).inc();
     metrics.upstream_request_duration.with_label_values(&labels).observe(seconds(elapsed_us));

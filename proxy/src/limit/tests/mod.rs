@@ -15,7 +15,7 @@ use config::model::{AddressPrefix, KeyPart, LimitKey, Missing, Rate, RateLimit};
 use config::value::Name;
 
 use super::clock::HandClock;
-use super::{Limit, LimitRegistry, Pass, Refuse, Verdict};
+use super::{Limit, LimitRegistry, Owner, Pass, Refuse, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl Lab {
     }
 
     fn limit(&mut self, spec: &RateLimit) -> Limit<HandClock> {
-        self.registry.limit(&name("proxy"), spec, self.keys)
+        self.registry.limit(Owner::Route(name("proxy")), None, spec, self.keys)
     }
 }
 

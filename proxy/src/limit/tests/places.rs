@@ -1,6 +1,7 @@
 //! Who gets a place in the table, and what those without one get.
 
 use super::*;
+use crate::limit::Why;
 
 #[test]
 fn a_full_table_shares_buckets_by_network() {
@@ -144,4 +145,24 @@ fn a_lower_capacity_holds_for_new_keys() {
     assert_eq!(lab.registry.sweep(), 50);
     passed(ask_address(&limit, v4(100)));
     assert_eq!(limit.keys(), 1);
+}
+
+/// Tenants have one limit and nothing in common there.
+#[test]
+fn tenants_count_apart_in_one_limit() {
+    let mut lab = Lab::new(1000);
+    let spec = RateLimit { concurrent: NonZeroU32::new(1), ..by_address(spec(1, HOUR, 2)) };
+    let mut limit = |tenant: &str| {
+        let owner = Owner::Template(name("gateway"));
+        lab.registry.limit(owner, Some(&name(tenant)), &spec, 1000)
+    };
+    let [a, b, again] = ["a", "b", "a"].map(&mut limit);
+    let held = passed(ask_address(&a, v4(1))).stream.unwrap();
+    assert_eq!(refused(ask_address(&a, v4(1))).why, Why::Streams);
+    passed(ask_address(&b, v4(1)));
+    drop(held);
+    assert_eq!(refused(ask_address(&again, v4(1))).why, Why::Rate);
+    passed(ask_address(&b, v4(1)));
+    assert_eq!((a.keys(), b.keys()), (2, 2));
+    assert_eq!(b.decisions().refused.total(), 2);
 }

@@ -67,7 +67,7 @@ fn the_same_name_with_another_kind_of_key_begins_anew() {
     assert_eq!(same.keys(), 1);
     let other = lab.limit(&by_address(spec(1, HOUR, 1)));
     assert_eq!(other.keys(), 0);
-    let elsewhere = lab.registry.limit(&name("other"), &spec(1, HOUR, 1), 100);
+    let elsewhere = lab.registry.limit(Owner::Route(name("other")), None, &spec(1, HOUR, 1), 100);
     assert_eq!(elsewhere.keys(), 0);
     assert_eq!(lab.registry.stats().len(), 2);
 }
@@ -94,7 +94,7 @@ fn the_busiest_keys_come_first() {
         (0..=credential).for_each(|_| drop(passed(ask(&limit, v4(1), credential))));
     }
     lab.clock.advance(3 * SECOND);
-    let hot = lab.registry.hottest(&name("proxy"), &name("credential"));
+    let hot = lab.registry.hottest(&Owner::Route(name("proxy")), &name("credential"));
     let hits: Vec<u32> = hot.iter().map(|key| key.hits).collect();
     assert_eq!(hits, [20, 19, 18, 17, 16, 15, 14, 13, 12, 11]);
     assert!(hot.iter().all(|key| key.idle_seconds == 3));

@@ -1,0 +1,92 @@
+//! Certificates for the hosts of tenants, where `tenants.certificates` asks for some.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Accepted, Kind, bad};
+use crate::error::Diagnostic;
+use crate::model::{
+    Certificate, CertificatePer, CertificateSource, Good, Part, Tenant, TenantCertificates,
+};
+use crate::value::{HostPattern, Name};
+
+/// A certificate's own name, and the names in it.
+type Named = (Name, Vec<HostPattern>);
+
+impl Accepted {
+    pub(super) fn certify_tenants(&mut self) {
+        let settings = self.global.tenants.as_ref();
+        let settings = settings.and_then(|settings| settings.certificates.clone());
+        let Some(TenantCertificates { issuer, per }) = settings else { return };
+        let mut made = Vec::with_capacity(self.tenants.len());
+        let mut refused: Vec<(Name, Diagnostic)> = Vec::new();
+        for (id, tenant) in &self.tenants {
+            for (name, names) in named(&tenant.value, per) {
+                let (issuer, profile, key) = (issuer.clone(), None, None);
+                let source = CertificateSource::Issued { names, issuer, profile, key };
+                let value = Certificate { name: name.clone(), source, tenant: Some(id.clone()) };
+                let certificate = Good { value: value.into(), text: Arc::from(""), line: 0 };
+                match self.may_have(&certificate) {
+                    Ok(()) => made.push((name, certificate)),
+                    Err(why) => refused.push((name, *why)),
+                }
+            }
+        }
+        self.certificates.extend(made);
+        // They are made alike: what one lacks all lack, and one report is enough.
+        let count = refused.len();
+        if let Some((name, mut why)) = refused.into_iter().next() {
+            if count > 1 {
+                why.message.push_str(&format!(" (and {} more like it)", count - 1));
+            }
+            self.quarantine(Kind::Certificate, &name, bad(0, why), false);
+        }
+    }
+
+    fn may_have(&self, certificate: &Good<Certificate>) -> Result<(), Box<Diagnostic>> {
+        let name = &certificate.value.name;
+        let refuse = |message: String, help: &str| Diagnostic {
+            at: "tenants.certificates".to_owned(),
+            message,
+            help: Some(help.to_owned()),
+            ..Diagnostic::default()
+        };
+        if let Some(other) = self.certificates.get(name) {
+            let message =
+                format!("a tenant and line {} both have a certificate `{name}`", other.line);
+            let help = "give the one of the config file another name";
+            return Err(Box::new(refuse(message, help)));
+        }
+        self.check_issuer(certificate).map_err(|why| {
+            let message = format!("certificate `{name}` of a tenant: {}", why.message);
+            Box::new(refuse(message, why.help.as_deref().unwrap_or_default()))
+        })
+    }
+}
+
+fn named(tenant: &Tenant, per: CertificatePer) -> Vec<Named> {
+    let hosts = |part: &Part| part.route.hosts.clone();
+    if per == CertificatePer::Tenant {
+        let mut names: Vec<HostPattern> = tenant.parts.iter().flat_map(hosts).collect();
+        names.sort();
+        names.dedup();
+        return vec![(tenant.id.clone(), names)];
+    }
+    let mut seen = HashSet::new();
+    let mut out = Vec::new();
+    for part in &tenant.parts {
+        for (index, host) in part.route.hosts.iter().enumerate() {
+            let name = match index {
+                0 => Ok(part.route.name.clone()),
+                // The names of routes leave room for it.
+                _ => Name::new(&format!("{}.{}", part.route.name, index + 1)),
+            };
+            if let Ok(name) = name
+                && seen.insert(host)
+            {
+                out.push((name, vec![host.clone()]));
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,204 @@
+//! What tenants claim beside each other and beside the routes of the config file: names, hosts,
+//! endpoints.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::routes::overlap;
+use super::{Accepted, Kind};
+use crate::error::Diagnostic;
+use crate::model::{EndpointAddress, Good, Part, PathRule, Route, Tenant};
+use crate::value::{HostPattern, Name, quote};
+
+pub(super) type Place<'p> = (&'p HostPattern, &'p PathRule);
+
+pub(super) struct Claims {
+    /// The registry, as diagnostics name it.
+    file: Option<Arc<str>>,
+    /// Hosts of the config file's routes. They are few, or the tenants are.
+    config: HashMap<HostPattern, Vec<Claimed>>,
+    names: HashSet<Name>,
+    hosts: HashMap<HostPattern, Owner>,
+    endpoints: HashMap<EndpointAddress, Owner>,
+}
+
+/// What a route of the config file claims of a host.
+enum Claimed {
+    Served(Arc<Route>),
+    /// By a route that is quarantined.
+    Blocked {
+        route: Name,
+        path: PathRule,
+    },
+}
+
+#[derive(Clone)]
+struct Owner {
+    tenant: Name,
+    line: u64,
+}
+
+impl Claims {
+    /// Of what serves, before tenants are added.
+    pub(super) fn of(out: &Accepted) -> Claims {
+        let mut config: HashMap<HostPattern, Vec<Claimed>> = HashMap::new();
+        for route in out.routes.values() {
+            for host in &route.value.hosts {
+                let claimed = Claimed::Served(route.value.clone());
+                config.entry(host.clone()).or_default().push(claimed);
+            }
+        }
+        for blocked in &out.blocked {
+            let (route, path) = (blocked.route.clone(), blocked.path.clone());
+            let claimed = Claimed::Blocked { route, path };
+            config.entry(blocked.host.clone()).or_default().push(claimed);
+        }
+        let names = out.routes.keys().chain(out.upstreams.keys()).chain(out.certificates.keys());
+        let refused = out
+            .quarantined
+            .iter()
+            .filter(|bad| matches!(bad.kind, Kind::Route | Kind::Upstream | Kind::Certificate));
+        Claims {
+            file: out.global.tenants.as_ref().map(|settings| crate::tenants::shown(&settings.file)),
+            config,
+            names: names.chain(refused.map(|bad| &bad.name)).cloned().collect(),
+            hosts: HashMap::new(),
+            endpoints: HashMap::new(),
+        }
+    }
+
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.hosts.reserve(count);
+        self.endpoints.reserve(count);
+    }
+
+    /// Whether all that the tenant claims is free, or every reason why not. `same`: it is what it
+    /// was; then it stood beside all that go before it already.
+    pub(super) fn judge(&self, tenant: &Good<Tenant>, same: bool) -> Result<(), Vec<Diagnostic>> {
+        let mut reasons = Vec::new();
+        let mut refuse = |message: String, help: &str| {
+            let reason = Diagnostic {
+                at: format!("tenant {}", tenant.value.id),
+                line: tenant.line,
+                column: tenant.value.column,
+                message,
+                help: Some(help.to_owned()),
+                file: self.file.clone(),
+            };
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        };
+        for (index, part) in tenant.value.parts.iter().enumerate() {
+            let name = &part.route.name;
+            if self.names.contains(name) {
+                let message = format!(
+                    "tenant `{}` and the config file both have an entry `{name}`",
+                    tenant.value.id
+                );
+                refuse(message, "give the entry of the config file another name");
+            }
+            for host in &part.route.hosts {
+                if let Some(other) = self.config_route(part, host) {
+                    let message = format!(
+                        "host {} belongs to the route `{other}` of the config file",
+                        part.shown(host)
+                    );
+                    refuse(message, "rename the tenant, or remove the host from the route");
+                }
+                if same {
+                    continue;
+                }
+                if let Some(Owner { tenant: other, line }) = self.hosts.get(host) {
+                    let host = part.shown(host);
+                    let message = format!("host {host} belongs to tenant `{other}` (line {line})");
+                    refuse(message, "every tenant has hosts of its own");
+                }
+                let mut earlier = tenant.value.parts.iter().take(index);
+                if let Some(other) = earlier.find(|other| other.claims_too(part, host)) {
+                    let (a, b) = (&other.template.name, &part.template.name);
+                    let host = part.shown(host);
+                    let message = format!("templates `{a}` and `{b}` both claim {host}");
+                    refuse(message, "give them different hosts or paths");
+                }
+            }
+            for endpoint in part.upstream.endpoints.iter().filter(|_| !same) {
+                if let Some(Owner { tenant: other, line }) = self.endpoints.get(&endpoint.address) {
+                    let address = part.shown_address(&endpoint.address);
+                    let message =
+                        format!("endpoint {address} belongs to tenant `{other}` (line {line})");
+                    refuse(message, "requests for one tenant must not reach another's gateway");
+                }
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    /// The route of the config file that has this place of the host.
+    fn config_route(&self, part: &Part, host: &HostPattern) -> Option<&Name> {
+        let found = self.config.get(host)?.iter().find_map(|claimed| match claimed {
+            Claimed::Served(route) => {
+                let same = route.path == part.route.path && overlap(route, &part.route);
+                same.then_some(&route.name)
+            }
+            Claimed::Blocked { route, path } => (*path == part.route.path).then_some(route),
+        });
+        found
+    }
+
+    pub(super) fn take(&mut self, tenant: &Good<Tenant>) {
+        let owner = Owner { tenant: tenant.value.id.clone(), line: tenant.line };
+        for part in &tenant.value.parts {
+            for host in &part.route.hosts {
+                self.hosts.insert(host.clone(), owner.clone());
+            }
+            for endpoint in &part.upstream.endpoints {
+                self.endpoints.entry(endpoint.address.clone()).or_insert_with(|| owner.clone());
+            }
+        }
+    }
+
+    /// What the part still has beside those that go before it.
+    pub(super) fn rest_of(&self, part: &Part) -> Option<Part> {
+        if self.names.contains(&part.route.name) {
+            return None;
+        }
+        let free = |host: &&HostPattern| {
+            !self.hosts.contains_key(*host) && self.config_route(part, host).is_none()
+        };
+        let hosts: Vec<HostPattern> = part.route.hosts.iter().filter(free).cloned().collect();
+        match hosts.len() {
+            0 => None,
+            all if all == part.route.hosts.len() => Some(part.clone()),
+            _ => {
+                let route = Route { hosts, ..Route::clone(&part.route) };
+                Some(Part { route: route.into(), ..part.clone() })
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Whether both match the same requests of this host.
+    fn claims_too(&self, other: &Part, host: &HostPattern) -> bool {
+        self.route.path == other.route.path
+            && overlap(&self.route, &other.route)
+            && self.route.hosts.contains(host)
+    }
+
+    /// For a message; never what a reference gave.
+    fn shown(&self, host: &HostPattern) -> String {
+        self.or_reference(&host.to_string())
+    }
+
+    fn shown_address(&self, address: &EndpointAddress) -> String {
+        self.or_reference(&address.to_string())
+    }
+
+    fn or_reference(&self, value: &str) -> String {
+        match crate::interpolate::is_interpolated(&self.template.text) {
+            true => "[a reference]".to_owned(),
+            false => quote(value),
+        }
+    }
+}

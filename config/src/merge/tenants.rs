@@ -1,0 +1,331 @@
+//! Which tenants serve, and which version of them.
+//!
+//! 1. An entry that is bad, or clashes with another, is refused alone; the tenant's former version
+//!    serves on. An entry that the registry does not hold is gone.
+//! 2. A registry that cannot be read leaves every tenant as it is, a bad template what it made.
+//! 3. A route of the config file goes before any tenant. A tenant that had a host or an endpoint
+//!    keeps it; among new ones the first of the registry gets it.
+//! 4. What a refused tenant claims and nobody serves is blocked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::claims::{Claims, Place};
+use super::{Accepted, Blocked, Kind};
+use crate::model::{BadEntry, Draft, Entry, Good, Part, Stray, Template, Tenant, TenantEntries};
+use crate::value::Name;
+
+pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&Accepted>) {
+    if out.global.tenants.is_none() {
+        return;
+    }
+    let TenantEntries { templates, mut tenants, strays, broken, kept } = new;
+    let templates = Templates::settle(out, templates, previous);
+    templates.renew(&mut tenants);
+    let mut select = Select {
+        claims: Claims::of(out),
+        former: previous.map(|previous| &previous.tenants),
+        templates,
+        placed: Placed::default(),
+        refused: Vec::new(),
+    };
+    match broken {
+        Some(bad) => {
+            let any = select.keep_all();
+            let name = Name::resembling("registry");
+            select.refused.push(Refused { kind: Kind::Tenants, name, bad, serves: any });
+        }
+        None => {
+            select.entries(tenants);
+            select.strays(strays);
+        }
+    }
+    for tenant in kept {
+        let name = tenant.id.clone();
+        let (text, line) = (Arc::from(""), 0);
+        select.keep(&name, Good { value: tenant.into(), text, line });
+    }
+    let Select { placed, mut refused, templates, .. } = select;
+    refused.sort_by_key(|refused| refused.bad.line);
+    templates.tell(out, &placed);
+    placed.into(out);
+    tell_refused(out, refused);
+}
+
+/// The templates of the new file.
+struct Templates {
+    good: BTreeMap<Name, Good<Template>>,
+    bad: BTreeMap<Name, BadEntry>,
+    /// Good ones that are what they were: tenants they were applied to need not be looked at.
+    unchanged: BTreeSet<Name>,
+}
+
+impl Templates {
+    fn settle(
+        out: &mut Accepted,
+        entries: BTreeMap<Name, Entry<Template>>,
+        previous: Option<&Accepted>,
+    ) -> Templates {
+        let mut sorted =
+            Templates { good: BTreeMap::new(), bad: BTreeMap::new(), unchanged: BTreeSet::new() };
+        for (name, entry) in entries {
+            let mut template = match entry {
+                Entry::Good(template) => template,
+                Entry::Bad(bad) => {
+                    sorted.bad.insert(name, bad);
+                    continue;
+                }
+            };
+            let former = previous.and_then(|previous| previous.templates.get(&name));
+            if let Some(former) = former
+                && former.value == template.value
+                && former.value.text == template.value.text
+            {
+                // One template, not two equal ones: what it made is compared by it.
+                template.value = former.value.clone();
+                sorted.unchanged.insert(name.clone());
+            }
+            sorted.good.insert(name, template);
+        }
+        out.templates = sorted.good.clone();
+        sorted
+    }
+
+    /// Lets parts point to the templates that stay.
+    fn renew(&self, tenants: &mut BTreeMap<Name, Entry<Draft>>) {
+        if self.unchanged.is_empty() {
+            return;
+        }
+        let good = tenants.values_mut().filter_map(|entry| match entry {
+            Entry::Good(good) => Some(Arc::make_mut(&mut good.value)),
+            Entry::Bad(_) => None,
+        });
+        for part in good.flat_map(|draft| &mut draft.parts) {
+            if let Some(template) = self.good.get(&part.template.name) {
+                part.template = template.value.clone();
+            }
+        }
+    }
+
+    fn has(&self, name: &Name) -> bool {
+        self.good.contains_key(name) || self.bad.contains_key(name)
+    }
+
+    fn tell(self, out: &mut Accepted, placed: &Placed) {
+        for (name, bad) in self.bad {
+            let mut parts = placed.tenants.values().flat_map(|tenant| &tenant.value.parts);
+            let serves = parts.any(|part| part.template.name == name);
+            out.quarantine(Kind::Template, &name, bad, serves);
+        }
+    }
+}
+
+struct Refused {
+    kind: Kind,
+    name: Name,
+    bad: BadEntry,
+    /// Whether its former version does.
+    serves: bool,
+}
+
+struct Select<'p> {
+    claims: Claims,
+    former: Option<&'p BTreeMap<Name, Good<Tenant>>>,
+    templates: Templates,
+    placed: Placed,
+    refused: Vec<Refused>,
+}
+
+impl<'p> Select<'p> {
+    fn entries(&mut self, tenants: BTreeMap<Name, Entry<Draft>>) {
+        let mut standing: Vec<(Rank, u64, Name, Entry<Draft>)> = Vec::with_capacity(tenants.len());
+        for (name, entry) in tenants {
+            let former = self.former.and_then(|former| former.get(&name));
+            let line = match &entry {
+                Entry::Good(good) => good.line,
+                Entry::Bad(bad) => bad.line,
+            };
+            let rank = match (former, &entry) {
+                (Some(former), Entry::Good(new)) if new.value.is(&former.value) => Rank::Same,
+                (_, Entry::Bad(_)) => Rank::Bad,
+                (Some(_), _) => Rank::Known,
+                (None, _) => Rank::New,
+            };
+            standing.push((rank, line, name, entry));
+        }
+        self.claims.reserve(standing.len() * self.templates.good.len());
+        standing.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        for (rank, _, name, entry) in standing {
+            match entry {
+                Entry::Good(tenant) => self.good(rank, name, tenant),
+                Entry::Bad(bad) => self.bad(name, bad),
+            }
+        }
+    }
+
+    fn good(&mut self, rank: Rank, name: Name, draft: Good<Draft>) {
+        let Good { value, text, line } = draft;
+        let value = match self.former.and_then(|former| former.get(&name)) {
+            // Not only equal: what was made of it is not made again.
+            Some(former) if rank == Rank::Same => former.value.clone(),
+            former => {
+                let tenant = Arc::unwrap_or_clone(value).make();
+                self.with_parts_of_bad_templates(tenant, former).into()
+            }
+        };
+        let tenant = Good { value, text, line };
+        match self.claims.judge(&tenant, rank == Rank::Same) {
+            Ok(()) => self.place(name, tenant),
+            Err(reasons) => {
+                let parts = tenant.value.parts.iter();
+                let claims = parts.flat_map(|part| {
+                    part.route.hosts.iter().map(|host| (host.clone(), part.route.path.clone()))
+                });
+                let bad = BadEntry { reasons, claims: claims.collect(), line: tenant.line };
+                self.bad(name, bad);
+            }
+        }
+    }
+
+    /// A bad template leaves what it made.
+    fn with_parts_of_bad_templates(
+        &self,
+        mut tenant: Tenant,
+        former: Option<&Good<Tenant>>,
+    ) -> Tenant {
+        let Some(former) = former else { return tenant };
+        let is_bad = |part: &&Part| self.templates.bad.contains_key(&part.template.name);
+        tenant.parts.extend(former.value.parts.iter().filter(is_bad).cloned());
+        tenant.parts.sort_by(|a, b| a.template.name.cmp(&b.template.name));
+        tenant
+    }
+
+    fn bad(&mut self, name: Name, bad: BadEntry) {
+        let former = self.former.and_then(|former| former.get(&name));
+        let serves = former.is_some_and(|former| self.keep(&name, former.clone()));
+        self.refused.push(Refused { kind: Kind::Tenant, name, bad, serves });
+    }
+
+    /// Keeps what is left of a former version when others have had their share.
+    fn keep(&mut self, name: &Name, former: Good<Tenant>) -> bool {
+        let mut parts = Vec::with_capacity(former.value.parts.len());
+        for part in &former.value.parts {
+            // A template that was removed takes its routes along; one that is restored stays.
+            let wanted = self.former.is_none() || self.templates.has(&part.template.name);
+            parts.extend(Some(part).filter(|_| wanted).and_then(|part| self.claims.rest_of(part)));
+        }
+        if parts.is_empty() {
+            return false;
+        }
+        let value = Tenant { parts, ..Tenant::clone(&former.value) };
+        self.place(name.clone(), Good { value: value.into(), ..former });
+        true
+    }
+
+    fn keep_all(&mut self) -> bool {
+        let Some(former) = self.former else { return false };
+        // Each of them: no short cut.
+        former.iter().filter(|(name, tenant)| self.keep(name, (*tenant).clone())).count() > 0
+    }
+
+    /// An entry whose tenant cannot be read is the one that has gone with the same values.
+    fn strays(&mut self, strays: Vec<Stray>) {
+        for Stray { name, reasons, line, values } in strays {
+            let gone = self.former.and_then(|former| {
+                let gone =
+                    former.iter().filter(|(name, _)| !self.placed.tenants.contains_key(*name));
+                let is_it = |(_, tenant): &(&Name, &Good<Tenant>)| {
+                    tenant.value.parts.iter().any(|part| part.has_values(&values))
+                };
+                gone.into_iter().find(is_it)
+            });
+            let bad = BadEntry { reasons, claims: Vec::new(), line };
+            match gone {
+                Some((former, _)) => self.bad(former.clone(), bad),
+                None => {
+                    let serves = self.placed.tenants.contains_key(&name);
+                    self.refused.push(Refused { kind: Kind::Tenant, name, bad, serves });
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, name: Name, tenant: Good<Tenant>) {
+        self.claims.take(&tenant);
+        if !tenant.value.parts.is_empty() {
+            self.placed.tenants.insert(name, tenant);
+        }
+    }
+}
+
+impl Part {
+    /// Whether these are the values of its entry. A template without fields tells nothing.
+    fn has_values(&self, values: &BTreeMap<Box<str>, Box<str>>) -> bool {
+        let mut pairs = self.template.fields.iter().zip(self.values.iter());
+        !self.values.is_empty() && pairs.all(|(field, value)| values.get(&**field) == Some(value))
+    }
+}
+
+/// The order in which entries claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// It is what it was.
+    Same,
+    /// Its former version claims.
+    Bad,
+    /// There before, and changed.
+    Known,
+    New,
+}
+
+#[derive(Default)]
+struct Placed {
+    tenants: BTreeMap<Name, Good<Tenant>>,
+}
+
+impl Placed {
+    fn into(self, out: &mut Accepted) {
+        let count = self.tenants.len() * out.templates.len().max(1);
+        let mut routes = Vec::with_capacity(count);
+        let mut upstreams = Vec::with_capacity(count);
+        for part in self.tenants.values().flat_map(|tenant| &tenant.value.parts) {
+            let line = out.templates.get(&part.template.name).map_or(0, |template| template.line);
+            let text = &part.template.text;
+            let route = Good { value: part.route.clone(), text: text.clone(), line };
+            routes.push((part.route.name.clone(), route));
+            let upstream = Good { value: part.upstream.clone(), text: text.clone(), line };
+            upstreams.push((part.upstream.name.clone(), upstream));
+        }
+        // Nearly sorted, made whole and joined: many times faster than one by one.
+        out.routes.append(&mut routes.into_iter().collect());
+        out.upstreams.append(&mut upstreams.into_iter().collect());
+        out.tenants = self.tenants;
+        out.certify_tenants();
+    }
+}
+
+fn tell_refused(out: &mut Accepted, refused: Vec<Refused>) {
+    let mut blocked = Vec::new();
+    for Refused { kind, name, bad, serves } in refused {
+        let claims = bad.claims.iter();
+        blocked.extend(claims.map(|(host, path)| (name.clone(), host.clone(), path.clone())));
+        out.quarantine(kind, &name, bad, serves);
+    }
+    if blocked.is_empty() {
+        return;
+    }
+    let served: BTreeSet<Place<'_>> = out
+        .routes
+        .values()
+        .flat_map(|route| route.value.hosts.iter().map(|host| (host, &route.value.path)))
+        .chain(out.blocked.iter().map(|blocked| (&blocked.host, &blocked.path)))
+        .collect();
+    let mut free = BTreeSet::new();
+    let mut found = Vec::new();
+    for (route, host, path) in blocked {
+        if !served.contains(&(&host, &path)) && free.insert((host.clone(), path.clone())) {
+            found.push(Blocked { route, host, path });
+        }
+    }
+    out.blocked.extend(found);
+}
