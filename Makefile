@@ -7,10 +7,10 @@ DEMO_ARGS ?=
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
-.PHONY: help demo test test-deploy bench check fuzz
+.PHONY: help demo image test test-deploy bench check fuzz
 
-# What deploy/ holds, each with its real tool; about 4 minutes.
-DEPLOY_TESTS = kubernetes helm kubenix compose compose_live nixos systemd prometheus
+# What deploy/ holds, each with its real tool; about 6 minutes, after the builds.
+DEPLOY_TESTS = kubernetes helm kubenix compose compose_live nixos systemd prometheus replace image
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -19,16 +19,21 @@ demo: ## The main job on this machine: four hosts, certificates, a config to edi
 	@bash .ci/setup build demo
 	cargo run --locked --release -- demo $(DEMO_ARGS)
 
+image: ## The container image and its SBOM into target/image, without a container engine
+	@bash .ci/setup build image
+	@bash deploy/image/build.sh
+
 test: ## All tests
 	@bash .ci/setup build test
 	cargo test --locked --workspace
 
 test-deploy: ## Manifests, chart, units, alerts: with the real tools (root)
-	@bash .ci/setup build
+	@bash .ci/setup build image
 	@bash deploy/tests/setup.sh
 	cargo build --locked --release -p proxy
+	cargo build --locked --release -p benches --bin soak
 	@for test in $(DEPLOY_TESTS); do \
-		echo "=== $$test" && OPENCLAW_EDGE_BIN=$(CURDIR)/target/release/openclaw-edge bash deploy/tests/$$test.sh || exit 1; \
+		echo "=== $$test" && TWO_FOLDERS=1 OPENCLAW_EDGE_BIN=$(CURDIR)/target/release/openclaw-edge bash deploy/tests/$$test.sh || exit 1; \
 	done
 
 bench: ## CPU per request and memory per connection beside nginx (about 10 minutes)
