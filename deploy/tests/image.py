@@ -2,7 +2,7 @@
 """What must hold of the image, read with Python's own library from what build.sh has made.
 
   image.py layout FOLDER            prints what is wrong with the layout, and how big the image is
-  image.py bundle ROOTFS CONFIG OUT NETNS_PATH...   see `bundle`
+  image.py bundle ROOTFS CONFIG OUT MOUNT... -- ARGUMENT...   writes the container for runc
 """
 
 import gzip
