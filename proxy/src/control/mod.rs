@@ -129,6 +129,14 @@ impl Control {
         }
     }
 
+    /// Gives DNS this long to say where the first table's endpoints are.
+    pub async fn first_names(&mut self, limit: Duration) {
+        for name in self.resolver.first_answers(limit).await {
+            self.gather.add(name);
+        }
+        self.update_endpoints();
+    }
+
     async fn changed(&mut self, change: Change) {
         if change.config {
             self.reload("file changed").await;

@@ -1,8 +1,8 @@
 //! The order in which a process starts and ends.
 //!
 //! Start: signals, configuration (the file, else what was last accepted), file limit, addresses
-//! taken, admin, certificates loaded, first table live, listeners open, workers. Nothing waits for
-//! DNS or a certificate authority. End: see [`Control::run`].
+//! taken, admin, certificates loaded, first table live, names resolved, listeners open, workers.
+//! Nothing waits for a certificate authority, and for DNS a second at most. End: see [`Control::run`].
 
 mod assign;
 mod bind;
@@ -99,7 +99,8 @@ async fn serve(
     admin::start(&accepted.global.admin, shared.clone(), status.clone());
 
     let publisher = publisher(&shared, &reserved, nofile)?;
-    let control = control(booted, options, signals, publisher, shared, status).await?;
+    let mut control = control(booted, options, signals, publisher, shared, status).await?;
+    control.first_names(FIRST_NAMES).await;
     let ended = match open(control, reserved, &accepted) {
         Ok(control) => Ok(control.run().await),
         Err(refusal) => Err(refusal),
@@ -235,3 +236,6 @@ fn raise_file_limit() -> u64 {
 
 /// Certificates that are not there by then follow while serving.
 const FIRST_CERTIFICATES: Duration = Duration::from_secs(10);
+/// Names that DNS has not answered by then follow while serving. Without this time a process that
+/// joins another one on its ports would answer its first requests 503 `dns_failed`.
+const FIRST_NAMES: Duration = Duration::from_secs(1);

@@ -93,7 +93,7 @@ fn an_address_that_moves_is_followed_and_failing_dns_takes_nothing_away() {
     let (dns, (_one, _two, port)) = (dns(), two());
     says(&dns, &["127.0.0.1"]);
     let edge = edge(&dns, &format!("api:{port}"));
-    wait_until("the first address", || answers(&edge, 1) == ["one"]);
+    assert_eq!(answers(&edge, 1), ["one"], "the start has waited for the first address");
     says(&dns, &["127.0.0.2"]);
     wait_until("the second address", || answers(&edge, 1) == ["two"]);
     // On the connection of before, too.

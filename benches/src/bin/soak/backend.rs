@@ -10,7 +10,7 @@
 //! | other | the name of the backend |
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,12 @@ use crate::wire::{Head, parameter};
 
 /// Serves as long as this process lives; its port.
 pub fn start(name: &'static str) -> benches::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    start_at((Ipv4Addr::LOCALHOST, 0).into(), name)
+}
+
+/// The same, on this address.
+pub fn start_at(address: SocketAddr, name: &'static str) -> benches::Result<u16> {
+    let listener = TcpListener::bind(address)?;
     rustix::net::listen(&listener, 4096)?;
     let port = listener.local_addr()?.port();
     spawn(move || {

@@ -24,6 +24,7 @@ mod platform;
 mod process;
 mod reload;
 mod restart;
+mod rollout;
 mod service;
 mod stall;
 mod stand;
@@ -61,6 +62,8 @@ enum Part {
     Bodies(bodies::Args),
     /// Two processes on the same ports, the first drained: what new connections notice
     Overlap(overlap::Args),
+    /// The load of deploy/tests/replace.sh, which replaces the processes itself
+    Rollout(rollout::Args),
     /// kill -9 at any time, start again: serves as before
     Kill(kill::Args),
     /// The example of the platform with real clients
@@ -103,6 +106,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Part::Reload(args) => ("reload", reload::run(args)?),
         Part::Bodies(args) => ("bodies", bodies::run(args)?),
         Part::Overlap(args) => ("overlap", overlap::run(args)?),
+        Part::Rollout(args) => ("rollout", rollout::run(args)?),
         Part::Kill(args) => ("kill", kill::run(args)?),
         Part::Platform(args) => ("platform", platform::run(args)?),
         Part::Restart(args) => ("restart", restart::run(args)?),

@@ -141,10 +141,10 @@ struct Client {
 }
 
 /// Status, cause and body of an answer.
-struct Answer {
-    status: u16,
-    cause: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub cause: String,
+    pub body: String,
 }
 
 impl Client {
@@ -203,7 +203,7 @@ impl Client {
                 let exchange = async {
                     let send = match open.take() {
                         Some(send) => send,
-                        None => h2_open(&self.plan).await?,
+                        None => h2_open(self.plan.tls, &self.plan.trusted).await?,
                     };
                     let answer = h2_exchange(&send, method, self.path, &id).await?;
                     open = Some(send);
@@ -239,10 +239,11 @@ fn h1_exchange(
     Ok((Answer { status: head.status(), cause, body }, keep))
 }
 
-async fn h2_open(plan: &Plan) -> Result<h2::client::SendRequest<Bytes>> {
-    let tcp = tokio::net::TcpStream::connect(net::loopback(plan.tls)).await?;
+/// A connection over TLS on which `trusted` is believed.
+pub async fn h2_open(port: u16, trusted: &ClientConfig) -> Result<h2::client::SendRequest<Bytes>> {
+    let tcp = tokio::net::TcpStream::connect(net::loopback(port)).await?;
     tcp.set_nodelay(true)?;
-    let mut config = (*plan.trusted).clone();
+    let mut config = trusted.clone();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let tls = connector.connect(ServerName::try_from(HOST)?, tcp).await?;
@@ -251,7 +252,8 @@ async fn h2_open(plan: &Plan) -> Result<h2::client::SendRequest<Bytes>> {
     Ok(send)
 }
 
-async fn h2_exchange(
+/// A GET, or a POST with a small body.
+pub async fn h2_exchange(
     send: &h2::client::SendRequest<Bytes>,
     method: &str,
     path: &str,

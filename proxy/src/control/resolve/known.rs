@@ -40,6 +40,11 @@ pub struct Next {
 }
 
 impl Known {
+    /// Nothing has been heard of it, neither good nor bad.
+    pub fn is_unasked(&self) -> bool {
+        self.addresses.is_none() && self.error.is_none()
+    }
+
     pub fn take(&mut self, name: &str, outcome: Outcome, now_ms: u64) -> Next {
         match outcome {
             Outcome::Found(found) => self.found(name, found),

@@ -1,6 +1,6 @@
 //! Names of endpoints to addresses: asked of DNS when a name appears and whenever its TTL (1 s to
-//! 60 s) has passed; the last good answer is kept ([`known`]). Nothing waits for an answer, boot
-//! neither, and no answer is ever an error of the configuration.
+//! 60 s) has passed; the last good answer is kept ([`known`]). Nothing waits for an answer but the
+//! start, for a moment, and no answer is ever an error of the configuration.
 
 pub mod known;
 pub mod lookup;
@@ -167,6 +167,20 @@ impl Resolver {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Takes answers in until every name has had one, good or bad, or `limit` has passed; returns
+    /// the questions whose addresses are known now.
+    pub async fn first_answers(&mut self, limit: Duration) -> Vec<Question> {
+        let end = tokio::time::Instant::now() + limit;
+        let mut changed = Vec::new();
+        while self.names.values().any(|entry| entry.known.is_unasked()) {
+            match tokio::time::timeout_at(end, self.answer()).await {
+                Ok(answer) => changed.extend(self.take(answer)),
+                Err(_) => break,
+            }
+        }
+        changed
     }
 
     /// Takes an answer in; returns the question where its addresses are other ones now.

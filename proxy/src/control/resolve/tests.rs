@@ -101,6 +101,29 @@ async fn both_families_are_asked_and_changes_are_followed_when_the_ttl_has_passe
 }
 
 #[tokio::test]
+async fn first_answers_are_waited_for_good_and_bad_but_silence_only_so_long() {
+    let mut bed = bed().await;
+    let (api, unknown, silent) = (host("api"), host("unknown"), host("silent"));
+    bed.dns.set(API, A, Reply::Records(addresses(API, 60, &["192.0.2.1"])));
+    bed.dns.set(API, AAAA, EMPTY);
+    bed.want(&[&api, &unknown]);
+    let known = bed.resolver.first_answers(Duration::from_secs(30)).await;
+    assert_eq!(known, [Question::Host("api".into())]);
+    assert_eq!(bed.found(&api), Some(vec!["192.0.2.1:80*1".to_owned()]));
+    assert!(bed.resolver.state()[1].error.is_some(), "NXDOMAIN is an answer");
+
+    for kind in [A, AAAA] {
+        bed.dns.set("silent.ns.openclaw.example.", kind, Reply::Silence);
+    }
+    bed.want(&[&api, &silent]);
+    let started = Instant::now();
+    assert_eq!(bed.resolver.first_answers(Duration::from_millis(50)).await, []);
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+    bed.want(&[&api]);
+    assert_eq!(bed.resolver.first_answers(Duration::ZERO).await, []);
+}
+
+#[tokio::test]
 async fn one_family_is_enough_whatever_the_other_does() {
     for other in [EMPTY, Reply::Code(ResponseCode::ServFail), Reply::Silence] {
         let mut bed = bed().await;
