@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod explain;
 pub mod find;
+mod hosts;
 pub mod removed;
 pub mod reuse;
 pub mod table;
