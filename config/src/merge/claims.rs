@@ -136,14 +136,13 @@ impl Claims {
 
     /// The route of the config file that has this place of the host.
     fn config_route(&self, part: &Part, host: &HostPattern) -> Option<&Name> {
-        let found = self.config.get(host)?.iter().find_map(|claimed| match claimed {
+        self.config.get(host)?.iter().find_map(|claimed| match claimed {
             Claimed::Served(route) => {
                 let same = route.path == part.route.path && overlap(route, &part.route);
                 same.then_some(&route.name)
             }
             Claimed::Blocked { route, path } => (*path == part.route.path).then_some(route),
-        });
-        found
+        })
     }
 
     pub(super) fn take(&mut self, tenant: &Good<Tenant>) {
