@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::routes::overlap;
+use super::shadow::place_of;
 use super::{Accepted, Kind};
 use crate::error::Diagnostic;
 use crate::model::{EndpointAddress, Good, Part, PathRule, Route, Tenant};
@@ -136,14 +137,14 @@ impl Claims {
 
     /// The route of the config file that has this place of the host.
     fn config_route(&self, part: &Part, host: &HostPattern) -> Option<&Name> {
-        let found = self.config.get(host)?.iter().find_map(|claimed| match claimed {
+        let own = place_of(&part.route.path);
+        self.config.get(host)?.iter().find_map(|claimed| match claimed {
             Claimed::Served(route) => {
-                let same = route.path == part.route.path && overlap(route, &part.route);
+                let same = place_of(&route.path) == own && overlap(route, &part.route);
                 same.then_some(&route.name)
             }
-            Claimed::Blocked { route, path } => (*path == part.route.path).then_some(route),
-        });
-        found
+            Claimed::Blocked { route, path } => (place_of(path) == own).then_some(route),
+        })
     }
 
     pub(super) fn take(&mut self, tenant: &Good<Tenant>) {

@@ -166,6 +166,11 @@ fn a_route_of_the_config_file_goes_first() {
     let own = "upstreams: { u: { endpoints: [\"127.0.0.1:1\"] } }\nroutes:\n  \
                own: { hosts: [acme-corp.gw.openclaw.example], upstream: u }\n  \
                part: { hosts: [newtenant-corp.gw.openclaw.example], path: /x, upstream: u }\n";
+    // With and without `/` at the end is one prefix.
+    let slash = FILE.replace("endpoint: \"{host}:{g", "path: /x/, endpoint: \"{host}:{g");
+    let slashed = read(None, &format!("{slash}{own}"), PRODUCTION);
+    let refused_names: Vec<&str> = refused(&slashed).iter().map(|bad| bad.1).collect();
+    assert_eq!(refused_names, ["newtenant-corp"]);
     let file = format!("{FILE}{own}");
     let before = read(None, FILE, PRODUCTION);
     for previous in [None, Some(&before)] {
