@@ -161,7 +161,10 @@ impl Claims {
 
     /// What the part still has beside those that go before it.
     pub(super) fn rest_of(&self, part: &Part) -> Option<Part> {
-        if self.names.contains(&part.route.name) {
+        // An address that is another's gateway by now: nobody's requests may end there.
+        let given_away = |address| self.endpoints.contains_key(address);
+        let mut addresses = part.upstream.endpoints.iter().map(|endpoint| &endpoint.address);
+        if self.names.contains(&part.route.name) || addresses.any(given_away) {
             return None;
         }
         let free = |host: &&HostPattern| {
