@@ -114,7 +114,7 @@ mod tests {
             let (wildcard, status) = (if host % 3 == 0 { "*." } else { "" }, 200 + status);
             text += &format!(
                 "  r{number}: {{ hosts: ['{wildcard}h{host}.openclaw.example', \
-                 own{number}.openclaw.example], path: /{path}, respond: {{ status: {status} }} }}\n"
+                 own{number}.openclaw.example], path: /{path}/{number}, respond: {{ status: {status} }} }}\n"
             );
         }
         let read = config::parse("edge.yaml", &text, &config::NoEnvironment).unwrap();
