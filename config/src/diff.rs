@@ -107,7 +107,8 @@ fn compare<T: PartialEq>(
             (None, None) => return,
             // Of thousands of tenants most are the very same: not even their names are looked at.
             (Some((_, a)), Some((_, b))) if Arc::ptr_eq(&a.value, &b.value) => {
-                (old.next(), new.next());
+                old.next();
+                new.next();
                 continue;
             }
             (Some((a, _)), Some((b, _))) => match a.cmp(b) {

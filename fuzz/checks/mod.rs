@@ -14,12 +14,13 @@ pub mod proxy_protocol;
 pub mod request_head;
 pub mod response_head;
 pub mod rewrite;
+pub mod tenants;
 
 /// One fuzz target.
 pub type Check = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Check); 11] = [
+pub const ALL: [(&str, Check); 12] = [
     ("basic_auth", basic_auth::check),
     ("ca_answer", ca_answer::check),
     ("certificate", certificate::check),
@@ -31,4 +32,5 @@ pub const ALL: [(&str, Check); 11] = [
     ("request_head", request_head::check),
     ("response_head", response_head::check),
     ("rewrite", rewrite::check),
+    ("tenants", tenants::check),
 ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Accepted, Kind, bad};
 use crate::error::Diagnostic;
 use crate::model::{
-    Certificate, CertificatePer, CertificateSource, Good, Part, Tenant, TenantCertificates,
+    Certificate, CertificatePer, CertificateSource, Good, Tenant, TenantCertificates,
 };
 use crate::value::{HostPattern, Name};
 
@@ -18,6 +18,7 @@ impl Accepted {
         let settings = self.global.tenants.as_ref();
         let settings = settings.and_then(|settings| settings.certificates.clone());
         let Some(TenantCertificates { issuer, per }) = settings else { return };
+        let text: Arc<str> = Arc::from("");
         let mut made = Vec::with_capacity(self.tenants.len());
         let mut refused: Vec<(Name, Diagnostic)> = Vec::new();
         for (id, tenant) in &self.tenants {
@@ -25,14 +26,14 @@ impl Accepted {
                 let (issuer, profile, key) = (issuer.clone(), None, None);
                 let source = CertificateSource::Issued { names, issuer, profile, key };
                 let value = Certificate { name: name.clone(), source, tenant: Some(id.clone()) };
-                let certificate = Good { value: value.into(), text: Arc::from(""), line: 0 };
+                let certificate = Good { value: value.into(), text: text.clone(), line: 0 };
                 match self.may_have(&certificate) {
                     Ok(()) => made.push((name, certificate)),
                     Err(why) => refused.push((name, *why)),
                 }
             }
         }
-        self.certificates.extend(made);
+        self.certificates.append(&mut made.into_iter().collect());
         // They are made alike: what one lacks all lack, and one report is enough.
         let count = refused.len();
         if let Some((name, mut why)) = refused.into_iter().next() {
@@ -65,9 +66,9 @@ impl Accepted {
 }
 
 fn named(tenant: &Tenant, per: CertificatePer) -> Vec<Named> {
-    let hosts = |part: &Part| part.route.hosts.clone();
     if per == CertificatePer::Tenant {
-        let mut names: Vec<HostPattern> = tenant.parts.iter().flat_map(hosts).collect();
+        let mut names = Vec::with_capacity(tenant.parts.len());
+        tenant.parts.iter().for_each(|part| names.extend_from_slice(&part.route.hosts));
         names.sort();
         names.dedup();
         return vec![(tenant.id.clone(), names)];

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::routes::overlap;
+use super::shadow::place_of;
 use super::{Accepted, Kind};
 use crate::error::Diagnostic;
 use crate::model::{EndpointAddress, Good, Part, PathRule, Route, Tenant};
@@ -136,14 +137,14 @@ impl Claims {
 
     /// The route of the config file that has this place of the host.
     fn config_route(&self, part: &Part, host: &HostPattern) -> Option<&Name> {
-        let found = self.config.get(host)?.iter().find_map(|claimed| match claimed {
+        let own = place_of(&part.route.path);
+        self.config.get(host)?.iter().find_map(|claimed| match claimed {
             Claimed::Served(route) => {
-                let same = route.path == part.route.path && overlap(route, &part.route);
+                let same = place_of(&route.path) == own && overlap(route, &part.route);
                 same.then_some(&route.name)
             }
-            Claimed::Blocked { route, path } => (*path == part.route.path).then_some(route),
-        });
-        found
+            Claimed::Blocked { route, path } => (place_of(path) == own).then_some(route),
+        })
     }
 
     pub(super) fn take(&mut self, tenant: &Good<Tenant>) {
@@ -160,7 +161,10 @@ impl Claims {
 
     /// What the part still has beside those that go before it.
     pub(super) fn rest_of(&self, part: &Part) -> Option<Part> {
-        if self.names.contains(&part.route.name) {
+        // An address that is another's gateway by now: nobody's requests may end there.
+        let given_away = |address| self.endpoints.contains_key(address);
+        let mut addresses = part.upstream.endpoints.iter().map(|endpoint| &endpoint.address);
+        if self.names.contains(&part.route.name) || addresses.any(given_away) {
             return None;
         }
         let free = |host: &&HostPattern| {

@@ -112,9 +112,10 @@ pub fn merge(previous: Option<&Accepted>, new: Candidate) -> Accepted {
     out.select_certificates(certificates, previous.map(|previous| &previous.certificates));
     out.select_upstreams(upstreams, previous.map(|previous| &previous.upstreams));
     routes::select(&mut out, routes, previous);
+    let shadowed = out.shadowed_routes();
     tenants::select(&mut out, tenants, previous);
     out.warn_about_certificates();
-    out.warn_about_shadowed_routes();
+    out.warnings.extend(shadowed);
     out
 }
 

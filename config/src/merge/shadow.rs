@@ -1,7 +1,7 @@
 //! Routes that another route of the same host leaves nothing to. Two routes with one claim are a
 //! clash, which `routes` settles; here is what is written differently and matches the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::routes::overlap;
 use super::{Accepted, shown};
@@ -13,26 +13,17 @@ use crate::value::HostPattern;
 type Place<'r> = (&'r HostPattern, bool, &'r str);
 
 impl Accepted {
-    pub(super) fn warn_about_shadowed_routes(&mut self) {
+    /// Of the config file. A tenant's route that would be one is refused.
+    pub(super) fn shadowed_routes(&self) -> Vec<Diagnostic> {
         let mut places: HashMap<Place<'_>, Vec<&Good<Route>>> = HashMap::new();
-        // Tenants share no host with each other: only those that the config file names count.
-        let own: HashSet<&HostPattern> = self
-            .routes
-            .values()
-            .filter(|route| route.value.tenant.is_none())
-            .flat_map(|route| &route.value.hosts)
-            .collect();
-        let counts = |route: &&Good<Route>| {
-            route.value.tenant.is_none() || route.value.hosts.iter().any(|host| own.contains(host))
-        };
         // In the order of names, which is the order that decides between equals.
-        for route in self.routes.values().filter(counts) {
+        for route in self.routes.values() {
             for host in &route.value.hosts {
                 places.entry(place(host, &route.value.path)).or_default().push(route);
             }
         }
         let mut found: BTreeMap<&str, Diagnostic> = BTreeMap::new();
-        for route in self.routes.values().filter(counts) {
+        for route in self.routes.values() {
             let others = |host| {
                 let others = places.get(&place(host, &route.value.path));
                 others.map(Vec::as_slice).unwrap_or_default()
@@ -43,15 +34,19 @@ impl Accepted {
             });
             found.extend(finding.map(|finding| (route.value.name.as_str(), finding)));
         }
-        let found: Vec<Diagnostic> = found.into_values().collect();
-        self.warnings.extend(found);
+        found.into_values().collect()
     }
 }
 
 fn place<'r>(host: &'r HostPattern, path: &'r PathRule) -> Place<'r> {
+    let (exact, path) = place_of(path);
+    (host, exact, path)
+}
+
+pub(super) fn place_of(path: &PathRule) -> (bool, &str) {
     match path {
-        PathRule::Exact(path) => (host, true, path.as_str()),
-        PathRule::Prefix(path) => (host, false, path.as_str().trim_end_matches('/')),
+        PathRule::Exact(path) => (true, path.as_str()),
+        PathRule::Prefix(path) => (false, path.as_str().trim_end_matches('/')),
     }
 }
 

@@ -7,7 +7,7 @@
 //!    keeps it; among new ones the first of the registry gets it.
 //! 4. What a refused tenant claims and nobody serves is blocked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::claims::{Claims, Place};
@@ -113,7 +113,7 @@ impl Templates {
 
     fn tell(self, out: &mut Accepted, placed: &Placed) {
         for (name, bad) in self.bad {
-            let mut parts = placed.tenants.values().flat_map(|tenant| &tenant.value.parts);
+            let mut parts = placed.tenants.iter().flat_map(|(_, tenant)| &tenant.value.parts);
             let serves = parts.any(|part| part.template.name == name);
             out.quarantine(Kind::Template, &name, bad, serves);
         }
@@ -230,20 +230,21 @@ impl<'p> Select<'p> {
 
     /// An entry whose tenant cannot be read is the one that has gone with the same values.
     fn strays(&mut self, strays: Vec<Stray>) {
+        if strays.is_empty() {
+            return;
+        }
+        let mut placed: HashSet<Name> =
+            self.placed.tenants.iter().map(|(name, _)| name.clone()).collect();
+        let gone = Gone::of(self.former, &placed);
         for Stray { name, reasons, line, values } in strays {
-            let gone = self.former.and_then(|former| {
-                let gone =
-                    former.iter().filter(|(name, _)| !self.placed.tenants.contains_key(*name));
-                let is_it = |(_, tenant): &(&Name, &Good<Tenant>)| {
-                    tenant.value.parts.iter().any(|part| part.has_values(&values))
-                };
-                gone.into_iter().find(is_it)
-            });
             let bad = BadEntry { reasons, claims: Vec::new(), line };
-            match gone {
-                Some((former, _)) => self.bad(former.clone(), bad),
+            match gone.with(&values).filter(|name| !placed.contains(*name)) {
+                Some(former) => {
+                    placed.insert(former.clone());
+                    self.bad(former.clone(), bad);
+                }
                 None => {
-                    let serves = self.placed.tenants.contains_key(&name);
+                    let serves = placed.contains(&name);
                     self.refused.push(Refused { kind: Kind::Tenant, name, bad, serves });
                 }
             }
@@ -253,16 +254,46 @@ impl<'p> Select<'p> {
     fn place(&mut self, name: Name, tenant: Good<Tenant>) {
         self.claims.take(&tenant);
         if !tenant.value.parts.is_empty() {
-            self.placed.tenants.insert(name, tenant);
+            self.placed.tenants.push((name, tenant));
         }
     }
 }
 
-impl Part {
-    /// Whether these are the values of its entry. A template without fields tells nothing.
-    fn has_values(&self, values: &BTreeMap<Box<str>, Box<str>>) -> bool {
-        let mut pairs = self.template.fields.iter().zip(self.values.iter());
-        !self.values.is_empty() && pairs.all(|(field, value)| values.get(&**field) == Some(value))
+/// Tenants that are not in the registry any more, by the values of each template.
+struct Gone<'p> {
+    by_template: Vec<(&'p Arc<Template>, ByValues<'p>)>,
+}
+
+type ByValues<'p> = HashMap<Vec<&'p str>, &'p Name>;
+
+impl<'p> Gone<'p> {
+    fn of(former: Option<&'p BTreeMap<Name, Good<Tenant>>>, placed: &HashSet<Name>) -> Gone<'p> {
+        let mut gone = Gone { by_template: Vec::new() };
+        let absent = former.into_iter().flatten().filter(|(name, _)| !placed.contains(*name));
+        for (name, tenant) in absent {
+            // A template without fields tells nobody apart.
+            for part in tenant.value.parts.iter().filter(|part| !part.values.is_empty()) {
+                let values = part.values.iter().map(|value| &**value).collect();
+                let all = &mut gone.by_template;
+                let known = all.iter().position(|(known, _)| Arc::ptr_eq(known, &part.template));
+                match known.and_then(|index| all.get_mut(index)) {
+                    Some((_, tenants)) => {
+                        tenants.insert(values, name);
+                    }
+                    None => all.push((&part.template, HashMap::from([(values, name)]))),
+                }
+            }
+        }
+        gone
+    }
+
+    fn with(&self, values: &BTreeMap<Box<str>, Box<str>>) -> Option<&'p Name> {
+        self.by_template.iter().find_map(|(template, tenants)| {
+            let fields = template.fields.iter();
+            let values: Option<Vec<&str>> =
+                fields.map(|field| values.get(&**field).map(|value| &**value)).collect();
+            tenants.get(&values?).copied()
+        })
     }
 }
 
@@ -278,17 +309,20 @@ enum Rank {
     New,
 }
 
+/// Each name once.
 #[derive(Default)]
 struct Placed {
-    tenants: BTreeMap<Name, Good<Tenant>>,
+    tenants: Vec<(Name, Good<Tenant>)>,
 }
 
 impl Placed {
     fn into(self, out: &mut Accepted) {
-        let count = self.tenants.len() * out.templates.len().max(1);
+        // Made whole and joined: many times faster than one by one.
+        out.tenants = self.tenants.into_iter().collect();
+        let count = out.tenants.len() * out.templates.len().max(1);
         let mut routes = Vec::with_capacity(count);
         let mut upstreams = Vec::with_capacity(count);
-        for part in self.tenants.values().flat_map(|tenant| &tenant.value.parts) {
+        for part in out.tenants.values().flat_map(|tenant| &tenant.value.parts) {
             let line = out.templates.get(&part.template.name).map_or(0, |template| template.line);
             let text = &part.template.text;
             let route = Good { value: part.route.clone(), text: text.clone(), line };
@@ -296,10 +330,8 @@ impl Placed {
             let upstream = Good { value: part.upstream.clone(), text: text.clone(), line };
             upstreams.push((part.upstream.name.clone(), upstream));
         }
-        // Nearly sorted, made whole and joined: many times faster than one by one.
         out.routes.append(&mut routes.into_iter().collect());
         out.upstreams.append(&mut upstreams.into_iter().collect());
-        out.tenants = self.tenants;
         out.certify_tenants();
     }
 }

@@ -18,7 +18,7 @@ impl Template {
         self: &Arc<Self>,
         tenant: &Name,
         values: Arc<[Box<str>]>,
-    ) -> Result<DraftPart, (Vec<Fault>, Vec<(HostPattern, PathRule)>)> {
+    ) -> Result<DraftPart, (Vec<Fault>, Claims)> {
         let fill = Fill { tenant, values: &values };
         let mut faults = Vec::new();
         let name = format!("{tenant}.{}", self.name);
@@ -48,6 +48,9 @@ impl Template {
         Ok(DraftPart { template: self.clone(), values, name, hosts, address })
     }
 }
+
+/// Hosts and paths, as far as they could be made.
+pub(crate) type Claims = Vec<(HostPattern, PathRule)>;
 
 /// Makes tenants of entries.
 pub(crate) struct Expander<'r> {

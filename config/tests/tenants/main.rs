@@ -4,6 +4,7 @@
 
 mod expansion;
 mod merging;
+mod properties;
 mod scale;
 
 use std::io;

@@ -161,11 +161,42 @@ fn two_tenants_share_neither_a_host_nor_an_endpoint() {
     assert_eq!(refused(&fresh)[0].1, "acme-corp");
 }
 
+/// `b` gets the address of `a`, and `a` one that it cannot have: its former version must not lead
+/// to `b`.
+#[test]
+fn a_former_version_never_leads_to_another_tenant() {
+    let registry = |a: &str, b: &str| {
+        let entry = |id: &str, host: &str| {
+            format!(
+                "{{\"tenant\": \"{id}\", \"host\": \"{host}\", \"gateway_port\": 1, \"bridge_port\": 2}}"
+            )
+        };
+        let c = entry("c", "192.0.2.3");
+        format!("{{\"servers\": [{c}, {}, {}]}}", entry("b", b), entry("a", a))
+    };
+    let before = read(None, FILE, &registry("192.0.2.1", "192.0.2.2"));
+    let after = read(Some(&before), FILE, &registry("192.0.2.3", "192.0.2.1"));
+    let [(Kind::Tenant, "a", false, why)] = &refused(&after)[..] else {
+        panic!("{:?}", refused(&after))
+    };
+    assert!(why.contains("belongs to tenant `c`"), "{why}");
+    let addresses: Vec<String> =
+        serving(&after).iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(addresses, ["192.0.2.1:2", "192.0.2.1:1", "192.0.2.3:2", "192.0.2.3:1"]);
+    let blocked: Vec<&str> = after.blocked.iter().map(|one| one.route.as_str()).collect();
+    assert_eq!(blocked, ["a", "a"]);
+}
+
 #[test]
 fn a_route_of_the_config_file_goes_first() {
     let own = "upstreams: { u: { endpoints: [\"127.0.0.1:1\"] } }\nroutes:\n  \
                own: { hosts: [acme-corp.gw.openclaw.example], upstream: u }\n  \
                part: { hosts: [newtenant-corp.gw.openclaw.example], path: /x, upstream: u }\n";
+    // With and without `/` at the end is one prefix.
+    let slash = FILE.replace("endpoint: \"{host}:{g", "path: /x/, endpoint: \"{host}:{g");
+    let slashed = read(None, &format!("{slash}{own}"), PRODUCTION);
+    let refused_names: Vec<&str> = refused(&slashed).iter().map(|bad| bad.1).collect();
+    assert_eq!(refused_names, ["newtenant-corp"]);
     let file = format!("{FILE}{own}");
     let before = read(None, FILE, PRODUCTION);
     for previous in [None, Some(&before)] {

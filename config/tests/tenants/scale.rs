@@ -77,6 +77,10 @@ fn ten_thousand_clashes_do_not_take_quadratic_time() {
     assert_eq!((accepted.tenants.len(), accepted.quarantined.len()), (1, TENANTS - 1));
     let again = read(Some(&accepted), FILE, &text);
     assert_eq!(again.quarantined, []);
+    // The field that names them is called otherwise now.
+    let lost = read(Some(&again), FILE, &text.replace("\"tenant\"", "\"name\""));
+    assert_eq!((lost.tenants.len(), lost.quarantined.len()), (TENANTS, TENANTS));
+    assert!(lost.quarantined.iter().all(|bad| bad.former_serves));
 }
 
 #[test]

@@ -61,11 +61,16 @@ impl CertificateMetrics {
         let other = |tenant: Option<&Name>| tenant.is_some_and(|tenant| tenants.is_other(tenant));
         let certificates = accepted.certificates.iter();
         let entries = certificates.filter(|(_, entry)| other(entry.value.tenant.as_ref()));
-        let routes = accepted.routes.values();
-        let of = |route: &Route| other(route.tenant.as_ref().map(|of| &of.tenant));
-        let hosts = routes.filter(|entry| of(&entry.value)).flat_map(|entry| &entry.value.hosts);
-        let hosts = hosts.map(HostPattern::to_string);
-        self.others = entries.map(|(name, _)| name.to_string()).chain(hosts).collect();
+        self.others = entries.map(|(name, _)| name.to_string()).collect();
+        let tls = accepted.global.listeners.values().any(|listener| listener.tls.is_some());
+        let own = accepted.global.tenants.as_ref().is_some_and(|all| all.certificates.is_some());
+        if tls && !own {
+            // Those of the default issuer are called by their hosts.
+            let of = |route: &Route| other(route.tenant.as_ref().map(|of| &of.tenant));
+            let routes = accepted.routes.values().filter(|entry| of(&entry.value));
+            let hosts = routes.flat_map(|entry| &entry.value.hosts);
+            self.others.extend(hosts.map(HostPattern::to_string));
+        }
     }
 
     pub fn update(&mut self, metrics: &Metrics, certs: &Certs, view: &View) {

@@ -76,7 +76,7 @@ impl Publisher {
     /// Makes this serve; workers see it with their next request. Returns its generation.
     pub fn publish(
         &mut self,
-        accepted: &Accepted,
+        accepted: &Arc<Accepted>,
         resolver: &mut Resolver,
         checker: &mut Checker,
     ) -> u64 {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use config::defaults::REGISTRY_BYTES;
 use config::diff::{Changes, diff, static_changes};
 use config::error::{Diagnostic, Errors};
 use config::merge::{Accepted, Kind, merge};
@@ -228,8 +229,12 @@ impl Environment for Recording {
     }
 
     fn read_registry(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.files.borrow_mut().insert(path.to_path_buf(), digest_of(path));
-        SystemEnvironment.read_registry(path)
+        let read = SystemEnvironment.read_registry(path);
+        // Of what was read: it is large, and a change since then is seen by the watch.
+        let whole = read.as_ref().ok().filter(|bytes| bytes.len() <= REGISTRY_BYTES);
+        let digest = whole.map(|bytes| Digest::of(bytes));
+        self.files.borrow_mut().insert(path.to_path_buf(), digest);
+        read
     }
 }
 

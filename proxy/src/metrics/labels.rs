@@ -1,6 +1,7 @@
 //! Which tenants have metric labels of their own.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use config::merge::Accepted;
 use config::model::TenantOf;
@@ -14,29 +15,31 @@ use crate::route::table::Series;
 pub struct TenantLabels {
     most: usize,
     own: BTreeSet<Name>,
-    others: BTreeSet<Name>,
+    followed: Option<Arc<Accepted>>,
 }
 
 impl TenantLabels {
-    /// Brings the labels to these tenants, at most `most` of them.
-    pub fn follow(&mut self, accepted: &Accepted) {
-        let Some(settings) = &accepted.global.tenants else {
-            *self = TenantLabels::default();
+    /// Brings the labels to these tenants.
+    pub fn follow(&mut self, accepted: &Arc<Accepted>) {
+        if self.followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, accepted)) {
             return;
-        };
-        let tenants = &accepted.tenants;
-        // Another number: everybody begins anew.
-        if self.most != settings.metric_tenants {
-            *self = TenantLabels { most: settings.metric_tenants, ..TenantLabels::default() };
         }
-        self.own.retain(|tenant| tenants.contains_key(tenant));
-        self.others.retain(|tenant| tenants.contains_key(tenant));
-        for tenant in tenants.keys() {
-            if self.own.contains(tenant) || self.others.contains(tenant) {
-                continue;
+        let former = self.followed.replace(accepted.clone());
+        let most = accepted.global.tenants.as_ref().map_or(0, |tenants| tenants.metric_tenants);
+        // Another number: everybody begins anew.
+        let former = former.filter(|_| self.most == most);
+        if former.is_none() {
+            self.own.clear();
+        }
+        self.most = most;
+        self.own.retain(|tenant| accepted.tenants.contains_key(tenant));
+        let mut known = former.iter().flat_map(|former| former.tenants.keys()).peekable();
+        for tenant in accepted.tenants.keys() {
+            while known.next_if(|known| *known < tenant).is_some() {}
+            let is_new = known.next_if(|known| *known == tenant).is_none();
+            if is_new && self.own.len() < most {
+                self.own.insert(tenant.clone());
             }
-            let labels = if self.own.len() < self.most { &mut self.own } else { &mut self.others };
-            labels.insert(tenant.clone());
         }
     }
 
@@ -90,13 +93,13 @@ mod tests {
         }
     }
 
-    fn accepted(most: usize, names: &[&str]) -> Accepted {
+    fn accepted(most: usize, names: &[&str]) -> Arc<Accepted> {
         let text = format!(
             "version: 1\nlisteners: {{ web: {{ bind: ['127.0.0.1:1'] }} }}\ntenants:\n  \
              file: /registry.json\n  metrics: {{ tenants: {most} }}\n  routes:\n    \
              gw: {{ hosts: ['{{tenant}}.gw.example'], endpoint: '{{host}}:80' }}\n"
         );
-        config::merge(None, config::parse("edge.yaml", &text, &Registry(names)).unwrap())
+        config::merge(None, config::parse("edge.yaml", &text, &Registry(names)).unwrap()).into()
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! `config` to [`Snapshot`]. What has not changed keeps its identity: endpoints (and with them the
 //! workers' pools), an upstream's state, a route's life.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use acme::challenge::Challenges;
-use config::merge::{Accepted, Blocked};
-use config::model::{self, EndpointAddress, HeaderEdits, PathRule};
-use config::value::{HostPattern, Name};
+use config::merge::Accepted;
+use config::model::{self, EndpointAddress, HeaderEdits};
+use config::value::Name;
 use http::{HeaderName, HeaderValue};
 use rustls::server::ProducesTickets;
 
 use super::edits::{Absents, Edits, Names};
+use super::hosts::hosts;
 use super::removed::removed;
 use super::reuse::{self, InOrder};
 use super::table::{
-    Action, BoundAddress, HostEntry, HostTable, Hsts, Limits, ListenerPolicy, Redirect, Respond,
-    Route, RouteLife, RouteTarget, Rule, Series, Snapshot, Split, Targets, next_id,
+    Action, BoundAddress, HostTable, Hsts, Limits, ListenerPolicy, Redirect, Respond, Route,
+    RouteLife, RouteTarget, Series, Snapshot, Split, Targets, next_id,
 };
 use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
@@ -63,8 +65,7 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
     let routes = routes(accepted, previous, &upstreams, https_port, deps);
-    let hosts = hosts(&routes, &accepted.blocked);
-    let routes: Vec<Arc<Route>> = routes.into_iter().map(|(_, route)| route).collect();
+    let hosts = hosts(&routes, &accepted.blocked, previous);
     Snapshot {
         generation: previous.generation + 1,
         listeners: listeners(accepted, deps, https_port),
@@ -91,28 +92,30 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
     }
 }
 
-/// In the order of names, with what they were made of.
-fn routes<'a>(
-    accepted: &'a Accepted,
+/// In the order of names.
+fn routes(
+    accepted: &Accepted,
     previous: &Snapshot,
     upstreams: &[Arc<Upstream>],
     https_port: u16,
     deps: &mut Deps<'_>,
-) -> Vec<(&'a model::Route, Arc<Route>)> {
-    let by_name: HashMap<&Name, &Arc<Upstream>> =
-        upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
+) -> Vec<Arc<Route>> {
+    let replaced = reuse::replaced(&previous.upstreams, upstreams);
+    // Only for those that are compiled.
+    let by_name: LazyCell<ByName<'_>, _> = LazyCell::new(|| {
+        upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect::<ByName<'_>>()
+    });
     let retired: HashMap<&Name, &Arc<RouteLife>> =
         previous.retired.iter().map(|(name, life)| (name, life)).collect();
     let keys = accepted.global.limits.limiter_keys;
     let mut former = InOrder::new(&previous.routes, |route| &route.name);
-    let mut compiled = |spec: &Arc<model::Route>| {
+    let compiled = |spec: &Arc<model::Route>| {
         let former = former.find(&spec.name);
         // Limits know how many keys they may have.
         let whole =
             |former: &Route| former.limits.is_empty() || previous.limits.limiter_keys == keys;
-        let upstream = |name: &Name| by_name.get(name).map(|upstream| (*upstream).clone());
         let taken = former.filter(|former| whole(former));
-        if let Some(same) = taken.and_then(|former| reuse::route(former, spec, upstream)) {
+        if let Some(same) = taken.and_then(|former| reuse::route(former, spec, &replaced)) {
             return Some(same);
         }
         let life = former.map(|former| &former.life).or(retired.get(&spec.name).copied());
@@ -123,7 +126,7 @@ fn routes<'a>(
         route(spec, &by_name, https_port, lasting, shifted).map(Arc::new)
     };
     let specs = accepted.routes.values().map(|entry| &entry.value);
-    specs.filter_map(|spec| Some((&**spec, compiled(spec)?))).collect()
+    specs.filter_map(compiled).collect()
 }
 
 /// Removed now, or before and not ended yet.
@@ -230,6 +233,8 @@ fn listeners(
     accepted.global.listeners.values().map(|listener| Arc::new(policy(listener))).collect()
 }
 
+type ByName<'a> = HashMap<&'a Name, &'a Arc<Upstream>>;
+
 /// The parts of a route that outlive its generation.
 struct Lasting {
     life: Arc<RouteLife>,
@@ -248,7 +253,7 @@ fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> Box<[Arc<Lim
 
 fn route(
     spec: &Arc<model::Route>,
-    upstreams: &HashMap<&Name, &Arc<Upstream>>,
+    upstreams: &ByName<'_>,
     https_port: u16,
     lasting: Lasting,
     shifted: Option<&BTreeMap<Name, u32>>,
@@ -351,36 +356,6 @@ fn hsts(spec: &model::Hsts) -> Option<Hsts> {
     }
     let line = format!("Strict-Transport-Security: {text}\r\n").into_bytes().into();
     Some(Hsts { line, value: HeaderValue::from_str(&text).ok()? })
-}
-
-fn hosts(routes: &[(&model::Route, Arc<Route>)], blocked: &[Blocked]) -> HostTable {
-    let mut rules: HashMap<&HostPattern, Vec<Rule>> = HashMap::new();
-    for (spec, route) in routes {
-        for host in &spec.hosts {
-            rules.entry(host).or_default().push(Rule {
-                path: spec.path.clone(),
-                methods: spec.methods.iter().map(|m| m.as_str().into()).collect(),
-                route: route.clone(),
-            });
-        }
-    }
-    for claim in blocked {
-        rules.entry(&claim.host).or_default().push(blocked_rule(&claim.route, &claim.path));
-    }
-    let mut table = HostTable::default();
-    for (host, rules) in rules {
-        let entry = Arc::new(HostEntry::new(rules));
-        match host {
-            HostPattern::Exact(name) => table.exact.insert(name.clone(), entry),
-            HostPattern::Wildcard(suffix) => table.wildcard.insert(suffix.clone(), entry),
-        };
-    }
-    table
-}
-
-fn blocked_rule(name: &Name, path: &PathRule) -> Rule {
-    let route = Route::bare(name.clone(), Action::Quarantined);
-    Rule { path: path.clone(), methods: Box::default(), route: Arc::new(route) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod edits;
 pub mod explain;
 pub mod find;
+mod hosts;
 pub mod removed;
 pub mod reuse;
 pub mod table;

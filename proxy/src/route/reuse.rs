@@ -2,6 +2,7 @@
 //! were. A reload of ten thousand of them that changes one then compiles one, and what workers and
 //! connections hold of the others stays what it is.
 
+use std::collections::HashSet;
 use std::iter::Peekable;
 use std::slice::Iter;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use config::model;
 use config::value::Name;
 
-use super::table::{Action, Route, RouteTarget, Targets};
+use super::table::{Action, Route, Targets};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::transport::Transport;
 
@@ -42,26 +43,31 @@ pub fn upstream(former: &Arc<Upstream>, spec: &Arc<model::Upstream>) -> Option<A
     Arc::ptr_eq(&transport, &former.transport).then(|| former.clone())
 }
 
+/// Former upstreams that do not serve any more as they were, by where they are in memory.
+pub fn replaced(former: &[Arc<Upstream>], now: &[Arc<Upstream>]) -> HashSet<*const Upstream> {
+    let mut now = InOrder::new(now, |upstream: &Upstream| &upstream.name);
+    let gone = |upstream: &&Arc<Upstream>| {
+        now.find(&upstream.name).is_none_or(|now| !Arc::ptr_eq(now, upstream))
+    };
+    former.iter().filter(gone).map(Arc::as_ptr).collect()
+}
+
 /// The former route where nothing of it has changed, nor of where it leads.
 pub fn route(
     former: &Arc<Route>,
     spec: &Arc<model::Route>,
-    upstream: impl Fn(&Name) -> Option<Arc<Upstream>>,
+    replaced: &HashSet<*const Upstream>,
 ) -> Option<Arc<Route>> {
     if !former.spec.as_ref().is_some_and(|former| same(former, spec)) {
         return None;
     }
     let leads_there = match &former.action {
-        Action::Forward(Targets::One(target)) => serves(target, upstream),
+        Action::Forward(Targets::One(target)) => !replaced.contains(&Arc::as_ptr(&target.upstream)),
         Action::Respond(_) => true,
         // Weights are shifted, ports are those of listeners: compiling them is little.
         Action::Forward(Targets::Split(_)) | Action::Redirect(_) | Action::Quarantined => false,
     };
     leads_there.then(|| former.clone())
-}
-
-fn serves(target: &RouteTarget, upstream: impl Fn(&Name) -> Option<Arc<Upstream>>) -> bool {
-    upstream(&target.upstream.name).is_some_and(|now| Arc::ptr_eq(&now, &target.upstream))
 }
 
 fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {

@@ -88,6 +88,8 @@ pub struct HostTable {
     pub exact: HashMap<Arc<str>, Arc<HostEntry>>,
     /// Key: the part after `*.`.
     pub wildcard: HashMap<Arc<str>, Arc<HostEntry>>,
+    /// Some of them answer for quarantined routes.
+    pub blocked: bool,
 }
 
 impl HostTable {

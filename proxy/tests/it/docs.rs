@@ -74,9 +74,13 @@ fn every_yaml_block_passes_check() {
     let (_, whole) = first.expect("README.md shows no whole configuration");
     assert!(whole.contains("\ntests:"), "the first configuration has tests");
     let lab = Lab::new();
+    let registry = read("config/tests/tenants/production.json");
+    let registry = lab.write("production.json", registry);
     for page in PAGES {
         for (line, block) in blocks(page, "yaml") {
             let text = if is_whole(&block) { block } else { completed(whole, &block) };
+            let text =
+                text.replace("/etc/openclaw-edge/production.json", registry.to_str().unwrap());
             let path = lab.write("edge.yaml", &text);
             let output = command(&["check", "--config", path.to_str().unwrap()]);
             let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
