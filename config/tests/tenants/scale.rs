@@ -1,10 +1,8 @@
-//! 10,000 tenants of two templates. Time: `cargo test -p config --release --test tenants -- --ignored`.
+//! 10,000 tenants of two templates. What it costs is measured by `soak tenants` (benches/README.md).
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use config::merge::merge;
-use config::{Accepted, diff, last_good, parse};
+use config::{Accepted, diff, last_good};
 
 use super::{FILE, Registry, read};
 
@@ -81,50 +79,4 @@ fn ten_thousand_clashes_do_not_take_quadratic_time() {
     let lost = read(Some(&again), FILE, &text.replace("\"tenant\"", "\"name\""));
     assert_eq!((lost.tenants.len(), lost.quarantined.len()), (TENANTS, TENANTS));
     assert!(lost.quarantined.iter().all(|bad| bad.former_serves));
-}
-
-#[test]
-#[ignore = "a measurement: needs --release and a quiet machine"]
-fn ten_thousand_tenants_in_a_tenth_of_a_second() {
-    // `TENANTS=50000` for another number; then the time is only shown.
-    let count = std::env::var("TENANTS").map_or(TENANTS, |count| count.parse().unwrap());
-    let (one, two) = (registry(count), registry(count).replace("100.64.20.7\"", "100.64.200.7\""));
-    let mut before: Option<Accepted> = None;
-    let mut best = [Duration::MAX; 6];
-    for round in 0..9 {
-        let text = if round % 2 == 0 { &one } else { &two };
-        let mut lap = [Duration::ZERO; 6];
-        let start = cpu();
-        let candidate = parse("edge.yaml", LIMITED, &Registry(text.as_bytes())).unwrap();
-        lap[0] = cpu() - start;
-        let after = merge(before.as_ref(), candidate);
-        lap[1] = cpu() - start - lap[0];
-        let from = cpu();
-        let changes = before.as_ref().map(|before| diff::diff(before, &after));
-        lap[2] = cpu() - from;
-        let from = cpu();
-        let document = last_good::document(&after);
-        lap[3] = cpu() - from;
-        lap[4] = cpu() - start;
-        let from = cpu();
-        let restored = last_good::restore(&document, &Registry(b"")).unwrap();
-        lap[5] = cpu() - from;
-        assert_eq!(restored.tenants.len(), count);
-        if let Some(changes) = changes {
-            assert_eq!(changes.changed.len(), 1);
-        }
-        for (best, lap) in best.iter_mut().zip(lap) {
-            *best = lap.min(*best);
-        }
-        println!("parse, merge, diff, document, all four, restore: {lap:?}");
-        before = Some(after);
-    }
-    println!("best: {best:?}");
-    assert!(count != TENANTS || best[4] < Duration::from_millis(100), "{best:?}");
-}
-
-/// CPU time of this thread: the machine is shared.
-fn cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
