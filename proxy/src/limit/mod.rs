@@ -202,6 +202,7 @@ impl<C: LimitClock> Limit<C> {
 
     /// Counts this request, unless it is refused. `now`: not before anything that was answered, and
     /// at most a moment ago.
+    #[inline(always)]
     pub fn check(&self, asked: &Asked, now: Moment) -> Verdict {
         let answer = self.rate.ask(asked, now);
         let has_rate = self.spec.rate.is_some();

@@ -81,6 +81,7 @@ impl<C: LimitClock> Tiers<C> {
 
     /// A refused key does not use up what its neighbours share. In an overflow bucket they share
     /// the narrow rate already.
+    #[inline(always)]
     pub fn ask(&self, asked: &Asked, now: Moment) -> Answer {
         let drawn = asked.drawn.then_some(asked.client);
         let own = self.narrow.ask(asked.key, Some(asked.client.network()), drawn, now);
@@ -133,6 +134,7 @@ impl<C: LimitClock> Limiter<C> {
         Limiter { governor: RateLimiter::new(quota, store, AskedAt), burst: burst.get(), interval }
     }
 
+    #[inline(always)]
     fn ask(&self, key: u64, network: Option<u64>, drawn: Option<Client>, now: Moment) -> Answer {
         AskedAt::set(now);
         let visit = Visit {

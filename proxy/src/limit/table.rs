@@ -160,6 +160,7 @@ impl<C: LimitClock> KeyTable<C> {
         }
     }
 
+    #[inline(always)]
     fn known<T, E>(
         &self,
         slot: &mut Slot,

@@ -71,6 +71,7 @@ fn of_phase(route: &Route, origin: IpAddr, phase: Phase) -> impl Iterator<Item =
     route.limits.iter().filter(asked)
 }
 
+#[inline(always)]
 fn question<F: FieldSource>(
     limit: &Limit,
     view: &HeadView<'_, F>,
@@ -85,23 +86,26 @@ fn question<F: FieldSource>(
 }
 
 /// The first alternative that is there whole.
+#[inline(always)]
 fn asked<F: FieldSource>(
     limit: &Limit,
     view: &HeadView<'_, F>,
     client: Client,
 ) -> Result<Option<Asked>, Rejection> {
-    for parts in &limit.alternatives {
-        let key = parts.iter().try_fold(Some(limit.key()), |key, part| {
-            let Some(key) = key else { return Ok(None) };
-            with_part(key, part, view, &client)
-        })?;
-        if let Some(key) = key {
-            return Ok(Some(key.asked(client)));
+    'alternatives: for parts in &limit.alternatives {
+        let mut key = limit.key();
+        for part in parts {
+            match with_part(key, part, view, &client)? {
+                Some(more) => key = more,
+                None => continue 'alternatives,
+            }
         }
+        return Ok(Some(key.asked(client)));
     }
     Ok(None)
 }
 
+#[inline(always)]
 fn with_part<'k, F: FieldSource>(
     key: Key<'k>,
     part: &Part,
