@@ -61,7 +61,10 @@ pub fn check(bytes: &[u8]) {
 
 fn read(previous: Option<&Accepted>, registry: &[u8]) -> Accepted {
     let candidate = config::parse("fuzz.yaml", FILE, &Registry(registry));
-    merge(previous, candidate.unwrap_or_else(|errors| panic!("a registry refused a file: {errors}")))
+    merge(
+        previous,
+        candidate.unwrap_or_else(|errors| panic!("a registry refused a file: {errors}")),
+    )
 }
 
 /// Hosts and endpoints are those that the templates allow, and no two tenants share one.

@@ -138,12 +138,12 @@ struct Select<'p> {
 
 impl<'p> Select<'p> {
     fn entries(&mut self, tenants: BTreeMap<Name, Entry<Draft>>) {
-        let mut standing: Vec<(Rank, u64, Name, Entry<Draft>)> = Vec::with_capacity(tenants.len());
+        let mut standing: Vec<(Order, Name, Entry<Draft>)> = Vec::with_capacity(tenants.len());
         for (name, entry) in tenants {
             let former = self.former.and_then(|former| former.get(&name));
-            let line = match &entry {
-                Entry::Good(good) => good.line,
-                Entry::Bad(bad) => bad.line,
+            let (line, column) = match &entry {
+                Entry::Good(good) => (good.line, good.value.column),
+                Entry::Bad(bad) => (bad.line, 0),
             };
             let rank = match (former, &entry) {
                 (Some(former), Entry::Good(new)) if new.value.is(&former.value) => Rank::Same,
@@ -151,11 +151,11 @@ impl<'p> Select<'p> {
                 (Some(_), _) => Rank::Known,
                 (None, _) => Rank::New,
             };
-            standing.push((rank, line, name, entry));
+            standing.push(((rank, line, column), name, entry));
         }
         self.claims.reserve(standing.len() * self.templates.good.len());
-        standing.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-        for (rank, _, name, entry) in standing {
+        standing.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        for ((rank, ..), name, entry) in standing {
             match entry {
                 Entry::Good(tenant) => self.good(rank, name, tenant),
                 Entry::Bad(bad) => self.bad(name, bad),
@@ -296,6 +296,9 @@ impl<'p> Gone<'p> {
         })
     }
 }
+
+/// With line and column of the entry.
+type Order = (Rank, u64, u64);
 
 /// The order in which entries claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
