@@ -185,14 +185,20 @@ impl Control {
             }
             Decision::Apply(accepted, changes) => {
                 let outcome = outcome(&accepted);
+                let more = certs::needs_more(&self.accepted, &accepted);
                 self.accepted = Arc::new(accepted);
                 self.watch_files(files);
-                // A new host has its certificate before it has its route.
-                self.certify().await;
-                laps.lap("certificates");
+                if more {
+                    // A new host has its certificate before it has its route.
+                    self.certify().await;
+                    laps.lap("certificates");
+                }
                 let generation =
                     self.publisher.publish(&self.accepted, &mut self.resolver, &mut self.checker);
                 laps.lap("publish");
+                if !more {
+                    self.certs.submit(certs::wanted(&self.accepted));
+                }
                 self.last_good.keep(&self.accepted);
                 let changed = reload::summary(&changes);
                 tracing::info!(

@@ -24,7 +24,7 @@ use super::watch::read_file;
 use crate::clock;
 use crate::downstream::cert_table::{CertEntry, CertTable};
 
-pub use wanted::{Orders, Wanted, files, wanted};
+pub use wanted::{Orders, Wanted, files, needs_more, wanted};
 
 /// The control thread's end of the certificate thread.
 pub struct CertKeeper {

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use acme::ca::{CaConfig, ChallengeKind, Eab};
 use acme::keeper::{self, KeyKind, WantedCertificate};
 use acme::ledger::{Limits, Priority};
 use config::merge::Accepted;
-use config::model::{AcmeIssuer, CertificateSource, Challenge, Issuer, KeyType};
+use config::model::{
+    AcmeIssuer, Certificate, CertificateSource, Challenge, Good, Issuer, KeyType, Route,
+};
 use config::value::{HostPattern, Name};
 
 use super::{FileCertificate, Problem, ca_dir};
@@ -88,6 +91,40 @@ pub fn files(accepted: &Accepted) -> impl Iterator<Item = FileCertificate> {
             Some(FileCertificate { name: name.to_string(), chain, key })
         }
         CertificateSource::Issued { .. } => None,
+    })
+}
+
+/// Whether the new configuration may need a certificate that the old one did not: another
+/// endpoint of ten thousand tenants is no reason to wait for their certificates.
+pub fn needs_more(old: &Accepted, new: &Accepted) -> bool {
+    let settings = |accepted: &Accepted| {
+        let global = &accepted.global;
+        (global.issuers.clone(), global.default_issuer.clone(), global.listeners.clone())
+    };
+    let certificate = |old: Option<&Arc<Certificate>>, new: &Arc<Certificate>| {
+        old.is_none_or(|old| !Arc::ptr_eq(old, new))
+    };
+    let route = |old: Option<&Arc<Route>>, new: &Arc<Route>| {
+        old.is_none_or(|old| {
+            !Arc::ptr_eq(old, new) && new.hosts.iter().any(|host| !old.hosts.contains(host))
+        })
+    };
+    settings(old) != settings(new)
+        || any(&old.certificates, &new.certificates, certificate)
+        || any(&old.routes, &new.routes, route)
+}
+
+/// Whether `news` says so of any entry of `new`, given the one of the same name in `old`.
+fn any<T>(
+    old: &BTreeMap<Name, Good<T>>,
+    new: &BTreeMap<Name, Good<T>>,
+    news: impl Fn(Option<&Arc<T>>, &Arc<T>) -> bool,
+) -> bool {
+    let mut old = old.iter().peekable();
+    new.iter().any(|(name, entry)| {
+        while old.next_if(|(former, _)| *former < name).is_some() {}
+        let former = old.next_if(|(former, _)| *former == name);
+        news(former.map(|(_, former)| &former.value), &entry.value)
     })
 }
 
@@ -223,5 +260,45 @@ fn key_kind(key: KeyType) -> KeyKind {
     match key {
         KeyType::P256 => KeyKind::P256,
         KeyType::Rsa2048 => KeyKind::Rsa2048,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "version: 1\nissuers: { local: { internal: {} } }\n\
+        listeners: { web: { bind: ['127.0.0.1:1'], tls: {} } }\n\
+        certificates: { own: { names: [own.openclaw.example], issuer: local } }\n\
+        upstreams: { u: { endpoints: ['127.0.0.1:2'] } }\n\
+        routes:\n  a: { hosts: [a.openclaw.example, own.openclaw.example], upstream: u }\n  \
+        b: { hosts: [b.openclaw.example], upstream: u }\n";
+
+    fn accepted(text: &str, previous: Option<&Accepted>) -> Accepted {
+        let read = config::parse("edge.yaml", text, &config::NoEnvironment).unwrap();
+        match previous {
+            None => config::merge(None, read),
+            Some(previous) => match crate::control::reload::decide(previous, Ok(read)) {
+                crate::control::reload::Decision::Apply(new, _) => new,
+                _ => panic!("nothing to apply"),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for() {
+        let old = accepted(FILE, None);
+        for (change, to, expected) in [
+            ("127.0.0.1:2", "127.0.0.1:3", false),
+            ("[b.openclaw.example]", "[b.openclaw.example], body_limit: 1MiB", false),
+            ("[a.openclaw.example, own", "[own", false),
+            ("[b.openclaw.example]", "[b.openclaw.example, c.openclaw.example]", true),
+            ("  b: {", "  c: {", true),
+            ("names: [own.", "names: [b.openclaw.example, own.", true),
+            ("issuers: {", "issuers: { other: { internal: {} },", true),
+        ] {
+            let new = accepted(&FILE.replace(change, to), Some(&old));
+            assert_eq!(needs_more(&old, &new), expected, "{change} to {to}");
+        }
     }
 }
