@@ -93,17 +93,17 @@ impl KeyHasher {
     }
 
     /// The client of this address.
+    #[inline(always)]
     pub fn client(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
         // Each limit of a route asks, and a connection's next request.
-        let asked = (self.functions[0], address, *prefix);
-        match LAST.get() {
-            Some((same, client)) if same == asked => client,
-            _ => {
-                let client = self.cut(address, prefix);
-                LAST.set(Some((asked, client)));
-                client
-            }
+        let asked = Question::new(self.functions[0].0, address, prefix);
+        let (same, client) = LAST.get();
+        if same == asked {
+            return client;
         }
+        let client = self.cut(address, prefix);
+        LAST.set((asked, client));
+        client
     }
 
     fn cut(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
@@ -188,12 +188,36 @@ impl KeyHasher {
     }
 }
 
-/// Under which key, of whom, cut how.
-type Question = ((u64, u64), IpAddr, AddressPrefix);
+/// Under which key, of whom, cut how: as numbers, which are compared at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Question {
+    key: u64,
+    address: u128,
+    /// Family, lengths of the prefix.
+    cut: u64,
+}
+
+impl Question {
+    /// Nobody asks this: no family.
+    const NONE: Question = Question { key: 0, address: 0, cut: 0 };
+
+    #[inline(always)]
+    fn new(key: u64, address: IpAddr, prefix: &AddressPrefix) -> Question {
+        let (family, address) = match address {
+            IpAddr::V4(v4) => (4, u128::from(v4.to_bits())),
+            IpAddr::V6(v6) => (6, v6.to_bits()),
+        };
+        let AddressPrefix { v4, v6, v6_aggregate } = *prefix;
+        let (wide, aggregate) = (u8::from(v6_aggregate.is_some()), v6_aggregate.unwrap_or(0));
+        let cut = u64::from_le_bytes([family, v4, v6, wide, aggregate, 0, 0, 0]);
+        Question { key, address, cut }
+    }
+}
 
 thread_local! {
     /// What the thread was asked last.
-    static LAST: Cell<Option<(Question, Client)>> = const { Cell::new(None) };
+    static LAST: Cell<(Question, Client)> =
+        const { Cell::new((Question::NONE, Client { narrow: 0, wide: None })) };
 }
 
 impl fmt::Debug for KeyHasher {

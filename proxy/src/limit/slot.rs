@@ -37,6 +37,11 @@ impl Slot {
 
     /// Counts a request.
     pub fn hit(&mut self, now: Tick) {
+        if now == self.seen && self.usage >> AGE_BITS < MOST_HITS {
+            // Nothing has aged.
+            self.usage += 1 << AGE_BITS;
+            return;
+        }
         let hits = self.recent(now).saturating_add(1).min(MOST_HITS);
         let age = self.age().saturating_add(now.saturating_sub(self.seen)).min(MOST_AGE);
         self.usage = hits << AGE_BITS | age;

@@ -132,6 +132,7 @@ pub fn charge(charges: Vec<Charge>, now: Moment, terms: &mut Terms) -> Result<()
     charges.into_iter().try_for_each(|charge| count(&charge.limit, charge.asked, now, terms))
 }
 
+#[inline(always)]
 fn count(
     limit: &Limit,
     asked: Result<Asked, Rejection>,
