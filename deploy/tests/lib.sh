@@ -14,14 +14,13 @@ tools_dir() {
     echo "$cache/deploy-py$python-${sum:0:12}"
 }
 
-# The Debian that machine.sh starts: this machine's release, whose C library the binary links.
+# The release that machine.sh starts: this machine's, whose C library the binary links, from where
+# its packages come.
 machine_release() (
     . /etc/os-release
-    case $ID in
-    debian) echo "$VERSION_CODENAME http://deb.debian.org/debian" ;;
-    ubuntu) echo "$VERSION_CODENAME http://archive.ubuntu.com/ubuntu" ;;
-    *) echo "bookworm http://deb.debian.org/debian" ;;
-    esac
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' 'Component: main' |
+        awk -v release="${VERSION_CODENAME:?}" '$1 == release && !seen++'
 )
 
 machine_base() {
@@ -53,6 +52,18 @@ edge_binary() {
         fi
     done
     fail "no openclaw-edge in $built: build it, or name it in OPENCLAW_EDGE_BIN"
+}
+
+# Prints the load generator: $OPENCLAW_EDGE_SOAK, else what cargo has built here.
+load_binary() {
+    local built=${CARGO_TARGET_DIR:-$deploy/../target} one
+    for one in ${OPENCLAW_EDGE_SOAK:+"$OPENCLAW_EDGE_SOAK"} "$built/release/soak" "$built/debug/soak"; do
+        if [ -x "$one" ]; then
+            realpath "$one"
+            return
+        fi
+    done
+    fail "no soak in $built: cargo build --release -p benches --bin soak, or name it in OPENCLAW_EDGE_SOAK"
 }
 
 objects() { python3 "$here/objects.py" "$@"; }

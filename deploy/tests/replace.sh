@@ -30,18 +30,6 @@ outside() {
     done_with replace
 }
 
-# Prints the load generator: $OPENCLAW_EDGE_SOAK, else what cargo has built here.
-load_binary() {
-    local built=${CARGO_TARGET_DIR:-$deploy/../target} one
-    for one in ${OPENCLAW_EDGE_SOAK:+"$OPENCLAW_EDGE_SOAK"} "$built/release/soak" "$built/debug/soak"; do
-        if [ -x "$one" ]; then
-            realpath "$one"
-            return
-        fi
-    done
-    fail "no soak in $built: cargo build --release -p benches --bin soak, or name it in OPENCLAW_EDGE_SOAK"
-}
-
 # The pod's command line, one word a line, and its ConfigMap.
 from_the_overlay() {
     kubectl kustomize "$deploy/kubernetes/overlays/k3s-hostnetwork" >"$scratch/overlay.yaml"

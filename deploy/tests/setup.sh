@@ -75,6 +75,7 @@ python_tools() {
 machine_root() {
     local release=()
     read -r -a release <<<"$(machine_release)"
+    [ ${#release[@]} -eq 2 ] || fail "apt knows no package list of this machine's release: run 'apt-get update'"
     echo "setup: ${release[0]} by debootstrap (150 MB, a minute, once)" >&2
     mkdir -p "${1%/*}"
     new=$(mktemp -d "$1.XXXXXX")
