@@ -48,6 +48,8 @@ contents() {
 -rw-r--r-- usr/share/man/man1/openclaw-edge.1.gz
 -rw-r--r-- usr/share/man/man1/openclaw-edge-run.1.gz
 -rw-r--r-- usr/share/doc/openclaw-edge/README.md
+-rw-r--r-- usr/share/doc/openclaw-edge/config.md
+-rw-r--r-- usr/share/doc/openclaw-edge/operations.md
 -rw-r--r-- usr/share/doc/openclaw-edge/copyright
 -rw-r--r-- usr/share/doc/openclaw-edge/examples/minimal.yaml
 END

@@ -10,7 +10,7 @@ use config::value::HostPattern;
 use super::reuse::InOrder;
 use super::table::{HostTable, Route, Snapshot};
 
-/// The last [`MOST`] of them.
+/// The last `MOST` of them.
 #[derive(Clone, Default)]
 pub struct RemovedHosts {
     hosts: HashSet<HostPattern>,
