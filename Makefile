@@ -27,7 +27,7 @@ test: ## All tests
 	cargo test --locked --workspace
 
 test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tools (root; 20 minutes)
-	@OPENCLAW_EDGE_BIN=$(BUILT)/release/openclaw-edge bash deploy/tests/all.sh $(TEST_DEPLOY_ARGS)
+	@OPENCLAW_EDGE_BIN=$(BUILT)/release/openclaw-edge OPENCLAW_EDGE_SOAK=$(BUILT)/debug/soak bash deploy/tests/all.sh $(TEST_DEPLOY_ARGS)
 
 # What those tests need.
 deploy-ready:

@@ -1,7 +1,7 @@
 """firing.py PROMETHEUS EXPECTED LONGEST: waits until each alert of EXPECTED (lines: alert, tab,
 labels as `name=value,...`, tab, how it was provoked) is `firing` in /api/v1/alerts, and says how long
 after it became true. One whose `for` is longer than LONGEST seconds must be pending when all others
-fire, and is said to be. Fails two minutes after the last could have fired."""
+fire, and is said to be. Fails five minutes after the last could have fired."""
 
 import datetime
 import json
