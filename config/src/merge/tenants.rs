@@ -4,7 +4,7 @@
 //!    serves on. An entry that the registry does not hold is gone.
 //! 2. A registry that cannot be read leaves every tenant as it is, a bad template what it made.
 //! 3. A route of the config file goes before any tenant. A tenant that had a host or an endpoint
-//!    keeps it; among new ones the first of the registry gets it.
+//!    and still wants it keeps it, whatever else changes; else the first of the registry gets it.
 //! 4. What a refused tenant claims and nobody serves is blocked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -151,6 +151,10 @@ impl<'p> Select<'p> {
                 (Some(_), _) => Rank::Known,
                 (None, _) => Rank::New,
             };
+            if let (Rank::Known, Some(former), Entry::Good(new)) = (rank, former, &entry) {
+                let bad = &self.templates.bad;
+                self.claims.hold(new, &former.value, |part| bad.contains_key(&part.template.name));
+            }
             standing.push(((rank, line, column), name, entry));
         }
         self.claims.reserve(standing.len() * self.templates.good.len());

@@ -1,0 +1,84 @@
+//! What belongs to whom: no edit of one tenant takes anything of another, or closes it.
+
+use config::merge::Kind;
+use config::last_good;
+
+use super::merging::{refused, serving};
+use super::{FILE, Registry, read};
+
+/// Entries of `h` and `p` beside a domain of their own: `(id, domain, host, port)`.
+fn domains(entries: &[(&str, &str, &str, u16)]) -> String {
+    let entry = |(id, domain, host, port): &(&str, &str, &str, u16)| {
+        format!(
+            "{{\"tenant\": \"{id}\", \"domain\": \"{domain}\", \"host\": \"{host}\", \"port\": {port}}}"
+        )
+    };
+    let entries: Vec<String> = entries.iter().map(entry).collect();
+    format!("{{\"servers\": [{}]}}", entries.join(",\n"))
+}
+
+fn templates(routes: &str) -> String {
+    FILE.split("  routes:").next().unwrap().to_owned() + &format!("  routes: {{ {routes} }}\n")
+}
+
+const BY_DOMAIN: &str = "t: { hosts: ['{domain}'], endpoint: '{host}:{port}' }";
+
+#[test]
+fn who_had_a_host_keeps_it_whatever_else_changes() {
+    let other = "u: { hosts: ['{tenant}.u.example'], endpoint: '{tenant}.u.example:1' }";
+    let file = templates(&format!("{BY_DOMAIN}, {other}"));
+    let a = ("a", "a.example", "192.0.2.1", 1);
+    let b = ("b", "b.example", "192.0.2.2", 1);
+    let before = read(None, &file, &domains(&[a, b]));
+    let limited = file.replace("{port}'", "{port}', body_limit: 1KiB");
+    let bad_other = file.replace(".u.example:1", ".u.example:{prot}");
+    let bad_own = file.replace("{port}'", "{prot}'");
+    // `a` takes the host of `b`, or its endpoint.
+    for a in [("a", "b.example", "192.0.2.1", 1), ("a", "a.example", "192.0.2.2", 1)] {
+        let mistyped = domains(&[a, b]);
+        let refused_once = read(Some(&before), &file, &mistyped);
+        let document = last_good::document(&refused_once);
+        let restored = last_good::restore(&document, &Registry(b"")).unwrap();
+        let others_field = ("b", "b.example", "192.0.2.2", 2);
+        let renamed = ("b", "other.example", "192.0.2.2", 1);
+        for former in [&before, &refused_once, &restored] {
+            for (file, b) in [(&file, b), (&limited, b), (&bad_other, b), (&bad_own, b)] {
+                let after = read(Some(former), file, &domains(&[a, b]));
+                let lost: Vec<&str> = refused(&after)
+                    .iter()
+                    .filter(|bad| bad.0 == Kind::Tenant)
+                    .map(|bad| bad.1)
+                    .collect();
+                assert!(lost == ["a"] || (file == &bad_own && lost.is_empty()), "{lost:?} {file}");
+                assert_eq!(serving(&after), serving(&before), "{file}");
+            }
+            // What else `b` changes is applied.
+            let changed = if a.1 == "b.example" { others_field } else { renamed };
+            let after = read(Some(former), &file, &domains(&[a, changed]));
+            let names: Vec<&str> = refused(&after).iter().map(|bad| bad.1).collect();
+            assert_eq!(names, ["a"]);
+            let b = format!("b.t: {} {}:{}", changed.1, changed.2, changed.3);
+            assert!(serving(&after).contains(&b), "{:?}", serving(&after));
+        }
+    }
+}
+
+#[test]
+fn tenants_can_swap_hosts_and_endpoints_in_one_edit() {
+    let file = templates(BY_DOMAIN);
+    let before = read(
+        None,
+        &file,
+        &domains(&[("a", "a.example", "192.0.2.1", 1), ("b", "b.example", "192.0.2.2", 1)]),
+    );
+    for swapped in [
+        [("a", "b.example", "192.0.2.1", 1), ("b", "a.example", "192.0.2.2", 1)],
+        [("a", "a.example", "192.0.2.2", 1), ("b", "b.example", "192.0.2.1", 1)],
+        [("b", "a.example", "192.0.2.1", 1), ("a", "b.example", "192.0.2.2", 1)],
+    ] {
+        let fresh = read(None, &file, &domains(&swapped));
+        let after = read(Some(&before), &file, &domains(&swapped));
+        assert_eq!(refused(&after), []);
+        assert_eq!(serving(&after), serving(&fresh));
+    }
+}
