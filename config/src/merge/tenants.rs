@@ -5,15 +5,18 @@
 //! 2. A registry that cannot be read leaves every tenant as it is, a bad template what it made.
 //! 3. A route of the config file goes before any tenant. A tenant that had a host or an endpoint
 //!    and still wants it keeps it, whatever else changes; else the first of the registry gets it.
-//! 4. What a refused tenant claims and nobody serves is blocked.
+//! 4. What a refused tenant claims is blocked, but nothing on a host that another one or the config
+//!    file serves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::claims::{Claims, Place};
 use super::{Accepted, Blocked, Kind};
-use crate::model::{BadEntry, Draft, Entry, Good, Part, Stray, Template, Tenant, TenantEntries};
-use crate::value::Name;
+use crate::model::{
+    BadEntry, Draft, Entry, Good, Part, PathRule, Stray, Template, Tenant, TenantEntries,
+};
+use crate::value::{HostPattern, Name};
 
 pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&Accepted>) {
     if out.global.tenants.is_none() {
@@ -353,18 +356,44 @@ fn tell_refused(out: &mut Accepted, refused: Vec<Refused>) {
     if blocked.is_empty() {
         return;
     }
-    let served: BTreeSet<Place<'_>> = out
-        .routes
-        .values()
-        .flat_map(|route| route.value.hosts.iter().map(|host| (host, &route.value.path)))
-        .chain(out.blocked.iter().map(|blocked| (&blocked.host, &blocked.path)))
-        .collect();
+    let served = Served::of(out);
     let mut free = BTreeSet::new();
     let mut found = Vec::new();
     for (route, host, path) in blocked {
-        if !served.contains(&(&host, &path)) && free.insert((host.clone(), path.clone())) {
+        if !served.has(&route, &host, &path) && free.insert((host.clone(), path.clone())) {
             found.push(Blocked { route, host, path });
         }
     }
     out.blocked.extend(found);
+}
+
+/// What a refused tenant must not block.
+struct Served<'r> {
+    places: HashSet<Place<'r>>,
+    /// By tenant; `None`: by the config file.
+    hosts: HashMap<&'r HostPattern, BTreeSet<Option<&'r Name>>>,
+}
+
+impl<'r> Served<'r> {
+    fn of(out: &'r Accepted) -> Served<'r> {
+        let mut served = Served { places: HashSet::new(), hosts: HashMap::new() };
+        for route in out.routes.values() {
+            let tenant = route.value.tenant.as_ref().map(|of| &of.tenant);
+            for host in &route.value.hosts {
+                served.places.insert((host, &route.value.path));
+                served.hosts.entry(host).or_default().insert(tenant);
+            }
+        }
+        let blocked = out.blocked.iter().map(|blocked| (&blocked.host, &blocked.path));
+        served.places.extend(blocked);
+        served
+    }
+
+    fn has(&self, tenant: &Name, host: &HostPattern, path: &PathRule) -> bool {
+        let of_another = |owners: &BTreeSet<Option<&Name>>| {
+            // Its former version may serve other paths of the host.
+            owners.iter().any(|owner| *owner != Some(tenant))
+        };
+        self.places.contains(&(host, path)) || self.hosts.get(host).is_some_and(of_another)
+    }
 }

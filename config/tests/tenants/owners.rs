@@ -1,7 +1,7 @@
 //! What belongs to whom: no edit of one tenant takes anything of another, or closes it.
 
 use config::merge::Kind;
-use config::last_good;
+use config::{Accepted, last_good};
 
 use super::merging::{refused, serving};
 use super::{FILE, Registry, read};
@@ -80,5 +80,35 @@ fn tenants_can_swap_hosts_and_endpoints_in_one_edit() {
         let after = read(Some(&before), &file, &domains(&swapped));
         assert_eq!(refused(&after), []);
         assert_eq!(serving(&after), serving(&fresh));
+    }
+}
+
+fn blocked(accepted: &Accepted) -> Vec<String> {
+    let line = |one: &config::merge::Blocked| format!("{} {}", one.route, one.host);
+    accepted.blocked.iter().map(line).collect()
+}
+
+#[test]
+fn a_refused_tenant_closes_nothing_of_another() {
+    let file = templates(
+        "gw: { hosts: ['{tenant}.gw.example'], endpoint: '{host}:{port}' }, \
+         api: { hosts: ['{domain}'], path: /api, endpoint: '{tenant}.internal:1' }",
+    ) + "routes: { own: { hosts: [own.example], respond: { status: 200 } } }\n";
+    let a = ("a", "a.example", "192.0.2.1", 1);
+    let before = read(None, &file, &domains(&[a]));
+    for (b, left) in [
+        // A host of `a`, under another path; one of the config file, as well.
+        (("b", "a.gw.example", "192.0.2.2", 1), vec!["b b.gw.example"]),
+        (("b", "own.example", "192.0.2.1", 1), vec!["b b.gw.example"]),
+        (("b", "b.example", "192.0.2.1", 1), vec!["b b.example", "b b.gw.example"]),
+    ] {
+        for previous in [None, Some(&before)] {
+            let after = read(previous, &file, &domains(&[a, b]));
+            let names: Vec<&str> = refused(&after).iter().map(|bad| bad.1).collect();
+            assert_eq!((names, serving(&after)), (vec!["b"], serving(&before)), "{b:?}");
+            let mut found = blocked(&after);
+            found.sort();
+            assert_eq!(found, left, "{b:?}");
+        }
     }
 }
