@@ -39,8 +39,10 @@ pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&A
             select.refused.push(Refused { kind: Kind::Tenants, name, bad, serves: any });
         }
         None => {
+            let some = tenants.keys().filter(|_| !strays.is_empty());
+            let listed = some.cloned().collect();
             select.entries(tenants);
-            select.strays(strays);
+            select.strays(strays, listed);
         }
     }
     for tenant in kept {
@@ -236,20 +238,17 @@ impl<'p> Select<'p> {
     }
 
     /// An entry whose tenant cannot be read is the one that has gone with the same values.
-    fn strays(&mut self, strays: Vec<Stray>) {
+    fn strays(&mut self, strays: Vec<Stray>, mut listed: HashSet<Name>) {
         if strays.is_empty() {
             return;
         }
-        let mut placed: HashSet<Name> =
+        let placed: HashSet<Name> =
             self.placed.tenants.iter().map(|(name, _)| name.clone()).collect();
-        let gone = Gone::of(self.former, &placed);
+        let gone = Gone::of(self.former, &listed);
         for Stray { name, reasons, line, values } in strays {
             let bad = BadEntry { reasons, claims: Vec::new(), line };
-            match gone.with(&values).filter(|name| !placed.contains(*name)) {
-                Some(former) => {
-                    placed.insert(former.clone());
-                    self.bad(former.clone(), bad);
-                }
+            match gone.with(&values).filter(|name| listed.insert((*name).clone())) {
+                Some(former) => self.bad(former.clone(), bad),
                 None => {
                     let serves = placed.contains(&name);
                     self.refused.push(Refused { kind: Kind::Tenant, name, bad, serves });
@@ -266,41 +265,54 @@ impl<'p> Select<'p> {
     }
 }
 
-/// Tenants that are not in the registry any more, by the values of each template.
+/// Tenants that are not in the registry any more, by the templates and all values of each.
 struct Gone<'p> {
-    by_template: Vec<(&'p Arc<Template>, ByValues<'p>)>,
+    by_templates: Vec<(Vec<&'p Arc<Template>>, ByValues<'p>)>,
 }
 
-type ByValues<'p> = HashMap<Vec<&'p str>, &'p Name>;
+/// `None`: several have these values, which then tell nobody.
+type ByValues<'p> = HashMap<Vec<&'p str>, Option<&'p Name>>;
 
 impl<'p> Gone<'p> {
-    fn of(former: Option<&'p BTreeMap<Name, Good<Tenant>>>, placed: &HashSet<Name>) -> Gone<'p> {
-        let mut gone = Gone { by_template: Vec::new() };
-        let absent = former.into_iter().flatten().filter(|(name, _)| !placed.contains(*name));
+    fn of(former: Option<&'p BTreeMap<Name, Good<Tenant>>>, listed: &HashSet<Name>) -> Gone<'p> {
+        let mut gone = Gone { by_templates: Vec::new() };
+        let absent = former.into_iter().flatten().filter(|(name, _)| !listed.contains(*name));
         for (name, tenant) in absent {
-            // A template without fields tells nobody apart.
-            for part in tenant.value.parts.iter().filter(|part| !part.values.is_empty()) {
-                let values = part.values.iter().map(|value| &**value).collect();
-                let all = &mut gone.by_template;
-                let known = all.iter().position(|(known, _)| Arc::ptr_eq(known, &part.template));
-                match known.and_then(|index| all.get_mut(index)) {
-                    Some((_, tenants)) => {
-                        tenants.insert(values, name);
-                    }
-                    None => all.push((&part.template, HashMap::from([(values, name)]))),
+            let parts = &tenant.value.parts;
+            let values: Vec<&str> =
+                parts.iter().flat_map(|part| &*part.values).map(|value| &**value).collect();
+            if values.is_empty() {
+                continue;
+            }
+            let templates: Vec<&Arc<Template>> = parts.iter().map(|part| &part.template).collect();
+            let same = |known: &[&Arc<Template>]| {
+                known.len() == templates.len()
+                    && known.iter().zip(&templates).all(|(a, b)| Arc::ptr_eq(a, b))
+            };
+            let all = &mut gone.by_templates;
+            let known = all.iter().position(|(known, _)| same(known));
+            match known.and_then(|index| all.get_mut(index)) {
+                Some((_, tenants)) => {
+                    tenants.entry(values).and_modify(|first| *first = None).or_insert(Some(name));
                 }
+                None => all.push((templates, HashMap::from([(values, Some(name))]))),
             }
         }
         gone
     }
 
+    /// The only one that had all these values.
     fn with(&self, values: &BTreeMap<Box<str>, Box<str>>) -> Option<&'p Name> {
-        self.by_template.iter().find_map(|(template, tenants)| {
-            let fields = template.fields.iter();
+        let mut found = self.by_templates.iter().filter_map(|(templates, tenants)| {
+            let fields = templates.iter().flat_map(|template| &template.fields);
             let values: Option<Vec<&str>> =
                 fields.map(|field| values.get(&**field).map(|value| &**value)).collect();
             tenants.get(&values?).copied()
-        })
+        });
+        match (found.next(), found.next()) {
+            (Some(only), None) => only,
+            _ => None,
+        }
     }
 }
 

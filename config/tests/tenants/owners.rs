@@ -112,3 +112,35 @@ fn a_refused_tenant_closes_nothing_of_another() {
         }
     }
 }
+
+#[test]
+fn an_entry_without_a_name_is_only_who_it_must_be() {
+    let shared = templates(
+        "area: { hosts: ['{tenant}.{domain}.example'], endpoint: '{tenant}.internal:1' }, \
+         gw: { hosts: ['{tenant}.gw.example'], endpoint: '{host}:{port}' }",
+    );
+    let a = ("a", "eu", "192.0.2.1", 1);
+    let b = ("b", "eu", "192.0.2.2", 1);
+    let c = ("c", "eu", "192.0.2.3", 1);
+    let before = read(None, &shared, &domains(&[a, b, c]));
+    let nameless = |host| ("no name", "eu", host, 1);
+    let kept = |accepted: &Accepted| -> Vec<String> {
+        accepted.tenants.keys().map(ToString::to_string).collect()
+    };
+    // Every value is that of `b`.
+    let after = read(Some(&before), &shared, &domains(&[c, nameless("192.0.2.2")]));
+    assert_eq!(kept(&after), ["b", "c"]);
+    // One of them only: `a` and `b` are removed.
+    let after = read(Some(&before), &shared, &domains(&[c, nameless("192.0.2.9")]));
+    assert_eq!(kept(&after), ["c"]);
+    assert_eq!(refused(&after)[0].1, "servers-1");
+    // What is shared names nobody where two are gone, and the only one where one is.
+    let area = templates(
+        "area: { hosts: ['{tenant}.{domain}.example'], endpoint: '{tenant}.internal:1' }",
+    );
+    let before = read(None, &area, &domains(&[a, b, c]));
+    let after = read(Some(&before), &area, &domains(&[c, nameless("192.0.2.2")]));
+    assert_eq!(kept(&after), ["c"]);
+    let after = read(Some(&before), &area, &domains(&[a, c, nameless("192.0.2.2")]));
+    assert_eq!(kept(&after), ["a", "b", "c"]);
+}
