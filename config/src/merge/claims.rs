@@ -1,6 +1,7 @@
 //! What tenants claim beside each other and beside the routes of the config file: names, hosts,
 //! endpoints.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub(super) struct Claims {
 #[derive(Default)]
 struct Held {
     hosts: HashMap<HostPattern, Owner>,
+    /// As [`gateway`] gives them.
     endpoints: HashMap<EndpointAddress, Owner>,
 }
 
@@ -99,9 +101,9 @@ impl Claims {
                 }
             }
             for endpoint in &part.upstream.endpoints {
-                let address = &endpoint.address;
-                if stays || parts.iter().any(|new| new.address == *address) {
-                    let held = self.held.endpoints.entry(address.clone());
+                let address = gateway(&endpoint.address);
+                if stays || parts.iter().any(|new| gateway(&new.address) == address) {
+                    let held = self.held.endpoints.entry(address.into_owned());
                     held.or_insert_with(|| owner.clone());
                 }
             }
@@ -114,6 +116,7 @@ impl Claims {
     }
 
     fn endpoint_owner(&self, address: &EndpointAddress, asking: &Name) -> Option<&Owner> {
+        let address = &*gateway(address);
         let held = || self.held.endpoints.get(address).filter(|owner| owner.tenant != *asking);
         self.taken.endpoints.get(address).or_else(held)
     }
@@ -199,7 +202,8 @@ impl Claims {
                 self.taken.hosts.insert(host.clone(), owner.clone());
             }
             for endpoint in &part.upstream.endpoints {
-                let taken = self.taken.endpoints.entry(endpoint.address.clone());
+                let address = gateway(&endpoint.address).into_owned();
+                let taken = self.taken.endpoints.entry(address);
                 taken.or_insert_with(|| owner.clone());
             }
         }
@@ -208,7 +212,7 @@ impl Claims {
     /// What the part still has beside those that go before it.
     pub(super) fn rest_of(&self, part: &Part) -> Option<Part> {
         // An address that is another's gateway by now: nobody's requests may end there.
-        let given_away = |address| self.taken.endpoints.contains_key(address);
+        let given_away = |address| self.taken.endpoints.contains_key(&*gateway(address));
         let mut addresses = part.upstream.endpoints.iter().map(|endpoint| &endpoint.address);
         if self.names.contains(&part.route.name) || addresses.any(given_away) {
             return None;
@@ -226,6 +230,24 @@ impl Claims {
             }
         }
     }
+}
+
+/// One gateway however it is written: an IPv6 address that stands for an IPv4 one (RFC 4291
+/// §2.5.5.2), a name with the dot at its end.
+fn gateway(address: &EndpointAddress) -> Cow<'_, EndpointAddress> {
+    let without_dot = |name: &str| name.strip_suffix('.').map(str::to_owned);
+    let other = match address {
+        EndpointAddress::Ip(socket) => match (socket.ip(), socket.ip().to_canonical()) {
+            (written, meant) if written == meant => None,
+            (_, meant) => Some(EndpointAddress::Ip((meant, socket.port()).into())),
+        },
+        EndpointAddress::Name { host, port } => {
+            without_dot(host).map(|host| EndpointAddress::Name { host, port: *port })
+        }
+        EndpointAddress::Srv(name) => without_dot(name).map(EndpointAddress::Srv),
+        EndpointAddress::Unix(_) => None,
+    };
+    other.map_or(Cow::Borrowed(address), Cow::Owned)
 }
 
 impl Part {

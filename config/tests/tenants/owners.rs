@@ -144,3 +144,27 @@ fn an_entry_without_a_name_is_only_who_it_must_be() {
     let after = read(Some(&before), &area, &domains(&[a, c, nameless("192.0.2.2")]));
     assert_eq!(kept(&after), ["a", "b", "c"]);
 }
+
+#[test]
+fn one_gateway_is_one_however_it_is_written() {
+    let file = templates("t: { hosts: ['{domain}'], endpoint: '{host}:{port}' }");
+    for (one, other) in [
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("::ffff:192.0.2.1", "::ffff:c000:201"),
+        ("gateway.internal", "Gateway.internal."),
+    ] {
+        for (one, other) in [(one, other), (other, one)] {
+            let entries = [("a", "a.example", one, 1), ("b", "b.example", other, 1)];
+            let after = read(None, &file, &domains(&entries));
+            let [(Kind::Tenant, "b", false, why)] = &refused(&after)[..] else {
+                panic!("{one} {other} {:?}", refused(&after))
+            };
+            assert!(why.contains("belongs to tenant `a` (line 1)"), "{why}");
+            // Nor does a former version lead there.
+            let before = read(None, &file, &domains(&[("b", "b.example", other, 1)]));
+            let b = ("b", "b.example", "192.0.2.7", 0);
+            let taken = read(Some(&before), &file, &domains(&[("a", "a.example", one, 1), b]));
+            assert_eq!(refused(&taken)[0].1, "a");
+        }
+    }
+}
