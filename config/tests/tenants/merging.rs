@@ -65,6 +65,8 @@ fn a_registry_that_cannot_be_read_loses_nobody() {
         ("", ":1:1: the registry cannot be read"),
         ("[]", "has no list `servers`"),
         ("{\"servers\": 1}", "has no list `servers`"),
+        ("{\"servers\": [], \"servers\": null}", "`servers` is written twice"),
+        ("{\"servers\": 1, \"servers\": []}", "`servers` is written twice"),
         ("\u{0}", ":1:1: the registry cannot be read: expected a value"),
     ] {
         let after = read(Some(&before), &format!("{FILE}# later\n"), registry);
