@@ -18,9 +18,12 @@ use crate::model::{
 };
 use crate::value::{HostPattern, Name};
 
-pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&Accepted>) {
+pub(super) fn select(out: &mut Accepted, mut new: TenantEntries, previous: Option<&Accepted>) {
     if out.global.tenants.is_none() {
         return;
+    }
+    if let Some(previous) = previous {
+        new.prefer_former(&previous.tenants);
     }
     let TenantEntries { templates, mut tenants, strays, broken, kept } = new;
     let templates = Templates::settle(out, templates, previous);
@@ -245,7 +248,7 @@ impl<'p> Select<'p> {
         let placed: HashSet<Name> =
             self.placed.tenants.iter().map(|(name, _)| name.clone()).collect();
         let gone = Gone::of(self.former, &listed);
-        for Stray { name, reasons, line, values } in strays {
+        for Stray { name, reasons, line, values, .. } in strays {
             let bad = BadEntry { reasons, claims: Vec::new(), line };
             match gone.with(&values).filter(|name| listed.insert((*name).clone())) {
                 Some(former) => self.bad(former.clone(), bad),

@@ -168,3 +168,34 @@ fn one_gateway_is_one_however_it_is_written() {
         }
     }
 }
+
+#[test]
+fn of_two_entries_the_one_that_is_as_before_counts() {
+    let file = templates(BY_DOMAIN);
+    let a = ("a", "a.example", "192.0.2.1", 1);
+    let before = read(None, &file, &domains(&[a]));
+    // Copied, the name not yet changed.
+    let copy = |port| ("a", "copy.example", "192.0.2.2", port);
+    let limited = file.replace("{port}'", "{port}', body_limit: 1KiB");
+    for (entries, line) in [
+        (vec![copy(1), a], 1),
+        (vec![a, copy(1)], 2),
+        (vec![copy(0), a], 2),
+        (vec![copy(1), copy(2), a], 1),
+    ] {
+        for file in [&file, &limited] {
+            let after = read(Some(&before), file, &domains(&entries));
+            assert_eq!(serving(&after), serving(&before), "{entries:?}");
+            let lines: Vec<u64> = after.quarantined.iter().map(|bad| bad.line).collect();
+            assert_eq!(lines.len(), entries.len() - 1 + usize::from(entries[0].3 == 0));
+            assert!(lines.contains(&line), "{lines:?}");
+            assert!(after.quarantined.iter().all(|bad| bad.former_serves));
+        }
+    }
+    let after = read(Some(&before), &file, &domains(&[copy(1), a]));
+    let why = &refused(&after)[0].3;
+    assert!(why.contains(":1:") && why.contains("another entry, at line 2"), "{why}");
+    // Neither is: the first counts.
+    let after = read(Some(&before), &file, &domains(&[copy(2), copy(1)]));
+    assert_eq!(serving(&after), ["a.t: copy.example 192.0.2.2:2"]);
+}
