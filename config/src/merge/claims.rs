@@ -1,6 +1,7 @@
 //! What tenants claim beside each other and beside the routes of the config file: names, hosts,
 //! endpoints.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::routes::overlap;
 use super::shadow::place_of;
 use super::{Accepted, Kind};
 use crate::error::Diagnostic;
-use crate::model::{EndpointAddress, Good, Part, PathRule, Route, Tenant};
+use crate::model::{Draft, EndpointAddress, Good, Part, PathRule, Route, Tenant};
 use crate::value::{HostPattern, Name, quote};
 
 pub(super) type Place<'p> = (&'p HostPattern, &'p PathRule);
@@ -19,7 +20,16 @@ pub(super) struct Claims {
     /// Hosts of the config file's routes. They are few, or the tenants are.
     config: HashMap<HostPattern, Vec<Claimed>>,
     names: HashSet<Name>,
+    /// What serves.
+    taken: Held,
+    /// What a changed tenant had and still wants: no other tenant's, whoever is looked at first.
+    held: Held,
+}
+
+#[derive(Default)]
+struct Held {
     hosts: HashMap<HostPattern, Owner>,
+    /// As [`gateway`] gives them.
     endpoints: HashMap<EndpointAddress, Owner>,
 }
 
@@ -63,23 +73,62 @@ impl Claims {
             file: out.global.tenants.as_ref().map(|settings| crate::tenants::shown(&settings.file)),
             config,
             names: names.chain(refused.map(|bad| &bad.name)).cloned().collect(),
-            hosts: HashMap::new(),
-            endpoints: HashMap::new(),
+            taken: Held::default(),
+            held: Held::default(),
         }
     }
 
     pub(super) fn reserve(&mut self, count: usize) {
-        self.hosts.reserve(count);
-        self.endpoints.reserve(count);
+        self.taken.hosts.reserve(count);
+        self.taken.endpoints.reserve(count);
+    }
+
+    /// Holds for a tenant the hosts and endpoints of its former version that the new one has, too.
+    /// `stays`: parts of the former version that the new one takes over.
+    pub(super) fn hold(
+        &mut self,
+        new: &Good<Draft>,
+        former: &Tenant,
+        stays: impl Fn(&Part) -> bool,
+    ) {
+        let owner = Owner { tenant: new.value.id.clone(), line: new.line };
+        let parts = &new.value.parts;
+        for part in &former.parts {
+            let stays = stays(part);
+            for host in &part.route.hosts {
+                if stays || parts.iter().any(|new| new.hosts.contains(host)) {
+                    self.held.hosts.entry(host.clone()).or_insert_with(|| owner.clone());
+                }
+            }
+            for endpoint in &part.upstream.endpoints {
+                let address = gateway(&endpoint.address);
+                if stays || parts.iter().any(|new| gateway(&new.address) == address) {
+                    let held = self.held.endpoints.entry(address.into_owned());
+                    held.or_insert_with(|| owner.clone());
+                }
+            }
+        }
+    }
+
+    fn host_owner(&self, host: &HostPattern, asking: &Name) -> Option<&Owner> {
+        let held = || self.held.hosts.get(host).filter(|owner| owner.tenant != *asking);
+        self.taken.hosts.get(host).or_else(held)
+    }
+
+    fn endpoint_owner(&self, address: &EndpointAddress, asking: &Name) -> Option<&Owner> {
+        let address = &*gateway(address);
+        let held = || self.held.endpoints.get(address).filter(|owner| owner.tenant != *asking);
+        self.taken.endpoints.get(address).or_else(held)
     }
 
     /// Whether all that the tenant claims is free, or every reason why not. `same`: it is what it
     /// was; then it stood beside all that go before it already.
     pub(super) fn judge(&self, tenant: &Good<Tenant>, same: bool) -> Result<(), Vec<Diagnostic>> {
+        let id = &tenant.value.id;
         let mut reasons = Vec::new();
         let mut refuse = |message: String, help: &str| {
             let reason = Diagnostic {
-                at: format!("tenant {}", tenant.value.id),
+                at: format!("tenant {id}"),
                 line: tenant.line,
                 column: tenant.value.column,
                 message,
@@ -93,10 +142,8 @@ impl Claims {
         for (index, part) in tenant.value.parts.iter().enumerate() {
             let name = &part.route.name;
             if self.names.contains(name) {
-                let message = format!(
-                    "tenant `{}` and the config file both have an entry `{name}`",
-                    tenant.value.id
-                );
+                let message =
+                    format!("tenant `{id}` and the config file both have an entry `{name}`");
                 refuse(message, "give the entry of the config file another name");
             }
             for host in &part.route.hosts {
@@ -110,7 +157,7 @@ impl Claims {
                 if same {
                     continue;
                 }
-                if let Some(Owner { tenant: other, line }) = self.hosts.get(host) {
+                if let Some(Owner { tenant: other, line }) = self.host_owner(host, id) {
                     let host = part.shown(host);
                     let message = format!("host {host} belongs to tenant `{other}` (line {line})");
                     refuse(message, "every tenant has hosts of its own");
@@ -124,7 +171,8 @@ impl Claims {
                 }
             }
             for endpoint in part.upstream.endpoints.iter().filter(|_| !same) {
-                if let Some(Owner { tenant: other, line }) = self.endpoints.get(&endpoint.address) {
+                let owner = self.endpoint_owner(&endpoint.address, id);
+                if let Some(Owner { tenant: other, line }) = owner {
                     let address = part.shown_address(&endpoint.address);
                     let message =
                         format!("endpoint {address} belongs to tenant `{other}` (line {line})");
@@ -151,10 +199,12 @@ impl Claims {
         let owner = Owner { tenant: tenant.value.id.clone(), line: tenant.line };
         for part in &tenant.value.parts {
             for host in &part.route.hosts {
-                self.hosts.insert(host.clone(), owner.clone());
+                self.taken.hosts.insert(host.clone(), owner.clone());
             }
             for endpoint in &part.upstream.endpoints {
-                self.endpoints.entry(endpoint.address.clone()).or_insert_with(|| owner.clone());
+                let address = gateway(&endpoint.address).into_owned();
+                let taken = self.taken.endpoints.entry(address);
+                taken.or_insert_with(|| owner.clone());
             }
         }
     }
@@ -162,13 +212,13 @@ impl Claims {
     /// What the part still has beside those that go before it.
     pub(super) fn rest_of(&self, part: &Part) -> Option<Part> {
         // An address that is another's gateway by now: nobody's requests may end there.
-        let given_away = |address| self.endpoints.contains_key(address);
+        let given_away = |address| self.taken.endpoints.contains_key(&*gateway(address));
         let mut addresses = part.upstream.endpoints.iter().map(|endpoint| &endpoint.address);
         if self.names.contains(&part.route.name) || addresses.any(given_away) {
             return None;
         }
         let free = |host: &&HostPattern| {
-            !self.hosts.contains_key(*host) && self.config_route(part, host).is_none()
+            !self.taken.hosts.contains_key(*host) && self.config_route(part, host).is_none()
         };
         let hosts: Vec<HostPattern> = part.route.hosts.iter().filter(free).cloned().collect();
         match hosts.len() {
@@ -180,6 +230,24 @@ impl Claims {
             }
         }
     }
+}
+
+/// One gateway however it is written: an IPv6 address that stands for an IPv4 one (RFC 4291
+/// §2.5.5.2), a name with the dot at its end.
+fn gateway(address: &EndpointAddress) -> Cow<'_, EndpointAddress> {
+    let without_dot = |name: &str| name.strip_suffix('.').map(str::to_owned);
+    let other = match address {
+        EndpointAddress::Ip(socket) => match (socket.ip(), socket.ip().to_canonical()) {
+            (written, meant) if written == meant => None,
+            (_, meant) => Some(EndpointAddress::Ip((meant, socket.port()).into())),
+        },
+        EndpointAddress::Name { host, port } => {
+            without_dot(host).map(|host| EndpointAddress::Name { host, port: *port })
+        }
+        EndpointAddress::Srv(name) => without_dot(name).map(EndpointAddress::Srv),
+        EndpointAddress::Unix(_) => None,
+    };
+    other.map_or(Cow::Borrowed(address), Cow::Owned)
 }
 
 impl Part {

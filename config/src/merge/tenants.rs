@@ -4,20 +4,26 @@
 //!    serves on. An entry that the registry does not hold is gone.
 //! 2. A registry that cannot be read leaves every tenant as it is, a bad template what it made.
 //! 3. A route of the config file goes before any tenant. A tenant that had a host or an endpoint
-//!    keeps it; among new ones the first of the registry gets it.
-//! 4. What a refused tenant claims and nobody serves is blocked.
+//!    and still wants it keeps it, whatever else changes; else the first of the registry gets it.
+//! 4. What a refused tenant claims is blocked, but nothing on a host that another one or the config
+//!    file serves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::claims::{Claims, Place};
 use super::{Accepted, Blocked, Kind};
-use crate::model::{BadEntry, Draft, Entry, Good, Part, Stray, Template, Tenant, TenantEntries};
-use crate::value::Name;
+use crate::model::{
+    BadEntry, Draft, Entry, Good, Part, PathRule, Stray, Template, Tenant, TenantEntries,
+};
+use crate::value::{HostPattern, Name};
 
-pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&Accepted>) {
+pub(super) fn select(out: &mut Accepted, mut new: TenantEntries, previous: Option<&Accepted>) {
     if out.global.tenants.is_none() {
         return;
+    }
+    if let Some(previous) = previous {
+        new.prefer_former(&previous.tenants);
     }
     let TenantEntries { templates, mut tenants, strays, broken, kept } = new;
     let templates = Templates::settle(out, templates, previous);
@@ -36,8 +42,10 @@ pub(super) fn select(out: &mut Accepted, new: TenantEntries, previous: Option<&A
             select.refused.push(Refused { kind: Kind::Tenants, name, bad, serves: any });
         }
         None => {
+            let some = tenants.keys().filter(|_| !strays.is_empty());
+            let listed = some.cloned().collect();
             select.entries(tenants);
-            select.strays(strays);
+            select.strays(strays, listed);
         }
     }
     for tenant in kept {
@@ -151,6 +159,10 @@ impl<'p> Select<'p> {
                 (Some(_), _) => Rank::Known,
                 (None, _) => Rank::New,
             };
+            if let (Rank::Known, Some(former), Entry::Good(new)) = (rank, former, &entry) {
+                let bad = &self.templates.bad;
+                self.claims.hold(new, &former.value, |part| bad.contains_key(&part.template.name));
+            }
             standing.push(((rank, line, column), name, entry));
         }
         self.claims.reserve(standing.len() * self.templates.good.len());
@@ -229,20 +241,17 @@ impl<'p> Select<'p> {
     }
 
     /// An entry whose tenant cannot be read is the one that has gone with the same values.
-    fn strays(&mut self, strays: Vec<Stray>) {
+    fn strays(&mut self, strays: Vec<Stray>, mut listed: HashSet<Name>) {
         if strays.is_empty() {
             return;
         }
-        let mut placed: HashSet<Name> =
+        let placed: HashSet<Name> =
             self.placed.tenants.iter().map(|(name, _)| name.clone()).collect();
-        let gone = Gone::of(self.former, &placed);
-        for Stray { name, reasons, line, values } in strays {
+        let gone = Gone::of(self.former, &listed);
+        for Stray { name, reasons, line, values, .. } in strays {
             let bad = BadEntry { reasons, claims: Vec::new(), line };
-            match gone.with(&values).filter(|name| !placed.contains(*name)) {
-                Some(former) => {
-                    placed.insert(former.clone());
-                    self.bad(former.clone(), bad);
-                }
+            match gone.with(&values).filter(|name| listed.insert((*name).clone())) {
+                Some(former) => self.bad(former.clone(), bad),
                 None => {
                     let serves = placed.contains(&name);
                     self.refused.push(Refused { kind: Kind::Tenant, name, bad, serves });
@@ -259,41 +268,54 @@ impl<'p> Select<'p> {
     }
 }
 
-/// Tenants that are not in the registry any more, by the values of each template.
+/// Tenants that are not in the registry any more, by the templates and all values of each.
 struct Gone<'p> {
-    by_template: Vec<(&'p Arc<Template>, ByValues<'p>)>,
+    by_templates: Vec<(Vec<&'p Arc<Template>>, ByValues<'p>)>,
 }
 
-type ByValues<'p> = HashMap<Vec<&'p str>, &'p Name>;
+/// `None`: several have these values, which then tell nobody.
+type ByValues<'p> = HashMap<Vec<&'p str>, Option<&'p Name>>;
 
 impl<'p> Gone<'p> {
-    fn of(former: Option<&'p BTreeMap<Name, Good<Tenant>>>, placed: &HashSet<Name>) -> Gone<'p> {
-        let mut gone = Gone { by_template: Vec::new() };
-        let absent = former.into_iter().flatten().filter(|(name, _)| !placed.contains(*name));
+    fn of(former: Option<&'p BTreeMap<Name, Good<Tenant>>>, listed: &HashSet<Name>) -> Gone<'p> {
+        let mut gone = Gone { by_templates: Vec::new() };
+        let absent = former.into_iter().flatten().filter(|(name, _)| !listed.contains(*name));
         for (name, tenant) in absent {
-            // A template without fields tells nobody apart.
-            for part in tenant.value.parts.iter().filter(|part| !part.values.is_empty()) {
-                let values = part.values.iter().map(|value| &**value).collect();
-                let all = &mut gone.by_template;
-                let known = all.iter().position(|(known, _)| Arc::ptr_eq(known, &part.template));
-                match known.and_then(|index| all.get_mut(index)) {
-                    Some((_, tenants)) => {
-                        tenants.insert(values, name);
-                    }
-                    None => all.push((&part.template, HashMap::from([(values, name)]))),
+            let parts = &tenant.value.parts;
+            let values: Vec<&str> =
+                parts.iter().flat_map(|part| &*part.values).map(|value| &**value).collect();
+            if values.is_empty() {
+                continue;
+            }
+            let templates: Vec<&Arc<Template>> = parts.iter().map(|part| &part.template).collect();
+            let same = |known: &[&Arc<Template>]| {
+                known.len() == templates.len()
+                    && known.iter().zip(&templates).all(|(a, b)| Arc::ptr_eq(a, b))
+            };
+            let all = &mut gone.by_templates;
+            let known = all.iter().position(|(known, _)| same(known));
+            match known.and_then(|index| all.get_mut(index)) {
+                Some((_, tenants)) => {
+                    tenants.entry(values).and_modify(|first| *first = None).or_insert(Some(name));
                 }
+                None => all.push((templates, HashMap::from([(values, Some(name))]))),
             }
         }
         gone
     }
 
+    /// The only one that had all these values.
     fn with(&self, values: &BTreeMap<Box<str>, Box<str>>) -> Option<&'p Name> {
-        self.by_template.iter().find_map(|(template, tenants)| {
-            let fields = template.fields.iter();
+        let mut found = self.by_templates.iter().filter_map(|(templates, tenants)| {
+            let fields = templates.iter().flat_map(|template| &template.fields);
             let values: Option<Vec<&str>> =
                 fields.map(|field| values.get(&**field).map(|value| &**value)).collect();
             tenants.get(&values?).copied()
-        })
+        });
+        match (found.next(), found.next()) {
+            (Some(only), None) => only,
+            _ => None,
+        }
     }
 }
 
@@ -349,18 +371,44 @@ fn tell_refused(out: &mut Accepted, refused: Vec<Refused>) {
     if blocked.is_empty() {
         return;
     }
-    let served: BTreeSet<Place<'_>> = out
-        .routes
-        .values()
-        .flat_map(|route| route.value.hosts.iter().map(|host| (host, &route.value.path)))
-        .chain(out.blocked.iter().map(|blocked| (&blocked.host, &blocked.path)))
-        .collect();
+    let served = Served::of(out);
     let mut free = BTreeSet::new();
     let mut found = Vec::new();
     for (route, host, path) in blocked {
-        if !served.contains(&(&host, &path)) && free.insert((host.clone(), path.clone())) {
+        if !served.has(&route, &host, &path) && free.insert((host.clone(), path.clone())) {
             found.push(Blocked { route, host, path });
         }
     }
     out.blocked.extend(found);
+}
+
+/// What a refused tenant must not block.
+struct Served<'r> {
+    places: HashSet<Place<'r>>,
+    /// By tenant; `None`: by the config file.
+    hosts: HashMap<&'r HostPattern, BTreeSet<Option<&'r Name>>>,
+}
+
+impl<'r> Served<'r> {
+    fn of(out: &'r Accepted) -> Served<'r> {
+        let mut served = Served { places: HashSet::new(), hosts: HashMap::new() };
+        for route in out.routes.values() {
+            let tenant = route.value.tenant.as_ref().map(|of| &of.tenant);
+            for host in &route.value.hosts {
+                served.places.insert((host, &route.value.path));
+                served.hosts.entry(host).or_default().insert(tenant);
+            }
+        }
+        let blocked = out.blocked.iter().map(|blocked| (&blocked.host, &blocked.path));
+        served.places.extend(blocked);
+        served
+    }
+
+    fn has(&self, tenant: &Name, host: &HostPattern, path: &PathRule) -> bool {
+        let of_another = |owners: &BTreeSet<Option<&Name>>| {
+            // Its former version may serve other paths of the host.
+            owners.iter().any(|owner| *owner != Some(tenant))
+        };
+        self.places.contains(&(host, path)) || self.hosts.get(host).is_some_and(of_another)
+    }
 }

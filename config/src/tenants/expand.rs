@@ -69,6 +69,7 @@ impl Expander<'_> {
         for (index, raw) in self.registry.entries.iter().enumerate() {
             let mut reasons = Reasons::new(self.registry, index);
             let id = self.id_of(raw, &mut reasons);
+            let sound = reasons.found.is_empty();
             let id = id.and_then(|id| match first.get(&id) {
                 Some(earlier) => {
                     reasons.second(raw, self.id, &id, *earlier);
@@ -84,7 +85,15 @@ impl Expander<'_> {
                     let entry = self.tenant(&id, raw, reasons);
                     tenants.insert(id, entry);
                 }
-                Err(known) => strays.push(reasons.stray(raw, index, known)),
+                Err(known) => {
+                    let again = known.as_ref().filter(|_| sound).and_then(|id| {
+                        match self.tenant(id, raw, Reasons::new(self.registry, index)) {
+                            Entry::Good(again) => Some(again),
+                            Entry::Bad(_) => None,
+                        }
+                    });
+                    strays.push(Stray { again, ..reasons.stray(raw, index, known) });
+                }
             }
         }
         (tenants, strays)
@@ -224,7 +233,7 @@ impl<'r> Reasons<'r> {
     fn second(&mut self, raw: &Raw<'_>, field: &str, id: &Name, earlier: Pos) {
         let pos = raw.field(field).map_or(raw.pos, |field| field.pos);
         let message = format!("tenant `{id}` has an entry already, at line {}", earlier.line);
-        let help = "that one is used; remove one of the two, or give it another name";
+        let help = "the one that is as before counts, else the first; rename or remove one";
         self.add(pos, field, message, Some(help.to_owned()));
     }
 
@@ -275,6 +284,7 @@ impl<'r> Reasons<'r> {
             reasons: self.found,
             line: raw.pos.line,
             values: values.collect(),
+            again: None,
         }
     }
 }

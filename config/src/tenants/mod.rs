@@ -5,6 +5,7 @@
 //! config ─► templates (decoded once) ────────────┴─► expand ─► Entry<Draft> ─► merge
 //! ```
 
+mod doubled;
 mod expand;
 mod json;
 pub(crate) mod kept;
@@ -21,7 +22,7 @@ pub(crate) use registry::{Registry, names, read};
 
 use crate::error::Diagnostic;
 use crate::merge::overlap;
-use crate::model::{BadEntry, Draft, Entry, Route, Tenant, Upstream};
+use crate::model::{BadEntry, Draft, Entry, Good, Route, Tenant, Upstream};
 use crate::value::Name;
 
 /// What every tenant gets: a route with an upstream of its own. Compared as a whole: two equal
@@ -87,6 +88,8 @@ pub struct Stray {
     /// Single values by field, to find the tenant by that it was before. Empty where the tenant is
     /// known, but another entry has it.
     pub(crate) values: BTreeMap<Box<str>, Box<str>>,
+    /// What the entry makes where another has its tenant.
+    pub(crate) again: Option<Good<Draft>>,
 }
 
 /// A file as diagnostics name it.

@@ -293,6 +293,7 @@ fn reachable(address: EndpointAddress) -> Result<EndpointAddress, ValueError> {
         IpAddr::V4(ip) if ip.is_broadcast() => "is a broadcast address",
         // Where clouds keep the credentials of machines.
         IpAddr::V4(ip) if ip.is_link_local() => "is a link-local address",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => "is a link-local address",
         _ => return Ok(address),
     };
     let message = format!("{} {why}", quote(&socket.ip().to_string()));

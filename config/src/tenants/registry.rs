@@ -94,6 +94,7 @@ pub(crate) fn read(file: Arc<str>, bytes: &[u8]) -> Result<Registry<'_>, Diagnos
 fn servers<'t>(text: &'t str, places: &mut Places<'t>) -> Result<Option<Vec<Raw<'t>>>, NoJson> {
     let mut reader = Reader::new(text);
     let mut found = None;
+    let mut written = false;
     if reader.next().1 != Next::Map {
         // For the place where it is no JSON at all.
         reader.value()?;
@@ -101,11 +102,15 @@ fn servers<'t>(text: &'t str, places: &mut Places<'t>) -> Result<Option<Vec<Raw<
         return Ok(None);
     }
     reader.map(|reader, at, key| {
-        if key != "servers" || reader.next().1 != Next::List {
+        if key != "servers" {
             return reader.value().map(drop);
         }
-        if found.is_some() {
+        // Whatever it is: readers of JSON differ in which of the two counts.
+        if std::mem::replace(&mut written, true) {
             return Err(NoJson { at, message: "`servers` is written twice" });
+        }
+        if reader.next().1 != Next::List {
+            return reader.value().map(drop);
         }
         let mut entries = Vec::new();
         reader.list(|reader| {

@@ -97,6 +97,8 @@ fn values_stay_in_their_place() {
         (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "[::1]""#),
         (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "::""#),
         (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "::ffff:169.254.169.254""#),
+        (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "fe80::1""#),
+        (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "febf::1""#),
         (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "224.0.0.1""#),
         (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "255.255.255.255""#),
         (&format!("{hosts}, endpoint: '{{x}}:1'"), r#""x": "0x7f.1""#),

@@ -4,6 +4,7 @@
 
 mod expansion;
 mod merging;
+mod owners;
 mod properties;
 mod scale;
 

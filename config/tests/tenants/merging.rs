@@ -6,7 +6,7 @@ use config::{Accepted, last_good};
 use super::{FILE, PRODUCTION, Registry, read};
 
 /// Hosts and endpoints by tenant: `acme-corp: acme-corp.gw.. 192.0.2.10:18789`.
-fn serving(accepted: &Accepted) -> Vec<String> {
+pub fn serving(accepted: &Accepted) -> Vec<String> {
     let parts = accepted.tenants.values().flat_map(|tenant| &tenant.value.parts);
     let line = |part: &config::model::Part| {
         let hosts: Vec<String> = part.route.hosts.iter().map(ToString::to_string).collect();
@@ -18,7 +18,7 @@ fn serving(accepted: &Accepted) -> Vec<String> {
     parts.map(line).collect()
 }
 
-fn refused(accepted: &Accepted) -> Vec<(Kind, &str, bool, String)> {
+pub fn refused(accepted: &Accepted) -> Vec<(Kind, &str, bool, String)> {
     let line = |reason: &config::Diagnostic| reason.to_string();
     let found = accepted.quarantined.iter().map(|bad| {
         let reasons: Vec<String> = bad.reasons.iter().map(line).collect();
@@ -65,6 +65,8 @@ fn a_registry_that_cannot_be_read_loses_nobody() {
         ("", ":1:1: the registry cannot be read"),
         ("[]", "has no list `servers`"),
         ("{\"servers\": 1}", "has no list `servers`"),
+        ("{\"servers\": [], \"servers\": null}", "`servers` is written twice"),
+        ("{\"servers\": 1, \"servers\": []}", "`servers` is written twice"),
         ("\u{0}", ":1:1: the registry cannot be read: expected a value"),
     ] {
         let after = read(Some(&before), &format!("{FILE}# later\n"), registry);

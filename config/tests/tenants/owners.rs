@@ -1,0 +1,201 @@
+//! What belongs to whom: no edit of one tenant takes anything of another, or closes it.
+
+use config::merge::Kind;
+use config::{Accepted, last_good};
+
+use super::merging::{refused, serving};
+use super::{FILE, Registry, read};
+
+/// Entries of `h` and `p` beside a domain of their own: `(id, domain, host, port)`.
+fn domains(entries: &[(&str, &str, &str, u16)]) -> String {
+    let entry = |(id, domain, host, port): &(&str, &str, &str, u16)| {
+        format!(
+            "{{\"tenant\": \"{id}\", \"domain\": \"{domain}\", \"host\": \"{host}\", \"port\": {port}}}"
+        )
+    };
+    let entries: Vec<String> = entries.iter().map(entry).collect();
+    format!("{{\"servers\": [{}]}}", entries.join(",\n"))
+}
+
+fn templates(routes: &str) -> String {
+    FILE.split("  routes:").next().unwrap().to_owned() + &format!("  routes: {{ {routes} }}\n")
+}
+
+const BY_DOMAIN: &str = "t: { hosts: ['{domain}'], endpoint: '{host}:{port}' }";
+
+#[test]
+fn who_had_a_host_keeps_it_whatever_else_changes() {
+    let other = "u: { hosts: ['{tenant}.u.example'], endpoint: '{tenant}.u.example:1' }";
+    let file = templates(&format!("{BY_DOMAIN}, {other}"));
+    let a = ("a", "a.example", "192.0.2.1", 1);
+    let b = ("b", "b.example", "192.0.2.2", 1);
+    let before = read(None, &file, &domains(&[a, b]));
+    let limited = file.replace("{port}'", "{port}', body_limit: 1KiB");
+    let bad_other = file.replace(".u.example:1", ".u.example:{prot}");
+    let bad_own = file.replace("{port}'", "{prot}'");
+    // `a` takes the host of `b`, or its endpoint.
+    for a in [("a", "b.example", "192.0.2.1", 1), ("a", "a.example", "192.0.2.2", 1)] {
+        let mistyped = domains(&[a, b]);
+        let refused_once = read(Some(&before), &file, &mistyped);
+        let document = last_good::document(&refused_once);
+        let restored = last_good::restore(&document, &Registry(b"")).unwrap();
+        let others_field = ("b", "b.example", "192.0.2.2", 2);
+        let renamed = ("b", "other.example", "192.0.2.2", 1);
+        for former in [&before, &refused_once, &restored] {
+            for (file, b) in [(&file, b), (&limited, b), (&bad_other, b), (&bad_own, b)] {
+                let after = read(Some(former), file, &domains(&[a, b]));
+                let lost: Vec<&str> = refused(&after)
+                    .iter()
+                    .filter(|bad| bad.0 == Kind::Tenant)
+                    .map(|bad| bad.1)
+                    .collect();
+                assert!(lost == ["a"] || (file == &bad_own && lost.is_empty()), "{lost:?} {file}");
+                assert_eq!(serving(&after), serving(&before), "{file}");
+            }
+            // What else `b` changes is applied.
+            let changed = if a.1 == "b.example" { others_field } else { renamed };
+            let after = read(Some(former), &file, &domains(&[a, changed]));
+            let names: Vec<&str> = refused(&after).iter().map(|bad| bad.1).collect();
+            assert_eq!(names, ["a"]);
+            let b = format!("b.t: {} {}:{}", changed.1, changed.2, changed.3);
+            assert!(serving(&after).contains(&b), "{:?}", serving(&after));
+        }
+    }
+}
+
+#[test]
+fn tenants_can_swap_hosts_and_endpoints_in_one_edit() {
+    let file = templates(BY_DOMAIN);
+    let before = read(
+        None,
+        &file,
+        &domains(&[("a", "a.example", "192.0.2.1", 1), ("b", "b.example", "192.0.2.2", 1)]),
+    );
+    for swapped in [
+        [("a", "b.example", "192.0.2.1", 1), ("b", "a.example", "192.0.2.2", 1)],
+        [("a", "a.example", "192.0.2.2", 1), ("b", "b.example", "192.0.2.1", 1)],
+        [("b", "a.example", "192.0.2.1", 1), ("a", "b.example", "192.0.2.2", 1)],
+    ] {
+        let fresh = read(None, &file, &domains(&swapped));
+        let after = read(Some(&before), &file, &domains(&swapped));
+        assert_eq!(refused(&after), []);
+        assert_eq!(serving(&after), serving(&fresh));
+    }
+}
+
+fn blocked(accepted: &Accepted) -> Vec<String> {
+    let line = |one: &config::merge::Blocked| format!("{} {}", one.route, one.host);
+    accepted.blocked.iter().map(line).collect()
+}
+
+#[test]
+fn a_refused_tenant_closes_nothing_of_another() {
+    let file = templates(
+        "gw: { hosts: ['{tenant}.gw.example'], endpoint: '{host}:{port}' }, \
+         api: { hosts: ['{domain}'], path: /api, endpoint: '{tenant}.internal:1' }",
+    ) + "routes: { own: { hosts: [own.example], respond: { status: 200 } } }\n";
+    let a = ("a", "a.example", "192.0.2.1", 1);
+    let before = read(None, &file, &domains(&[a]));
+    for (b, left) in [
+        // A host of `a`, under another path; one of the config file, as well.
+        (("b", "a.gw.example", "192.0.2.2", 1), vec!["b b.gw.example"]),
+        (("b", "own.example", "192.0.2.1", 1), vec!["b b.gw.example"]),
+        (("b", "b.example", "192.0.2.1", 1), vec!["b b.example", "b b.gw.example"]),
+    ] {
+        for previous in [None, Some(&before)] {
+            let after = read(previous, &file, &domains(&[a, b]));
+            let names: Vec<&str> = refused(&after).iter().map(|bad| bad.1).collect();
+            assert_eq!((names, serving(&after)), (vec!["b"], serving(&before)), "{b:?}");
+            let mut found = blocked(&after);
+            found.sort();
+            assert_eq!(found, left, "{b:?}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_without_a_name_is_only_who_it_must_be() {
+    let shared = templates(
+        "area: { hosts: ['{tenant}.{domain}.example'], endpoint: '{tenant}.internal:1' }, \
+         gw: { hosts: ['{tenant}.gw.example'], endpoint: '{host}:{port}' }",
+    );
+    let a = ("a", "eu", "192.0.2.1", 1);
+    let b = ("b", "eu", "192.0.2.2", 1);
+    let c = ("c", "eu", "192.0.2.3", 1);
+    let before = read(None, &shared, &domains(&[a, b, c]));
+    let nameless = |host| ("no name", "eu", host, 1);
+    let kept = |accepted: &Accepted| -> Vec<String> {
+        accepted.tenants.keys().map(ToString::to_string).collect()
+    };
+    // Every value is that of `b`.
+    let after = read(Some(&before), &shared, &domains(&[c, nameless("192.0.2.2")]));
+    assert_eq!(kept(&after), ["b", "c"]);
+    // One of them only: `a` and `b` are removed.
+    let after = read(Some(&before), &shared, &domains(&[c, nameless("192.0.2.9")]));
+    assert_eq!(kept(&after), ["c"]);
+    assert_eq!(refused(&after)[0].1, "servers-1");
+    // What is shared names nobody where two are gone, and the only one where one is.
+    let area = templates(
+        "area: { hosts: ['{tenant}.{domain}.example'], endpoint: '{tenant}.internal:1' }",
+    );
+    let before = read(None, &area, &domains(&[a, b, c]));
+    let after = read(Some(&before), &area, &domains(&[c, nameless("192.0.2.2")]));
+    assert_eq!(kept(&after), ["c"]);
+    let after = read(Some(&before), &area, &domains(&[a, c, nameless("192.0.2.2")]));
+    assert_eq!(kept(&after), ["a", "b", "c"]);
+}
+
+#[test]
+fn one_gateway_is_one_however_it_is_written() {
+    let file = templates("t: { hosts: ['{domain}'], endpoint: '{host}:{port}' }");
+    for (one, other) in [
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("::ffff:192.0.2.1", "::ffff:c000:201"),
+        ("gateway.internal", "Gateway.internal."),
+    ] {
+        for (one, other) in [(one, other), (other, one)] {
+            let entries = [("a", "a.example", one, 1), ("b", "b.example", other, 1)];
+            let after = read(None, &file, &domains(&entries));
+            let [(Kind::Tenant, "b", false, why)] = &refused(&after)[..] else {
+                panic!("{one} {other} {:?}", refused(&after))
+            };
+            assert!(why.contains("belongs to tenant `a` (line 1)"), "{why}");
+            // Nor does a former version lead there.
+            let before = read(None, &file, &domains(&[("b", "b.example", other, 1)]));
+            let b = ("b", "b.example", "192.0.2.7", 0);
+            let taken = read(Some(&before), &file, &domains(&[("a", "a.example", one, 1), b]));
+            assert_eq!(refused(&taken)[0].1, "a");
+        }
+    }
+}
+
+#[test]
+fn of_two_entries_the_one_that_is_as_before_counts() {
+    let file = templates(BY_DOMAIN);
+    let a = ("a", "a.example", "192.0.2.1", 1);
+    let before = read(None, &file, &domains(&[a]));
+    // Copied, the name not yet changed.
+    let copy = |port| ("a", "copy.example", "192.0.2.2", port);
+    let limited = file.replace("{port}'", "{port}', body_limit: 1KiB");
+    for (entries, line) in [
+        (vec![copy(1), a], 1),
+        (vec![a, copy(1)], 2),
+        (vec![copy(0), a], 2),
+        (vec![copy(1), copy(2), a], 1),
+    ] {
+        for file in [&file, &limited] {
+            let after = read(Some(&before), file, &domains(&entries));
+            assert_eq!(serving(&after), serving(&before), "{entries:?}");
+            let lines: Vec<u64> = after.quarantined.iter().map(|bad| bad.line).collect();
+            assert_eq!(lines.len(), entries.len() - 1 + usize::from(entries[0].3 == 0));
+            assert!(lines.contains(&line), "{lines:?}");
+            assert!(after.quarantined.iter().all(|bad| bad.former_serves));
+        }
+    }
+    let after = read(Some(&before), &file, &domains(&[copy(1), a]));
+    let why = &refused(&after)[0].3;
+    assert!(why.contains(":1:") && why.contains("another entry, at line 2"), "{why}");
+    // Neither is: the first counts.
+    let after = read(Some(&before), &file, &domains(&[copy(2), copy(1)]));
+    assert_eq!(serving(&after), ["a.t: copy.example 192.0.2.2:2"]);
+}
