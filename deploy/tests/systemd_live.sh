@@ -142,6 +142,7 @@ restart_of_the_ports() {
     until_it_holds "an answer after the restart" asks /
     local took=$(($(now) - begun))
     traffic_ends load
+    until_it_holds "their end" sees websockets '.ended == 50'
     traffic_ends websockets
     must_see websockets '.ended == 50'
     # These clients would notice, were a port closed for a moment.
@@ -166,6 +167,7 @@ restart_of_the_socket_unit() {
     holds "restart" inside systemctl restart openclaw-edge
     until_it_holds "an answer after the restart" asks /
     traffic_ends load
+    until_it_holds "their end" sees websockets '.ended == 50'
     traffic_ends websockets
     must_see websockets '.ended == 50'
     must_see load '.lost == 0 and .slowest_ms < 20000'
