@@ -236,11 +236,9 @@ mod tests {
     use crate::downstream::cert_table::Certs;
     use crate::downstream::cert_table::testing::entry;
     use crate::http1::head::{FieldSlots, HeadLimits, parse_request};
-    use crate::limit::LimitRegistry;
     use crate::request::admit::admit_h1;
     use crate::request::client::TlsInfo;
-    use crate::route::compile::{Deps, compile, empty};
-    use crate::upstream::endpoint::EndpointRegistry;
+    use crate::route::compile::lab;
 
     const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
     const FILE: &str = "version: 1\n\
@@ -261,22 +259,7 @@ mod tests {
     /// Tokens of `app`, `api` and of a host without a route are under way.
     fn bench() -> Bench {
         let read = config::parse("edge.yaml", FILE, &NoEnvironment).unwrap();
-        let snapshot = compile(
-            &config::merge(None, read),
-            &empty(),
-            &mut Deps {
-                certs: Arc::default(),
-                challenges: Arc::default(),
-                ticketer: crate::downstream::tls::ticketer().unwrap(),
-                bound: &[],
-                nofile: 1024,
-                resolved: &|_| None,
-                shifted: &|_| None,
-                endpoints: &mut EndpointRegistry::default(),
-                limits: &mut LimitRegistry::default(),
-                tenants: &crate::metrics::TenantLabels::default(),
-            },
-        );
+        let snapshot = lab::compile(&config::merge(None, read));
         let challenges = Challenges::default();
         for host in ["app", "api", "new"] {
             challenges.offer(&format!("{host}.openclaw.example"), TOKEN, host).unwrap();

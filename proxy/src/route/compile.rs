@@ -358,6 +358,43 @@ fn hsts(spec: &model::Hsts) -> Option<Hsts> {
     Some(Hsts { line, value: HeaderValue::from_str(&text).ok()? })
 }
 
+/// Tables for tests, of a configuration alone.
+#[cfg(test)]
+pub mod lab {
+    use super::*;
+
+    /// What outlives a table.
+    #[derive(Default)]
+    pub struct Registries {
+        endpoints: EndpointRegistry,
+        limits: LimitRegistry,
+    }
+
+    impl Registries {
+        /// What follows `previous`.
+        pub fn compile(&mut self, accepted: &Accepted, previous: &Snapshot) -> Snapshot {
+            let mut deps = Deps {
+                certs: Arc::default(),
+                challenges: Arc::default(),
+                ticketer: crate::downstream::tls::ticketer().unwrap(),
+                bound: &[],
+                nofile: 1024,
+                resolved: &|_| None,
+                shifted: &|_| None,
+                endpoints: &mut self.endpoints,
+                limits: &mut self.limits,
+                tenants: &TenantLabels::default(),
+            };
+            super::compile(accepted, previous, &mut deps)
+        }
+    }
+
+    /// The first table.
+    pub fn compile(accepted: &Accepted) -> Snapshot {
+        Registries::default().compile(accepted, &empty())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,19 +426,7 @@ mod tests {
         let read = config::parse("edge.yaml", &text, &config::NoEnvironment).unwrap();
         let mut accepted = config::merge(None, read);
         change(Arc::make_mut(&mut accepted.routes.get_mut("r").unwrap().value));
-        let mut deps = Deps {
-            certs: Arc::default(),
-            challenges: Arc::default(),
-            ticketer: crate::downstream::tls::ticketer().unwrap(),
-            bound: &[],
-            nofile: 1024,
-            resolved: &|_| None,
-            shifted: &|_| None,
-            limits: &mut LimitRegistry::default(),
-            tenants: &TenantLabels::default(),
-            endpoints: &mut EndpointRegistry::default(),
-        };
-        compile(&accepted, &empty(), &mut deps)
+        lab::compile(&accepted)
     }
 
     #[test]

@@ -97,11 +97,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::compile::{Deps, compile, empty};
+    use super::super::compile::empty;
+    use super::super::compile::lab::Registries;
     use super::*;
-    use crate::limit::LimitRegistry;
-    use crate::metrics::TenantLabels;
-    use crate::upstream::endpoint::EndpointRegistry;
 
     /// Routes by number: a host of each number, a path, and what they answer.
     type Routes = BTreeMap<u8, (u8, u8, u8)>;
@@ -118,19 +116,7 @@ mod tests {
             );
         }
         let read = config::parse("edge.yaml", &text, &config::NoEnvironment).unwrap();
-        let mut deps = Deps {
-            certs: Arc::default(),
-            challenges: Arc::default(),
-            ticketer: crate::downstream::tls::ticketer().unwrap(),
-            bound: &[],
-            nofile: 1024,
-            resolved: &|_| None,
-            shifted: &|_| None,
-            endpoints: &mut EndpointRegistry::default(),
-            limits: &mut LimitRegistry::default(),
-            tenants: &TenantLabels::default(),
-        };
-        compile(&config::merge(None, read), previous, &mut deps)
+        Registries::default().compile(&config::merge(None, read), previous)
     }
 
     /// Every host and its rules, in their order.

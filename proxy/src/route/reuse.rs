@@ -78,11 +78,9 @@ fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
 mod tests {
     use config::merge::Accepted;
 
-    use super::super::compile::{Deps, compile, empty};
+    use super::super::compile::empty;
+    use super::super::compile::lab::Registries;
     use super::super::table::Snapshot;
-    use crate::limit::LimitRegistry;
-    use crate::metrics::TenantLabels;
-    use crate::upstream::endpoint::EndpointRegistry;
 
     use super::*;
 
@@ -99,23 +97,8 @@ mod tests {
     }
 
     fn compiled(text: &str, previous: &Snapshot, registries: &mut Registries) -> Snapshot {
-        let mut deps = Deps {
-            certs: Arc::default(),
-            challenges: Arc::default(),
-            ticketer: crate::downstream::tls::ticketer().unwrap(),
-            bound: &[],
-            nofile: 1024,
-            resolved: &|_| None,
-            shifted: &|_| None,
-            endpoints: &mut registries.0,
-            limits: &mut registries.1,
-            tenants: &TenantLabels::default(),
-        };
-        compile(&accepted(text), previous, &mut deps)
+        registries.compile(&accepted(text), previous)
     }
-
-    #[derive(Default)]
-    struct Registries(EndpointRegistry, LimitRegistry);
 
     /// What of `new` is what it was in `old`.
     fn kept(old: &Snapshot, new: &Snapshot) -> String {
