@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 /// Both lists as one table. The longest matching prefix decides; of equal ones the denial.
 pub struct Addresses {
-    v4: Ranges,
-    v6: Ranges,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
     /// What holds for an address that no network has.
     unlisted: bool,
 }
@@ -23,14 +23,14 @@ impl Addresses {
                 (false, span) => v6.push(span),
             }
         }
-        Addresses { v4: Ranges::new(v4), v6: Ranges::new(v6), unlisted: allow.is_empty() }
+        Addresses { v4: Ranges::new(v4).of_ipv4(), v6: Ranges::new(v6), unlisted: allow.is_empty() }
     }
 
     /// What a network says about the address; `None`: no network has it. A mapped IPv4 address
     /// (`::ffff:192.0.2.1`) is the IPv4 address.
     pub fn listed(&self, address: IpAddr) -> Option<bool> {
         match address.to_canonical() {
-            IpAddr::V4(v4) => self.v4.find(u128::from(v4.to_bits())),
+            IpAddr::V4(v4) => self.v4.find(v4.to_bits()),
             IpAddr::V6(v6) => self.v6.find(v6.to_bits()),
         }
     }
@@ -65,14 +65,14 @@ fn span(net: &IpNet, allows: bool) -> (bool, Span) {
 
 /// Networks nest or are apart, so they cut the numbers into pieces of one verdict each: a lookup
 /// is one binary search whatever the lengths of the prefixes.
-struct Ranges {
+struct Ranges<N> {
     /// Where a piece begins; rising.
-    starts: Box<[u128]>,
+    starts: Box<[N]>,
     verdicts: Box<[Option<bool>]>,
 }
 
-impl Ranges {
-    fn new(mut spans: Vec<Span>) -> Ranges {
+impl Ranges<u128> {
+    fn new(mut spans: Vec<Span>) -> Ranges<u128> {
         // Wider ones first, so that those inside come after; of equal ones the denial last.
         spans.sort_by_key(|span| (span.first, std::cmp::Reverse(span.last), span.allows as u8 ^ 1));
         let mut pieces = Pieces::default();
@@ -90,7 +90,19 @@ impl Ranges {
         Ranges { starts: pieces.starts.into(), verdicts: pieces.verdicts.into() }
     }
 
-    fn find(&self, number: u128) -> Option<bool> {
+    /// Without what begins after the last address.
+    fn of_ipv4(&self) -> Ranges<u32> {
+        let pieces = self.starts.iter().zip(&self.verdicts);
+        let (starts, verdicts): (Vec<u32>, Vec<_>) = pieces
+            .filter_map(|(start, verdict)| Some((u32::try_from(*start).ok()?, *verdict)))
+            .unzip();
+        Ranges { starts: starts.into(), verdicts: verdicts.into() }
+    }
+}
+
+impl<N: Ord + Copy> Ranges<N> {
+    #[inline(always)]
+    fn find(&self, number: N) -> Option<bool> {
         let after = self.starts.partition_point(|start| *start <= number);
         after.checked_sub(1).and_then(|piece| self.verdicts[piece])
     }

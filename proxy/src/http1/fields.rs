@@ -33,11 +33,10 @@ impl<'b, 's> Fields<'b, 's> {
         let one_name = id.has_one_name();
         let mut found = None;
         // Kinds are bytes side by side: few fields are looked at.
-        for (at, known) in self.ids.iter().enumerate() {
+        for (known, header) in self.ids.iter().zip(self.headers) {
             if *known != id {
                 continue;
             }
-            let Some(header) = self.headers.get(at) else { break };
             if (one_name || header.name.eq_ignore_ascii_case(name))
                 && found.replace(header.value).is_some()
             {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use config::model::{AddressPrefix, Rate};
 
 use super::clock::{LimitClock, ProcessClock};
-use super::key::KeyHasher;
-use super::rate::Tiers;
+use super::key::{Clients, KeyHasher, Origin};
+use super::rate::{Store, Tiers};
 use super::table::KeyTable;
 
 /// One listener's limit, with a table that outlives reloads.
 pub struct AddressRate<C: LimitClock = ProcessClock> {
-    hasher: Arc<KeyHasher>,
+    clients: Clients,
     tiers: Tiers<C>,
     clock: C,
 }
@@ -26,15 +26,17 @@ impl<C: LimitClock> AddressRate<C> {
         table: &Arc<KeyTable<C>>,
         clock: &C,
     ) -> AddressRate<C> {
-        AddressRate { hasher, tiers: Tiers::new(rate, burst, table, None), clock: clock.clone() }
+        let clients = Clients::new(hasher, AddressPrefix::default(), 0);
+        let store = Store { table: table.clone(), clients: clients.clone(), creators: None };
+        AddressRate { clients, tiers: Tiers::new(rate, burst, &store), clock: clock.clone() }
     }
 
     /// Counts a connection of this client (IPv4 /32, IPv6 /64, and 16 times as many of a /48),
     /// unless it has had too many.
     #[must_use]
     pub fn pass(&self, address: IpAddr) -> bool {
-        let client = self.hasher.client(address, &AddressPrefix::default());
-        let asked = self.hasher.key().client(&client).asked(client);
+        let origin = Origin::of(&address);
+        let asked = self.clients.key().client(&self.clients.at(&origin)).asked(origin);
         self.tiers.ask(&asked, self.clock.now()).wait().is_none()
     }
 }

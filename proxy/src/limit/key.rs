@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use config::model::AddressPrefix;
 
@@ -63,9 +64,82 @@ pub struct Asked {
     pub key: u64,
     /// The same key with the wider IPv6 prefix in the address's place, where one is in it.
     pub aggregate: Option<u64>,
-    pub client: Client,
+    pub origin: Origin,
     /// The client may draw the key at will (header, cookie, host).
     pub drawn: bool,
+}
+
+/// Where a request comes from: an address as numbers, which are copied and compared at once. An
+/// IPv4 address that comes mapped (`::ffff:192.0.2.1`) is the IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    high: u64,
+    low: u64,
+    v4: bool,
+}
+
+impl Origin {
+    /// Once for a request: an `IpAddr` is sixteen bytes to the compiler, each of them by itself.
+    #[inline(never)]
+    pub fn of(address: &IpAddr) -> Origin {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Origin { high: 0, low: v4.to_bits().into(), v4: true },
+            IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                Origin { high: (bits >> 64) as u64, low: bits as u64, v4: false }
+            }
+        }
+    }
+}
+
+/// Clients as one limit tells them apart. Few requests of a limit by credentials need to know
+/// theirs, so nothing is hashed before.
+#[derive(Clone)]
+pub struct Clients {
+    pub hasher: Arc<KeyHasher>,
+    prefix: AddressPrefix,
+    /// The same as one number.
+    cut: u64,
+    /// What a tenant's keys begin with; 0: no tenant.
+    pub tenant: u64,
+}
+
+impl Clients {
+    pub fn new(hasher: Arc<KeyHasher>, prefix: AddressPrefix, tenant: u64) -> Clients {
+        let AddressPrefix { v4, v6, v6_aggregate } = prefix;
+        let (wide, aggregate) = (u8::from(v6_aggregate.is_some()), v6_aggregate.unwrap_or(0));
+        let cut = u64::from_le_bytes([v4, v6, wide, aggregate, 1, 0, 0, 0]);
+        Clients { hasher, prefix, cut, tenant }
+    }
+
+    /// The client here.
+    #[inline(always)]
+    pub fn at(&self, origin: &Origin) -> Client {
+        // Each limit of a route asks, and a connection's next request.
+        let asked = Question { key: self.hasher.functions[0].0, cut: self.cut, origin: *origin };
+        let (same, client) = LAST.get();
+        if same == asked {
+            return client;
+        }
+        let client = self.hasher.client(origin, &self.prefix);
+        LAST.set((asked, client));
+        client
+    }
+
+    /// The tenant's own: what they use up is not missing to another tenant.
+    pub fn of_tenant_at(&self, origin: &Origin) -> Client {
+        let client = self.at(origin);
+        if self.tenant == 0 {
+            return client;
+        }
+        let own = |key| self.hasher.chain(self.tenant, key);
+        Client { narrow: own(client.narrow), wide: client.wide.map(own) }
+    }
+
+    /// A key to add parts to.
+    pub fn key(&self) -> Key<'_> {
+        self.hasher.key_of(self.tenant)
+    }
 }
 
 impl KeyHasher {
@@ -92,33 +166,16 @@ impl KeyHasher {
         hasher
     }
 
-    /// The client of this address.
-    #[inline(always)]
-    pub fn client(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
-        // Each limit of a route asks, and a connection's next request.
-        let asked = Question::new(self.functions[0].0, address, prefix);
-        let (same, client) = LAST.get();
-        if same == asked {
-            return client;
+    /// The client here.
+    pub fn client(&self, origin: &Origin, prefix: &AddressPrefix) -> Client {
+        let bits = u128::from(origin.high) << 64 | u128::from(origin.low);
+        if origin.v4 {
+            return Client { narrow: self.prefix(4, bits << 96, prefix.v4), wide: None };
         }
-        let client = self.cut(address, prefix);
-        LAST.set((asked, client));
-        client
-    }
-
-    fn cut(&self, address: IpAddr, prefix: &AddressPrefix) -> Client {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => {
-                let bits = u128::from(v4.to_bits()) << 96;
-                Client { narrow: self.prefix(4, bits, prefix.v4), wide: None }
-            }
-            IpAddr::V6(v6) => {
-                let aggregate = prefix.v6_aggregate.filter(|aggregate| *aggregate < prefix.v6);
-                Client {
-                    narrow: self.prefix(6, v6.to_bits(), prefix.v6),
-                    wide: aggregate.map(|length| self.prefix(6, v6.to_bits(), length)),
-                }
-            }
+        let aggregate = prefix.v6_aggregate.filter(|aggregate| *aggregate < prefix.v6);
+        Client {
+            narrow: self.prefix(6, bits, prefix.v6),
+            wide: aggregate.map(|length| self.prefix(6, bits, length)),
         }
     }
 
@@ -188,30 +245,18 @@ impl KeyHasher {
     }
 }
 
-/// Under which key, of whom, cut how: as numbers, which are compared at once.
+/// Under which key, cut how, of whom.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Question {
     key: u64,
-    address: u128,
-    /// Family, lengths of the prefix.
     cut: u64,
+    origin: Origin,
 }
 
 impl Question {
-    /// Nobody asks this: no family.
-    const NONE: Question = Question { key: 0, address: 0, cut: 0 };
-
-    #[inline(always)]
-    fn new(key: u64, address: IpAddr, prefix: &AddressPrefix) -> Question {
-        let (family, address) = match address {
-            IpAddr::V4(v4) => (4, u128::from(v4.to_bits())),
-            IpAddr::V6(v6) => (6, v6.to_bits()),
-        };
-        let AddressPrefix { v4, v6, v6_aggregate } = *prefix;
-        let (wide, aggregate) = (u8::from(v6_aggregate.is_some()), v6_aggregate.unwrap_or(0));
-        let cut = u64::from_le_bytes([family, v4, v6, wide, aggregate, 0, 0, 0]);
-        Question { key, address, cut }
-    }
+    /// Nobody cuts so.
+    const NONE: Question =
+        Question { key: 0, cut: 0, origin: Origin { high: 0, low: 0, v4: false } };
 }
 
 thread_local! {
@@ -237,15 +282,16 @@ pub struct Key<'a> {
 }
 
 impl Key<'_> {
-    #[must_use]
-    pub fn client(self, client: &Client) -> Self {
+    #[inline(always)]
+    pub fn client(&mut self, client: &Client) -> &mut Self {
         let aggregate = client.wide.map(|wide| self.hasher.chain(self.key, wide));
-        Key { aggregate, ..self.part(client.narrow) }
+        self.part(client.narrow);
+        self.aggregate = aggregate;
+        self
     }
 
     /// The value of a field or cookie.
-    #[must_use]
-    pub fn value(self, of: &Values, value: &[u8]) -> Self {
+    pub fn value(&mut self, of: &Values, value: &[u8]) -> &mut Self {
         let hash = |bytes: &[u8]| siphash13(of.function.0, of.function.1, bytes);
         let hash = match scheme(value).filter(|_| of.credentials) {
             Some((scheme, credentials)) => {
@@ -253,33 +299,32 @@ impl Key<'_> {
             }
             None => hash(value),
         };
-        Key { drawn: true, ..self.part(hash) }
+        self.drawn = true;
+        self.part(hash)
     }
 
     /// The normalised host. Under a wildcard clients may draw it.
-    #[must_use]
-    pub fn host(self, host: &str) -> Self {
-        let key = self.part(self.hasher.hash(Part::Host, host.as_bytes()));
-        Key { drawn: true, ..key }
+    pub fn host(&mut self, host: &str) -> &mut Self {
+        self.drawn = true;
+        self.part(self.hasher.hash(Part::Host, host.as_bytes()))
     }
 
     /// One key for all requests of the route: limits are kept by route anyway.
-    #[must_use]
-    pub fn route(self) -> Self {
+    pub fn route(&mut self) -> &mut Self {
         self.part(self.hasher.hash(Part::Route, &[]))
     }
 
-    /// The finished key, asked by this client.
-    pub fn asked(self, client: Client) -> Asked {
-        Asked { key: self.key, aggregate: self.aggregate, client, drawn: self.drawn }
+    /// The finished key, asked from here.
+    #[inline(always)]
+    pub fn asked(&self, origin: Origin) -> Asked {
+        Asked { key: self.key, aggregate: self.aggregate, origin, drawn: self.drawn }
     }
 
-    fn part(self, part: u64) -> Self {
-        Key {
-            key: self.hasher.chain(self.key, part),
-            aggregate: self.aggregate.map(|key| self.hasher.chain(key, part)),
-            ..self
-        }
+    #[inline(always)]
+    fn part(&mut self, part: u64) -> &mut Self {
+        self.key = self.hasher.chain(self.key, part);
+        self.aggregate = self.aggregate.map(|key| self.hasher.chain(key, part));
+        self
     }
 }
 
@@ -304,8 +349,12 @@ mod tests {
 
     use super::*;
 
+    fn origin(address: &str) -> Origin {
+        Origin::of(&address.parse().unwrap())
+    }
+
     fn client(hasher: &KeyHasher, address: &str, prefix: &AddressPrefix) -> Client {
-        hasher.client(address.parse().unwrap(), prefix)
+        hasher.client(&origin(address), prefix)
     }
 
     #[test]
@@ -334,8 +383,9 @@ mod tests {
         let hasher = KeyHasher::random();
         for length in 16..=128u8 {
             let prefix = AddressPrefix { v4: 32, v6: length, v6_aggregate: None };
-            let of =
-                |bits: u128| hasher.client(std::net::Ipv6Addr::from_bits(bits).into(), &prefix);
+            let of = |bits: u128| {
+                hasher.client(&Origin::of(&std::net::Ipv6Addr::from_bits(bits).into()), &prefix)
+            };
             let base = 0x2001_0db8_5555_5555_5555_5555_5555_5555_u128;
             assert_ne!(of(base), of(base ^ 1 << (128 - length)), "the last bit of /{length}");
             if length < 128 {
@@ -353,28 +403,28 @@ mod tests {
             ["a", "c", "ab", "", "authorization"].map(|name| hasher.header_values(name));
         let cookie = hasher.cookie_values("a");
         let keys = [
-            key(),
-            key().route(),
-            key().host("a"),
-            key().value(&a, b"b"),
-            key().value(&ab, b""),
-            key().value(&unnamed, b"ab"),
-            key().value(&cookie, b"b"),
-            key().client(&home),
-            key().client(&home).route(),
-            key().route().client(&home),
-            key().value(&a, b"b").value(&c, b"d"),
-            key().value(&c, b"d").value(&a, b"b"),
-            key().value(&a, b"bcd"),
-            key().value(&a, b"b").host("cd"),
-            key().value(&a, b"Bearer x"),
-            key().value(&authorization, b"Bearer x"),
-            key().value(&authorization, b"Basic x"),
-            key().value(&authorization, b"Bearerx"),
-            key().value(&authorization, b"x"),
-            key().value(&authorization, b"Bearer "),
+            key().key,
+            key().route().key,
+            key().host("a").key,
+            key().value(&a, b"b").key,
+            key().value(&ab, b"").key,
+            key().value(&unnamed, b"ab").key,
+            key().value(&cookie, b"b").key,
+            key().client(&home).key,
+            key().client(&home).route().key,
+            key().route().client(&home).key,
+            key().value(&a, b"b").value(&c, b"d").key,
+            key().value(&c, b"d").value(&a, b"b").key,
+            key().value(&a, b"bcd").key,
+            key().value(&a, b"b").host("cd").key,
+            key().value(&a, b"Bearer x").key,
+            key().value(&authorization, b"Bearer x").key,
+            key().value(&authorization, b"Basic x").key,
+            key().value(&authorization, b"Bearerx").key,
+            key().value(&authorization, b"x").key,
+            key().value(&authorization, b"Bearer ").key,
         ];
-        let distinct: HashSet<u64> = keys.iter().map(|key| key.key).collect();
+        let distinct: HashSet<u64> = keys.iter().copied().collect();
         assert_eq!(distinct.len(), keys.len());
     }
 
@@ -383,16 +433,17 @@ mod tests {
         let hasher = KeyHasher::random();
         let of = |address: &str| {
             let client = client(&hasher, address, &AddressPrefix::default());
-            hasher.key().host("h").client(&client).route().asked(client)
+            hasher.key().host("h").client(&client).route().asked(origin(address))
         };
         let (one, other) = (of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_ne!(one.key, other.key);
         assert_eq!(one.aggregate, other.aggregate);
         assert!(one.aggregate.is_some() && one.aggregate != Some(one.key));
         assert_eq!(of("192.0.2.1").aggregate, None);
-        let drawn = hasher.key().value(&hasher.header_values("a"), b"b").asked(one.client);
+        let drawn = hasher.key().value(&hasher.header_values("a"), b"b").asked(one.origin);
         assert_eq!((drawn.aggregate, drawn.drawn), (None, true));
-        assert!(!hasher.key().client(&one.client).route().asked(one.client).drawn);
+        let client = hasher.client(&one.origin, &AddressPrefix::default());
+        assert!(!hasher.key().client(&client).route().asked(one.origin).drawn);
     }
 
     #[test]

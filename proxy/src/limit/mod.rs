@@ -27,13 +27,14 @@ use config::model::{KeyPart, LimitKey, Rate, RateLimit};
 pub use address_rate::AddressRate;
 pub use clock::{LimitClock, Moment, ProcessClock};
 pub use counter::Counter;
-pub use key::{Asked, Client, Key, KeyHasher, Values};
+pub use key::{Asked, Client, Key, KeyHasher, Origin, Values};
 pub use rate::Left;
 pub use registry::{LimitRegistry, LimitStats, Owner};
 pub use streams::StreamGuard;
 pub use table::HotKey;
 
-use rate::Tiers;
+use key::Clients;
+use rate::{Answer, Store, Tiers};
 use streams::Streams;
 use table::{KeyTable, Place};
 
@@ -43,16 +44,38 @@ use crate::http1::field::{FieldId, classify};
 pub struct Limit<C: LimitClock = ProcessClock> {
     /// As configured.
     pub spec: RateLimit,
-    /// [`LimitKey::is_identity`] of its key.
-    pub identity: bool,
     /// Its key's alternatives, each a list of parts.
     pub alternatives: Box<[Box<[Part]>]>,
-    hasher: Arc<KeyHasher>,
-    /// What keys begin with, so that tenants share the state and nothing in it; 0: no tenant.
-    tenant: u64,
+    clients: Clients,
     state: Arc<State<C>>,
     /// Gives keys their places, also where there is no rate to keep.
     rate: Tiers<C>,
+    /// There is nothing to say of a request within the rate, and nothing else to ask.
+    only_rate: bool,
+}
+
+/// The limits of a route in the order in which they are asked: what depends on claims of the
+/// client comes after its password.
+#[derive(Default)]
+pub struct RouteLimits {
+    pub by_address: Box<[Arc<Limit>]>,
+    pub by_identity: Box<[Arc<Limit>]>,
+}
+
+impl RouteLimits {
+    pub fn of(limits: impl Iterator<Item = Limit>) -> RouteLimits {
+        let (by_identity, by_address): (Vec<_>, Vec<_>) =
+            limits.map(Arc::new).partition(|limit| limit.spec.key.is_identity());
+        RouteLimits { by_address: by_address.into(), by_identity: by_identity.into() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.by_address.iter().chain(&self.by_identity)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty() && self.by_identity.is_empty()
+    }
 }
 
 /// [`KeyPart`] with what is known before any request comes.
@@ -154,18 +177,18 @@ impl<C: LimitClock> Limit<C> {
     ) -> Self {
         state.table.set_capacity(keys);
         let drawn = may_be_drawn(&spec.key);
-        let creators = drawn.then(|| state.creators(keys));
-        let creators = creators.map(|creators| &creators.tiers);
+        let clients = Clients::new(hasher, spec.prefix, tenant);
+        let creators = drawn.then(|| state.creators(keys, &clients).tiers.clone());
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
-        let rate = Tiers::new(rate, burst, &state.table, creators);
-        let part = |part| Part::compile(part, &hasher);
+        let store = Store { table: state.table.clone(), clients: clients.clone(), creators };
+        let rate = Tiers::new(rate, burst, &store);
+        let part = |part| Part::compile(part, &clients.hasher);
         let alternatives = spec.key.0.iter().map(|parts| parts.iter().map(part).collect());
         Limit {
-            identity: spec.key.is_identity(),
+            only_rate: spec.rate.is_some() && spec.concurrent.is_none() && !spec.announce,
             alternatives: alternatives.collect(),
             spec,
-            hasher,
-            tenant,
+            clients,
             state,
             rate,
         }
@@ -178,10 +201,12 @@ impl<C: LimitClock> Limit<C> {
     }
 
     /// Whether this address is not counted; counts the request as such then.
-    pub fn exempts(&self, address: IpAddr) -> bool {
-        if self.spec.exempt.is_empty() {
-            return false;
-        }
+    #[inline(always)]
+    pub fn exempts(&self, address: &IpAddr) -> bool {
+        !self.spec.exempt.is_empty() && self.is_exempt(address)
+    }
+
+    fn is_exempt(&self, address: &IpAddr) -> bool {
         let address = address.to_canonical();
         let exempt = self.spec.exempt.iter().any(|net| net.contains(&address));
         if exempt {
@@ -190,21 +215,35 @@ impl<C: LimitClock> Limit<C> {
         exempt
     }
 
-    /// The client of this address, cut to the configured prefixes.
-    pub fn client(&self, address: IpAddr) -> Client {
-        self.hasher.client(address, &self.spec.prefix)
+    /// The client here, cut to the configured prefixes.
+    #[inline(always)]
+    pub fn client(&self, origin: &Origin) -> Client {
+        self.clients.at(origin)
     }
 
     /// A key to add parts to.
     pub fn key(&self) -> Key<'_> {
-        self.hasher.key_of(self.tenant)
+        self.clients.key()
     }
 
     /// Counts this request, unless it is refused. `now`: not before anything that was answered, and
-    /// at most a moment ago.
+    /// at most a moment ago. `None`: it passes, and there is nothing to say or to hold.
     #[inline(always)]
-    pub fn check(&self, asked: &Asked, now: Moment) -> Verdict {
-        let answer = self.rate.ask(asked, now);
+    pub fn check(&self, asked: &Asked, now: Moment) -> Option<Verdict> {
+        if !self.only_rate {
+            return Some(self.judge(asked, &self.rate.ask(asked, now)));
+        }
+        match self.rate.refuses(asked, now) {
+            None => {
+                self.state.decisions.passed.inc();
+                None
+            }
+            Some(answer) => Some(self.judge(asked, &answer)),
+        }
+    }
+
+    #[inline(never)]
+    fn judge(&self, asked: &Asked, answer: &Answer) -> Verdict {
         let has_rate = self.spec.rate.is_some();
         let mut refusal = answer.wait().filter(|_| has_rate).map(|wait| (Why::Rate, wait));
         let mut stream = None;
@@ -242,7 +281,7 @@ impl<C: LimitClock> Limit<C> {
     /// Keys without a place of their own share streams as they share the rate.
     fn enter(&self, asked: &Asked, place: Place, most: NonZeroU32) -> Option<StreamGuard> {
         let key = match place {
-            Place::Shared(bucket) => self.hasher.bucket(bucket),
+            Place::Shared(bucket) => self.clients.hasher.bucket(bucket),
             Place::Own => asked.key,
         };
         self.state.streams.enter(key, asked.aggregate, most.get())
@@ -290,11 +329,12 @@ impl<C: LimitClock> State<C> {
         }
     }
 
-    fn creators(&self, keys: usize) -> &Creators<C> {
+    fn creators(&self, keys: usize, clients: &Clients) -> &Creators<C> {
         let creators = self.creators.get_or_init(|| {
             let table = Arc::new(KeyTable::new(self.clock.clone(), keys));
             let rate = Rate { count: NEW_KEYS, per: Duration::from_secs(60) };
-            let tiers = Tiers::new(rate, NEW_KEYS, &table, None);
+            let store = Store { table: table.clone(), clients: clients.clone(), creators: None };
+            let tiers = Tiers::new(rate, NEW_KEYS, &store);
             Creators { table, tiers: Arc::new(tiers) }
         });
         creators.table.set_capacity(keys);

@@ -9,11 +9,11 @@ use config::model::Rate;
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::nanos::Nanos;
 use governor::state::StateStore;
-use governor::{Quota, RateLimiter};
+use governor::{NotUntil, Quota, RateLimiter};
 
 use super::clock::{AskedAt, LimitClock, Moment};
-use super::key::{Asked, Client};
-use super::table::{KeyTable, Place, Visit};
+use super::key::{Asked, Client, Clients};
+use super::table::{By, KeyTable, Place, Visit};
 
 /// A wider prefix may have so many times as much.
 pub const WIDER: u32 = 16;
@@ -39,6 +39,10 @@ pub struct Answer {
 }
 
 impl Answer {
+    pub fn passes(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
     /// Refused: the earliest time to come again.
     pub fn wait(&self) -> Option<Duration> {
         self.outcome.as_ref().err().map(|wait| Duration::from_nanos(*wait))
@@ -69,13 +73,8 @@ pub struct Tiers<C: LimitClock> {
 }
 
 impl<C: LimitClock> Tiers<C> {
-    pub fn new(
-        rate: Rate,
-        burst: NonZeroU32,
-        table: &Arc<KeyTable<C>>,
-        creators: Option<&Arc<Tiers<C>>>,
-    ) -> Tiers<C> {
-        let limiter = |times: u32| Limiter::new(rate, burst, times, table, creators);
+    pub fn new(rate: Rate, burst: NonZeroU32, store: &Store<C>) -> Tiers<C> {
+        let limiter = |times: u32| Limiter::new(rate, burst, times, store.clone());
         Tiers { narrow: limiter(1), wide: limiter(WIDER) }
     }
 
@@ -83,11 +82,29 @@ impl<C: LimitClock> Tiers<C> {
     /// the narrow rate already.
     #[inline(always)]
     pub fn ask(&self, asked: &Asked, now: Moment) -> Answer {
-        let drawn = asked.drawn.then_some(asked.client);
-        let own = self.narrow.ask(asked.key, Some(asked.client.network()), drawn, now);
-        match asked.aggregate {
+        let visit = self.narrow.visit(asked.key, By::Origin(asked.origin, asked.drawn), now);
+        let outcome = self.narrow.governor.check_key(&visit);
+        self.with_wider(self.narrow.answer(outcome, &visit), asked.aggregate, now)
+    }
+
+    /// The same for who need not know what is left: `None`, it passes.
+    #[inline(always)]
+    pub fn refuses(&self, asked: &Asked, now: Moment) -> Option<Answer> {
+        let visit = self.narrow.visit(asked.key, By::Origin(asked.origin, asked.drawn), now);
+        let outcome = self.narrow.governor.check_key(&visit);
+        if outcome.is_ok() && asked.aggregate.is_none() {
+            return None;
+        }
+        let answer = self.with_wider(self.narrow.answer(outcome, &visit), asked.aggregate, now);
+        (!answer.passes()).then_some(answer)
+    }
+
+    fn with_wider(&self, own: Answer, aggregate: Option<u64>, now: Moment) -> Answer {
+        match aggregate {
             Some(aggregate) if own.outcome.is_ok() && own.place == Place::Own => {
-                let shared = self.wide.ask(aggregate, None, None, now);
+                let visit = self.wide.visit(aggregate, By::Parts, now);
+                let outcome = self.wide.governor.check_key(&visit);
+                let shared = self.wide.answer(outcome, &visit);
                 let tighter =
                     shared.outcome.is_err() || shared.left().remaining < own.left().remaining;
                 if tighter { shared } else { own }
@@ -98,9 +115,9 @@ impl<C: LimitClock> Tiers<C> {
 
     /// Whether this client may have one more key.
     fn may_create(&self, client: &Client, now: Moment) -> bool {
-        let asked =
-            Asked { key: client.narrow, aggregate: client.wide, client: *client, drawn: false };
-        self.ask(&asked, now).outcome.is_ok()
+        let visit = self.narrow.visit(client.narrow, By::Client(*client), now);
+        let outcome = self.narrow.governor.check_key(&visit);
+        self.with_wider(self.narrow.answer(outcome, &visit), client.wide, now).passes()
     }
 }
 
@@ -110,16 +127,12 @@ struct Limiter<C: LimitClock> {
     burst: u32,
     /// Nanoseconds in which one request becomes free.
     interval: u64,
+    /// How far ahead of now an arrival time can be, in nanoseconds.
+    reach: u64,
 }
 
 impl<C: LimitClock> Limiter<C> {
-    fn new(
-        rate: Rate,
-        burst: NonZeroU32,
-        times: u32,
-        table: &Arc<KeyTable<C>>,
-        creators: Option<&Arc<Tiers<C>>>,
-    ) -> Limiter<C> {
+    fn new(rate: Rate, burst: NonZeroU32, times: u32, store: Store<C>) -> Limiter<C> {
         let count = u64::from(rate.count.get()).saturating_mul(u64::from(times));
         let per = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
         let interval = (per / count).max(1);
@@ -130,37 +143,43 @@ impl<C: LimitClock> Limiter<C> {
         let quota = Quota::with_period(Duration::from_nanos(interval))
             .unwrap_or_else(|| Quota::per_second(rate.count))
             .allow_burst(burst);
-        let store = Store { table: table.clone(), creators: creators.cloned() };
-        Limiter { governor: RateLimiter::new(quota, store, AskedAt), burst: burst.get(), interval }
+        let governor = RateLimiter::new(quota, store, AskedAt);
+        let burst = burst.get();
+        Limiter { governor, burst, interval, reach: interval.saturating_mul(u64::from(burst)) }
     }
 
     #[inline(always)]
-    fn ask(&self, key: u64, network: Option<u64>, drawn: Option<Client>, now: Moment) -> Answer {
+    fn visit(&self, key: u64, by: By, now: Moment) -> Visit {
         AskedAt::set(now);
-        let visit = Visit {
-            key,
-            network,
-            drawn,
-            now: now.0,
-            reach: self.interval.saturating_mul(u64::from(self.burst)),
-            place: Cell::new(Place::Own),
-        };
-        let outcome = self.governor.check_key(&visit);
+        Visit { key, by, now: now.0, reach: self.reach, place: Cell::new(Place::Own) }
+    }
+
+    fn answer(&self, outcome: Outcome, visit: &Visit) -> Answer {
         let outcome =
-            outcome.map_err(|refusal| refusal.earliest_possible().0.saturating_sub(now.0));
-        let place = visit.place.get();
-        Answer { outcome, burst: self.burst, interval: self.interval, place }
+            outcome.map_err(|refusal| refusal.earliest_possible().0.saturating_sub(visit.now));
+        Answer { outcome, burst: self.burst, interval: self.interval, place: visit.place.get() }
     }
 }
+
+/// What governor says.
+type Outcome = Result<StateSnapshot, NotUntil<Moment>>;
 
 /// 100 years.
 const LONGEST_NS: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
 
 /// The table behind a quota.
-struct Store<C: LimitClock> {
-    table: Arc<KeyTable<C>>,
+pub struct Store<C: LimitClock> {
+    pub table: Arc<KeyTable<C>>,
+    pub clients: Clients,
     /// Bounds the new keys of each client, where clients may draw keys.
-    creators: Option<Arc<Tiers<C>>>,
+    pub creators: Option<Arc<Tiers<C>>>,
+}
+
+impl<C: LimitClock> Clone for Store<C> {
+    fn clone(&self) -> Self {
+        let Store { table, clients, creators } = self;
+        Store { table: table.clone(), clients: clients.clone(), creators: creators.clone() }
+    }
 }
 
 impl<C: LimitClock> StateStore for Store<C> {
@@ -170,10 +189,17 @@ impl<C: LimitClock> StateStore for Store<C> {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let may_create = || match (&self.creators, &visit.drawn) {
-            (Some(creators), Some(client)) => creators.may_create(client, Moment(visit.now)),
+        let may_create = || match (&self.creators, visit.by) {
+            (Some(creators), By::Origin(origin, true)) => {
+                creators.may_create(&self.clients.of_tenant_at(&origin), Moment(visit.now))
+            }
             _ => true,
         };
-        self.table.visit(visit, may_create, decide)
+        let network = || match visit.by {
+            By::Origin(origin, _) => Some(self.clients.of_tenant_at(&origin).network()),
+            By::Client(client) => Some(client.network()),
+            By::Parts => None,
+        };
+        self.table.visit(visit, may_create, network, decide)
     }
 }

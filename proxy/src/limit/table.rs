@@ -12,16 +12,18 @@ use governor::nanos::Nanos;
 
 use super::clock::LimitClock;
 use super::counter::Counter;
-use super::key::Client;
+use super::key::{Client, Origin};
 use super::slot::{Slot, Tick, tick};
 
 /// Buckets for keys that do not fit.
 pub const OVERFLOW_BUCKETS: usize = 4096;
 
+type Slots = DashMap<u64, Slot, Identity>;
+
 /// Shared by all workers. Allocates with its first key.
 pub struct KeyTable<C> {
     clock: C,
-    slots: OnceLock<DashMap<u64, Slot, Identity>>,
+    slots: OnceLock<Slots>,
     /// Keys in `slots`: never more than `capacity`, but for a while after that was lowered.
     entries: AtomicUsize,
     capacity: AtomicUsize,
@@ -34,17 +36,23 @@ pub struct KeyTable<C> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Visit {
     pub key: u64,
-    /// Hash of the network that the client shares an overflow bucket with; `None`: a key that does
-    /// not fit is not counted (aggregates, whose parts are).
-    pub network: Option<u64>,
-    /// The client, where it may choose its key.
-    pub drawn: Option<Client>,
+    pub by: By,
     /// Nanoseconds since process start.
     pub now: u64,
     /// How far ahead of now an arrival time can be under the present quota, in nanoseconds.
     pub reach: u64,
     /// Set by the table.
     pub place: Cell<Place>,
+}
+
+/// Who is behind a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A client here, and whether it may draw the key.
+    Origin(Origin, bool),
+    Client(Client),
+    /// Other keys, which are counted by themselves: where it does not fit, it is not counted.
+    Parts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,19 +134,34 @@ impl<C: LimitClock> KeyTable<C> {
     }
 
     /// Lets `decide` make a new arrival time of the former one. `may_create` is asked before a
-    /// key gets a place.
+    /// key gets a place, `network` for a key that gets none: the hash of what the client shares an
+    /// overflow bucket with; `None`: it is not counted then.
+    #[inline(always)]
     pub fn visit<T, E>(
         &self,
         visit: &Visit,
         may_create: impl FnOnce() -> bool,
+        network: impl FnOnce() -> Option<u64>,
         decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     ) -> Result<T, E> {
         let slots = self.slots.get_or_init(|| self.allocate());
         if let Some(mut slot) = slots.get_mut(&visit.key) {
             return self.known(&mut slot, visit, decide);
         }
+        self.unknown(slots, visit, may_create, network, decide)
+    }
+
+    #[inline(never)]
+    fn unknown<T, E>(
+        &self,
+        slots: &Slots,
+        visit: &Visit,
+        may_create: impl FnOnce() -> bool,
+        network: impl FnOnce() -> Option<u64>,
+        decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    ) -> Result<T, E> {
         if self.is_full() || !may_create() {
-            return self.shared(visit, decide);
+            return self.shared(visit, network(), decide);
         }
         match slots.entry(visit.key) {
             // Another worker was faster.
@@ -146,7 +169,7 @@ impl<C: LimitClock> KeyTable<C> {
             Entry::Vacant(place) => {
                 if !self.reserve() {
                     drop(place);
-                    return self.shared(visit, decide);
+                    return self.shared(visit, network(), decide);
                 }
                 let decided = decide(None);
                 match &decided {
@@ -188,9 +211,10 @@ impl<C: LimitClock> KeyTable<C> {
     fn shared<T, E>(
         &self,
         visit: &Visit,
+        network: Option<u64>,
         decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     ) -> Result<T, E> {
-        let Some(network) = visit.network else {
+        let Some(network) = network else {
             return decide(None).map(|(outcome, _)| outcome);
         };
         self.overflow.inc();
@@ -233,7 +257,7 @@ impl<C: LimitClock> KeyTable<C> {
 
     /// As many shards as keep each under about 1,000 keys, so that a lock is held for
     /// microseconds even when a shard is swept or grows.
-    fn allocate(&self) -> DashMap<u64, Slot, Identity> {
+    fn allocate(&self) -> Slots {
         let wanted = self.capacity.load(Ordering::Relaxed) / KEYS_PER_SHARD;
         let shards = wanted.clamp(LEAST_SHARDS, MOST_SHARDS).next_power_of_two();
         DashMap::with_hasher_and_shard_amount(Identity::default(), shards)

@@ -16,7 +16,7 @@ impl Metrics {
         let mut done = HashSet::new();
         for route in &snapshot.routes {
             let shared = route.series.tenant.is_some();
-            for limit in &route.limits {
+            for limit in route.limits.iter() {
                 let labels = [route.series.name.as_str(), limit.spec.name.as_str()];
                 if shared && !done.insert(labels) {
                     continue;

@@ -12,19 +12,11 @@ use super::decide::Tables;
 use super::plan::{AnswerKind, Refusal, Terms};
 use super::policy::refuse;
 use super::view::{FieldSource, HeadView};
-use crate::limit::{Asked, Client, Key, Left, Limit, Moment, Part, Verdict, Why};
+use crate::limit::{Asked, Key, Left, Limit, Moment, Origin, Part, Verdict, Why};
 use crate::route::edits::Edits;
-use crate::route::table::Route;
 
 /// None of a limit's keys is in the request, and the route insists on one.
 const NO_KEY: Rejection = Rejection { cause: Cause::Denied, detail: "limit_key" };
-
-/// When a limit is asked: what depends on claims of the client comes after its password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Address,
-    Identity,
-}
 
 /// A limit and what a request counts on there.
 pub struct Charge {
@@ -33,98 +25,100 @@ pub struct Charge {
     asked: Result<Asked, Rejection>,
 }
 
-/// What the request counts on in this phase, for when it is known who it is.
+/// What the request counts on, for when it is known who it is.
 pub fn charges<F: FieldSource>(
-    route: &Route,
+    limits: &[Arc<Limit>],
     view: &HeadView<'_, F>,
-    origin: IpAddr,
-    phase: Phase,
+    address: &IpAddr,
 ) -> Vec<Charge> {
+    let origin = Origin::of(address);
     let charge =
         |limit: &Arc<Limit>| Charge { limit: limit.clone(), asked: question(limit, view, origin) };
-    of_phase(route, origin, phase).map(charge).collect()
+    limits.iter().filter(|limit| !limit.exempts(address)).map(charge).collect()
 }
 
-/// Counts the request on each limit of this phase; the first that is exceeded answers.
+/// Counts the request on each of these limits; the first that is exceeded answers.
+#[inline(always)]
 pub fn charge_now<F: FieldSource>(
-    route: &Route,
+    limits: &[Arc<Limit>],
     view: &HeadView<'_, F>,
-    origin: IpAddr,
-    phase: Phase,
+    address: &IpAddr,
     tables: &Tables<'_>,
     terms: &mut Terms,
 ) -> Result<(), AnswerKind> {
-    of_phase(route, origin, phase).try_for_each(|limit| {
-        let asked = question(limit, view, origin);
-        if tables.counts() || asked.is_err() {
-            count(limit, asked, tables.now, terms)
-        } else {
-            Ok(())
-        }
-    })
+    if limits.is_empty() { Ok(()) } else { charge_each(limits, view, address, tables, terms) }
 }
 
-fn of_phase(route: &Route, origin: IpAddr, phase: Phase) -> impl Iterator<Item = &Arc<Limit>> {
-    let asked = move |limit: &&Arc<Limit>| {
-        limit.identity == (phase == Phase::Identity) && !limit.exempts(origin)
-    };
-    route.limits.iter().filter(asked)
+#[inline(never)]
+fn charge_each<F: FieldSource>(
+    limits: &[Arc<Limit>],
+    view: &HeadView<'_, F>,
+    address: &IpAddr,
+    tables: &Tables<'_>,
+    terms: &mut Terms,
+) -> Result<(), AnswerKind> {
+    let origin = Origin::of(address);
+    for limit in limits {
+        if limit.exempts(address) {
+            continue;
+        }
+        let asked = question(limit, view, origin);
+        if tables.counts() || asked.is_err() {
+            count(limit, asked, tables.now, terms)?;
+        }
+    }
+    Ok(())
 }
 
 #[inline(always)]
 fn question<F: FieldSource>(
     limit: &Limit,
     view: &HeadView<'_, F>,
-    origin: IpAddr,
+    origin: Origin,
 ) -> Result<Asked, Rejection> {
-    let client = limit.client(origin);
-    match (asked(limit, view, client)?, limit.spec.missing) {
-        (Some(asked), _) => Ok(asked),
-        (None, Missing::ClientIp) => Ok(limit.key().client(&client).asked(client)),
-        (None, Missing::Refuse) => Err(NO_KEY),
-    }
-}
-
-/// The first alternative that is there whole.
-#[inline(always)]
-fn asked<F: FieldSource>(
-    limit: &Limit,
-    view: &HeadView<'_, F>,
-    client: Client,
-) -> Result<Option<Asked>, Rejection> {
+    // The first alternative that is there whole.
     'alternatives: for parts in &limit.alternatives {
         let mut key = limit.key();
         for part in parts {
-            match with_part(key, part, view, &client)? {
-                Some(more) => key = more,
-                None => continue 'alternatives,
+            if !add(&mut key, part, limit, view, &origin)? {
+                continue 'alternatives;
             }
         }
-        return Ok(Some(key.asked(client)));
+        return Ok(key.asked(origin));
     }
-    Ok(None)
+    match limit.spec.missing {
+        Missing::ClientIp => Ok(limit.key().client(&limit.client(&origin)).asked(origin)),
+        Missing::Refuse => Err(NO_KEY),
+    }
 }
 
+/// Whether the request has this part.
 #[inline(always)]
-fn with_part<'k, F: FieldSource>(
-    key: Key<'k>,
+fn add<F: FieldSource>(
+    key: &mut Key<'_>,
     part: &Part,
+    limit: &Limit,
     view: &HeadView<'_, F>,
-    client: &Client,
-) -> Result<Option<Key<'k>>, Rejection> {
-    Ok(match part {
-        Part::ClientIp => Some(key.client(client)),
-        Part::Header(name, id, values) => {
-            view.fields.only(*id, name)?.map(|value| key.value(values, value))
-        }
+    origin: &Origin,
+) -> Result<bool, Rejection> {
+    match part {
+        Part::ClientIp => key.client(&limit.client(origin)),
+        Part::Header(name, id, values) => match view.fields.only(*id, name)? {
+            Some(value) => key.value(values, value),
+            None => return Ok(false),
+        },
         Part::Cookie(name, values) => {
-            cookie(&view.fields, name.as_bytes(), |value| key.value(values, value))
+            let with = |value: &[u8]| *Key::clone(key).value(values, value);
+            return Ok(cookie(&view.fields, name.as_bytes(), with)
+                .map(|more| *key = more)
+                .is_some());
         }
-        Part::Host => Some(key.host(&view.host)),
-        Part::Route => Some(key.route()),
+        Part::Host => key.host(&view.host),
+        Part::Route => key.route(),
         // Every key of a limit that tenants share begins with the tenant.
-        Part::Tenant => Some(key),
-    })
+        Part::Tenant => key,
+    };
+    Ok(true)
 }
 
 /// Counts the request on what was collected; the first limit that is exceeded answers.
@@ -149,7 +143,8 @@ fn count(
         Err(rejection) => return Err(refuse(Refusal::new(rejection))),
     };
     match limit.check(&asked, now) {
-        Verdict::Pass(pass) => {
+        None => Ok(()),
+        Some(Verdict::Pass(pass)) => {
             if let Some(stream) = pass.stream {
                 terms.streams.push(stream);
             }
@@ -161,7 +156,7 @@ fn count(
             }
             Ok(())
         }
-        Verdict::Refuse(refused) => {
+        Some(Verdict::Refuse(refused)) => {
             if let Some(left) = refused.left {
                 terms.add_edits(fields(spec, left).into());
             }

@@ -11,7 +11,7 @@ use config::model::AddressPrefix;
 
 use super::cause::{Cause, Rejection};
 use super::decide::Tables;
-use super::limit::{Phase, charge, charge_now, charges, seconds};
+use super::limit::{charge, charge_now, charges, seconds};
 use super::plan::{Answer, AnswerKind, Gate, Refusal, Terms};
 use super::view::{FieldSource, HeadView, split_target};
 use crate::access::passwords::{self, Waiting};
@@ -19,6 +19,7 @@ use crate::access::{Access, ByAddress, Decision, Judgement};
 use crate::filter::maintenance::closed;
 use crate::http1::field::FieldId;
 use crate::http1::framing::BodyLength;
+use crate::limit::Origin;
 use crate::route::table::{Action, Route};
 
 /// Lets a request pass on these terms, or answers it. Rewrites `view.target` where the route does.
@@ -54,18 +55,18 @@ fn steps<F: FieldSource>(
         let retry_after = Some(wait.as_secs().max(1));
         return Err(refuse(Refusal { retry_after, ..Refusal::new(Cause::Maintenance) }));
     }
-    charge_now(route, view, origin, Phase::Address, tables, terms)?;
+    charge_now(&route.limits.by_address, view, &origin, tables, terms)?;
     // Browsers ask without credentials, and the answer reveals none.
     if let Some(preflight) = route.cors.as_ref().and_then(|cors| cors.preflight(view)) {
         terms.edits = Some(Arc::new(preflight.fields));
         return Err(AnswerKind::Preflight);
     }
     match needs_password {
-        None => charge_now(route, view, origin, Phase::Identity, tables, terms)?,
+        None => charge_now(&route.limits.by_identity, view, &origin, tables, terms)?,
         Some(access) => {
             // What was for the edge is nothing for the endpoint.
             terms.credentials_used = true;
-            let charges = charges(route, view, origin, Phase::Identity);
+            let charges = charges(&route.limits.by_identity, view, &origin);
             match password(route, access, view, origin, tables)? {
                 None if tables.counts() => charge(charges, tables.now, terms)?,
                 None => {}
@@ -111,7 +112,7 @@ fn password<F: FieldSource>(
     origin: IpAddr,
     tables: &Tables<'_>,
 ) -> Result<Option<Waiting>, AnswerKind> {
-    let client = tables.hasher.client(origin, &AddressPrefix::default()).narrow;
+    let client = tables.hasher.client(&Origin::of(&origin), &AddressPrefix::default()).narrow;
     let authorization = view.fields.only(FieldId::Authorization, "authorization");
     let authorization = authorization.map_err(AnswerKind::Reject)?;
     let asked = match access.by_password(authorization) {

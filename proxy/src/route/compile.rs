@@ -27,7 +27,7 @@ use crate::filter::cors::{self, CorsPolicy};
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
-use crate::limit::{Limit, LimitRegistry, Owner};
+use crate::limit::{LimitRegistry, Owner, RouteLimits};
 use crate::metrics::TenantLabels;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
@@ -238,17 +238,17 @@ type ByName<'a> = HashMap<&'a Name, &'a Arc<Upstream>>;
 /// The parts of a route that outlive its generation.
 struct Lasting {
     life: Arc<RouteLife>,
-    limits: Box<[Arc<Limit>]>,
+    limits: RouteLimits,
     series: Series,
 }
 
-fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> Box<[Arc<Limit>]> {
+fn limits(spec: &model::Route, keys: usize, deps: &mut Deps<'_>) -> RouteLimits {
     let (owner, tenant) = match &spec.tenant {
         None => (Owner::Route(spec.name.clone()), None),
         Some(of) => (Owner::Template(of.template.clone()), Some(&of.tenant)),
     };
     let limits = spec.rate_limits.iter();
-    limits.map(|limit| Arc::new(deps.limits.limit(owner.clone(), tenant, limit, keys))).collect()
+    RouteLimits::of(limits.map(|limit| deps.limits.limit(owner.clone(), tenant, limit, keys)))
 }
 
 fn route(

@@ -21,7 +21,7 @@ use crate::downstream::tls::ListenerTls;
 use crate::filter::cors::CorsPolicy;
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
-use crate::limit::{AddressRate, Limit};
+use crate::limit::{AddressRate, RouteLimits};
 use crate::request::client::Client;
 use crate::request::view::split_target;
 use crate::upstream::endpoint::Upstream;
@@ -152,7 +152,7 @@ pub struct Route {
     /// Sent on TLS only.
     pub hsts: Option<Hsts>,
     pub access: Option<Access>,
-    pub limits: Box<[Arc<Limit>]>,
+    pub limits: RouteLimits,
     pub access_log: bool,
     /// Of each client connection.
     pub pacing: Option<Pacing>,
@@ -176,7 +176,7 @@ impl Route {
             maintenance: None,
             pages: Pages::default(),
             access: None,
-            limits: Box::default(),
+            limits: RouteLimits::default(),
             hsts: None,
             access_log: true,
             pacing: None,

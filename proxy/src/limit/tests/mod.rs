@@ -71,15 +71,18 @@ impl Lab {
 
 /// The credential of this number, from this address.
 fn ask(limit: &Limit<HandClock>, address: IpAddr, credential: u64) -> Verdict {
-    let client = limit.client(address);
-    let key =
-        limit.key().value(&limit.hasher.header_values("authorization"), &credential.to_le_bytes());
-    limit.check(&key.asked(client), limit.now())
+    let values = limit.clients.hasher.header_values("authorization");
+    let mut key = limit.key();
+    check(limit, key.value(&values, &credential.to_le_bytes()), address)
 }
 
 fn ask_address(limit: &Limit<HandClock>, address: IpAddr) -> Verdict {
-    let client = limit.client(address);
-    limit.check(&limit.key().client(&client).asked(client), limit.now())
+    check(limit, limit.key().client(&limit.client(&Origin::of(&address))), address)
+}
+
+fn check(limit: &Limit<HandClock>, key: &Key<'_>, address: IpAddr) -> Verdict {
+    let nothing_to_say = Verdict::Pass(Pass { left: None, stream: None, would_refuse: None });
+    limit.check(&key.asked(Origin::of(&address)), limit.now()).unwrap_or(nothing_to_say)
 }
 
 fn v4(last: u8) -> IpAddr {

@@ -81,11 +81,7 @@ fn one_client_draws_32_new_hosts_a_minute() {
     let key = LimitKey(vec![vec![KeyPart::Host]]);
     let limit = lab.limit(&RateLimit { key, ..spec(1, HOUR, 5) });
     let ask = |address, host: u32| {
-        let client = limit.client(address);
-        limit.check(
-            &limit.key().host(&format!("{host}.gw.openclaw.example")).asked(client),
-            limit.now(),
-        )
+        check(&limit, limit.key().host(&format!("{host}.gw.openclaw.example")), address)
     };
     (0..500).for_each(|n| drop(ask(v4(1), n)));
     assert_eq!((limit.keys(), limit.overflow().total()), (32, 500 - 32));
