@@ -199,3 +199,61 @@ fn of_two_entries_the_one_that_is_as_before_counts() {
     let after = read(Some(&before), &file, &domains(&[copy(2), copy(1)]));
     assert_eq!(serving(&after), ["a.t: copy.example 192.0.2.2:2"]);
 }
+
+/// Exact hosts go before wildcards: a tenant that gets one under another's wildcard takes its
+/// requests.
+#[test]
+fn nobody_gets_a_host_under_the_wildcard_of_another() {
+    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
+    let apart = "apart: { hosts: ['{tenant}.apart.example'], endpoint: '{tenant}.internal:1' }";
+    let any = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
+    let (exact, both) = (format!("{one}, {apart}"), format!("{any}, {one}, {apart}"));
+    let (exact, both) = (templates(&exact), templates(&both));
+    let registry = |entries: &[(&str, &str, &str, u8)]| {
+        let entry = |(id, area, domain, last): &(&str, &str, &str, u8)| {
+            format!(
+                "{{\"tenant\": \"{id}\", \"area\": \"{area}\", \"domain\": \"{domain}\", \
+                 \"host\": \"192.0.2.{last}\", \"port\": 1}}"
+            )
+        };
+        let entries: Vec<String> = entries.iter().map(entry).collect();
+        format!("{{\"servers\": [{}]}}", entries.join(",\n"))
+    };
+    // Its own hosts are under its own wildcard.
+    let a = ("a", "a", "own.a.example", 1);
+    let b = ("b", "b", "taken.a.example", 2);
+    let before = read(None, &both, &registry(&[a]));
+    assert_eq!(refused(&before), []);
+    for previous in [None, Some(&before)] {
+        let after = read(previous, &both, &registry(&[a, b]));
+        let [(Kind::Tenant, "b", false, why)] = &refused(&after)[..] else {
+            panic!("{:?}", refused(&after))
+        };
+        assert!(why.contains("`taken.a.example` is under a wildcard of tenant `a` (line 1)"));
+        assert_eq!(serving(&after), serving(&before));
+        // What is under the wildcard of `a` goes on to it.
+        let mut closed = blocked(&after);
+        closed.sort();
+        assert_eq!(closed, ["b *.b.example", "b b.apart.example"]);
+    }
+    // Nor a wildcard over the host of another.
+    let before = read(None, &both, &registry(&[b]));
+    for (previous, order) in [(Some(&before), [a, b]), (None, [b, a])] {
+        let after = read(previous, &both, &registry(&order));
+        let [(Kind::Tenant, "a", false, why)] = &refused(&after)[..] else {
+            panic!("{:?}", refused(&after))
+        };
+        assert!(why.contains("`*.a.example` covers a host of tenant `b`"), "{why}");
+        assert_eq!(serving(&after), serving(&before));
+    }
+    // Who had it keeps it, and may change whatever else.
+    let before = read(None, &exact, &registry(&[a, b]));
+    let after = read(Some(&before), &both, &registry(&[a, b]));
+    let moved = ("b", "b", "taken.a.example", 3);
+    let after = read(Some(&after), &both, &registry(&[a, moved]));
+    let [(Kind::Tenant, "a", true, _)] = &refused(&after)[..] else {
+        panic!("{:?}", refused(&after))
+    };
+    let [.., b] = &serving(&after)[..] else { panic!() };
+    assert_eq!(b, "b.one: taken.a.example 192.0.2.3:11");
+}
