@@ -133,7 +133,7 @@ fn an_entry_without_a_name_is_only_who_it_must_be() {
     // One of them only: `a` and `b` are removed.
     let after = read(Some(&before), &shared, &domains(&[c, nameless("192.0.2.9")]));
     assert_eq!(kept(&after), ["c"]);
-    assert_eq!(refused(&after)[0].1, "servers-1");
+    assert_eq!(refused(&after)[0].1, "servers.1");
     // What is shared names nobody where two are gone, and the only one where one is.
     let area = templates(
         "area: { hosts: ['{tenant}.{domain}.example'], endpoint: '{tenant}.internal:1' }",
@@ -256,4 +256,65 @@ fn nobody_gets_a_host_under_the_wildcard_of_another() {
     };
     let [.., b] = &serving(&after)[..] else { panic!() };
     assert_eq!(b, "b.one: taken.a.example 192.0.2.3:11");
+}
+
+#[test]
+fn every_entry_of_a_name_says_where_the_others_are() {
+    let file = templates(BY_DOMAIN);
+    let entry = |last: u8| {
+        let domain = ["a.example", "b.example", "c.example", "d.example"][usize::from(last) - 1];
+        (
+            "a",
+            domain,
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"][usize::from(last) - 1],
+            1,
+        )
+    };
+    let why = |entries: &[_]| -> Vec<String> {
+        refused(&read(None, &file, &domains(entries))).into_iter().map(|bad| bad.3).collect()
+    };
+    let [second] = &why(&[entry(1), entry(2)])[..] else { panic!() };
+    assert!(second.contains("tenant `a` has an entry already, at line 1 (servers"), "{second}");
+    let [second, third] = &why(&[entry(1), entry(2), entry(3)])[..] else { panic!() };
+    assert!(second.contains("has other entries already, at lines 1 and 3 (servers"), "{second}");
+    assert!(third.contains("has other entries already, at lines 1 and 2 (servers"), "{third}");
+    let [.., fourth] = &why(&[entry(1), entry(2), entry(3), entry(4)])[..] else { panic!() };
+    assert!(fourth.contains("at lines 1, 2 and 3 (servers"), "{fourth}");
+    let many: Vec<_> = (0..20).map(|_| entry(1)).collect();
+    let told = why(&many);
+    assert!(
+        told[18].contains("at lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 9 more (servers"),
+        "{}",
+        told[18]
+    );
+}
+
+/// What nobody reads is no mistake; what two readers may read differently is.
+#[test]
+fn a_field_twice_matters_where_somebody_asks_for_it() {
+    let file = templates(BY_DOMAIN);
+    let registry = |more: &str| {
+        format!(
+            "{{\"servers\": [{{\"tenant\": \"a\", \"domain\": \"a.example\", \"host\": \"192.0.2.1\", \
+             \"port\": 1, {more}}}]}}"
+        )
+    };
+    assert_eq!(refused(&read(None, &file, &registry("\"note\": 1, \"note\": {}"))), []);
+    for field in ["tenant", "domain", "host", "port"] {
+        let after = read(None, &file, &registry(&format!("\"{field}\": \"a\"")));
+        let why = &refused(&after)[0].3;
+        assert!(why.contains(&format!("`{field}` is written twice")), "{why}");
+    }
+}
+
+#[test]
+fn an_entry_without_a_name_is_called_like_no_tenant() {
+    let file = templates(BY_DOMAIN);
+    let named = |id| (id, "a.example", "192.0.2.1", 1);
+    let after =
+        read(None, &file, &domains(&[named("servers-1"), ("?", "b.example", "192.0.2.2", 1)]));
+    let [(Kind::Tenant, "servers.1", false, why)] = &refused(&after)[..] else {
+        panic!("{:?}", refused(&after))
+    };
+    assert!(why.contains("is no name of a tenant"), "{why}");
 }
