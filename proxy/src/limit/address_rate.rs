@@ -8,7 +8,7 @@ use config::model::{AddressPrefix, Rate};
 
 use super::clock::{LimitClock, ProcessClock};
 use super::key::KeyHasher;
-use super::rate::Tiers;
+use super::rate::{Store, Tiers};
 use super::table::KeyTable;
 
 /// One listener's limit, with a table that outlives reloads.
@@ -26,7 +26,8 @@ impl<C: LimitClock> AddressRate<C> {
         table: &Arc<KeyTable<C>>,
         clock: &C,
     ) -> AddressRate<C> {
-        AddressRate { hasher, tiers: Tiers::new(rate, burst, table, None), clock: clock.clone() }
+        let tiers = Tiers::new(rate, burst, &Store::of(table));
+        AddressRate { hasher, tiers, clock: clock.clone() }
     }
 
     /// Counts a connection of this client (IPv4 /32, IPv6 /64, and 16 times as many of a /48),

@@ -170,9 +170,9 @@ impl KeyHasher {
         self.hash(Part::Scheme, &scheme.to_ascii_lowercase())
     }
 
-    /// The key that overflow bucket number `index` has among streams.
-    pub fn bucket(&self, index: usize) -> u64 {
-        self.hash(Part::Bucket, &index.to_le_bytes())
+    /// The key that overflow bucket number `index` of this tenant (0: of none) has among streams.
+    pub fn bucket(&self, tenant: u64, index: usize) -> u64 {
+        self.chain(tenant, self.hash(Part::Bucket, &index.to_le_bytes()))
     }
 
     fn hash(&self, part: Part, bytes: &[u8]) -> u64 {

@@ -17,9 +17,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use config::model::{KeyPart, LimitKey, Rate, RateLimit};
@@ -33,9 +34,9 @@ pub use registry::{LimitRegistry, LimitStats, Owner};
 pub use streams::StreamGuard;
 pub use table::HotKey;
 
-use rate::Tiers;
+use rate::{Store, Tiers};
 use streams::Streams;
-use table::{KeyTable, Place};
+use table::{Buckets, KeyTable, Place, TENANT_BUCKETS};
 
 use crate::http1::field::{FieldId, classify};
 
@@ -90,6 +91,8 @@ struct State<C: LimitClock> {
     table: Arc<KeyTable<C>>,
     /// New keys by client, where clients may draw keys.
     creators: OnceLock<Creators<C>>,
+    /// By tenant, where tenants share the table: a flood of one uses up nothing of another.
+    buckets: Mutex<HashMap<u64, Weak<Buckets>>>,
     streams: Arc<Streams>,
     decisions: Decisions,
 }
@@ -155,9 +158,10 @@ impl<C: LimitClock> Limit<C> {
         state.table.set_capacity(keys);
         let drawn = may_be_drawn(&spec.key);
         let creators = drawn.then(|| state.creators(keys));
-        let creators = creators.map(|creators| &creators.tiers);
+        let creators = creators.map(|creators| creators.tiers.clone());
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
-        let rate = Tiers::new(rate, burst, &state.table, creators);
+        let (table, buckets) = (state.table.clone(), state.buckets_of(tenant));
+        let rate = Tiers::new(rate, burst, &Store { table, buckets, creators, tenant });
         let part = |part| Part::compile(part, &hasher);
         let alternatives = spec.key.0.iter().map(|parts| parts.iter().map(part).collect());
         Limit {
@@ -242,7 +246,7 @@ impl<C: LimitClock> Limit<C> {
     /// Keys without a place of their own share streams as they share the rate.
     fn enter(&self, asked: &Asked, place: Place, most: NonZeroU32) -> Option<StreamGuard> {
         let key = match place {
-            Place::Shared(bucket) => self.hasher.bucket(bucket),
+            Place::Shared(bucket) => self.hasher.bucket(self.tenant, bucket),
             Place::Own => asked.key,
         };
         self.state.streams.enter(key, asked.aggregate, most.get())
@@ -250,6 +254,11 @@ impl<C: LimitClock> Limit<C> {
 
     pub fn decisions(&self) -> &Decisions {
         &self.state.decisions
+    }
+
+    /// The same for limits that count as one; unique while this one is there.
+    pub fn state_id(&self) -> usize {
+        Arc::as_ptr(&self.state).addr()
     }
 
     /// Keys that have a place of their own.
@@ -285,6 +294,7 @@ impl<C: LimitClock> State<C> {
             clock,
             kind,
             creators: OnceLock::new(),
+            buckets: Mutex::default(),
             streams: Arc::default(),
             decisions: Decisions::default(),
         }
@@ -294,14 +304,30 @@ impl<C: LimitClock> State<C> {
         let creators = self.creators.get_or_init(|| {
             let table = Arc::new(KeyTable::new(self.clock.clone(), keys));
             let rate = Rate { count: NEW_KEYS, per: Duration::from_secs(60) };
-            let tiers = Tiers::new(rate, NEW_KEYS, &table, None);
+            let tiers = Tiers::new(rate, NEW_KEYS, &Store::of(&table));
             Creators { table, tiers: Arc::new(tiers) }
         });
         creators.table.set_capacity(keys);
         creators
     }
 
+    /// For the control plane.
+    fn buckets_of(&self, tenant: u64) -> Arc<Buckets> {
+        if tenant == 0 {
+            return self.table.buckets().clone();
+        }
+        let mut all = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let buckets = Arc::new(Buckets::new(TENANT_BUCKETS));
+            all.insert(tenant, Arc::downgrade(&buckets));
+            buckets
+        })
+    }
+
     fn sweep(&self) -> usize {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.retain(|_, buckets| buckets.strong_count() > 0);
+        drop(buckets);
         if let Some(creators) = self.creators.get() {
             creators.table.sweep();
         }

@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 
 use super::clock::{AskedAt, LimitClock, Moment};
 use super::key::{Asked, Client};
-use super::table::{KeyTable, Place, Visit};
+use super::table::{Buckets, KeyTable, Place, Visit};
 
 /// A wider prefix may have so many times as much.
 pub const WIDER: u32 = 16;
@@ -69,13 +69,8 @@ pub struct Tiers<C: LimitClock> {
 }
 
 impl<C: LimitClock> Tiers<C> {
-    pub fn new(
-        rate: Rate,
-        burst: NonZeroU32,
-        table: &Arc<KeyTable<C>>,
-        creators: Option<&Arc<Tiers<C>>>,
-    ) -> Tiers<C> {
-        let limiter = |times: u32| Limiter::new(rate, burst, times, table, creators);
+    pub fn new(rate: Rate, burst: NonZeroU32, store: &Store<C>) -> Tiers<C> {
+        let limiter = |times: u32| Limiter::new(rate, burst, times, store.clone());
         Tiers { narrow: limiter(1), wide: limiter(WIDER) }
     }
 
@@ -96,10 +91,13 @@ impl<C: LimitClock> Tiers<C> {
         }
     }
 
-    /// Whether this client may have one more key.
-    fn may_create(&self, client: &Client, now: Moment) -> bool {
-        let asked =
-            Asked { key: client.narrow, aggregate: client.wide, client: *client, drawn: false };
+    /// Whether this client may have one more key of this tenant (0: of none).
+    fn may_create(&self, client: &Client, tenant: u64, now: Moment) -> bool {
+        // Both are keyed hashes, which nobody can choose.
+        let of_tenant = |hash: u64| hash ^ tenant;
+        let (key, aggregate) = (of_tenant(client.narrow), client.wide.map(of_tenant));
+        let client = Client { narrow: key, wide: aggregate };
+        let asked = Asked { key, aggregate, client, drawn: false };
         self.ask(&asked, now).outcome.is_ok()
     }
 }
@@ -113,13 +111,7 @@ struct Limiter<C: LimitClock> {
 }
 
 impl<C: LimitClock> Limiter<C> {
-    fn new(
-        rate: Rate,
-        burst: NonZeroU32,
-        times: u32,
-        table: &Arc<KeyTable<C>>,
-        creators: Option<&Arc<Tiers<C>>>,
-    ) -> Limiter<C> {
+    fn new(rate: Rate, burst: NonZeroU32, times: u32, store: Store<C>) -> Limiter<C> {
         let count = u64::from(rate.count.get()).saturating_mul(u64::from(times));
         let per = u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX);
         let interval = (per / count).max(1);
@@ -130,7 +122,6 @@ impl<C: LimitClock> Limiter<C> {
         let quota = Quota::with_period(Duration::from_nanos(interval))
             .unwrap_or_else(|| Quota::per_second(rate.count))
             .allow_burst(burst);
-        let store = Store { table: table.clone(), creators: creators.cloned() };
         Limiter { governor: RateLimiter::new(quota, store, AskedAt), burst: burst.get(), interval }
     }
 
@@ -156,11 +147,24 @@ impl<C: LimitClock> Limiter<C> {
 /// 100 years.
 const LONGEST_NS: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
 
-/// The table behind a quota.
-struct Store<C: LimitClock> {
-    table: Arc<KeyTable<C>>,
+/// The table behind a quota, and what is a tenant's own of it.
+#[derive(Clone)]
+pub struct Store<C: LimitClock> {
+    pub table: Arc<KeyTable<C>>,
+    /// Of keys that have no place in the table.
+    pub buckets: Arc<Buckets>,
     /// Bounds the new keys of each client, where clients may draw keys.
-    creators: Option<Arc<Tiers<C>>>,
+    pub creators: Option<Arc<Tiers<C>>>,
+    /// Whose keys these are; 0: no tenant's.
+    pub tenant: u64,
+}
+
+impl<C: LimitClock> Store<C> {
+    /// Nobody's in particular, of keys that clients cannot draw.
+    pub fn of(table: &Arc<KeyTable<C>>) -> Store<C> {
+        let buckets = table.buckets().clone();
+        Store { table: table.clone(), buckets, creators: None, tenant: 0 }
+    }
 }
 
 impl<C: LimitClock> StateStore for Store<C> {
@@ -171,9 +175,11 @@ impl<C: LimitClock> StateStore for Store<C> {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let may_create = || match (&self.creators, &visit.drawn) {
-            (Some(creators), Some(client)) => creators.may_create(client, Moment(visit.now)),
+            (Some(creators), Some(client)) => {
+                creators.may_create(client, self.tenant, Moment(visit.now))
+            }
             _ => true,
         };
-        self.table.visit(visit, may_create, decide)
+        self.table.visit(visit, &self.buckets, may_create, decide)
     }
 }
