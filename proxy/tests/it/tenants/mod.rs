@@ -6,6 +6,7 @@ mod certificates;
 mod changes;
 mod limits;
 mod many;
+mod passing;
 mod production;
 
 use std::fmt::Write as _;
