@@ -84,7 +84,8 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
             removed_tenant_drain: global
                 .tenants
                 .as_ref()
-                .map_or(global.drain.removed_route_grace, |tenants| tenants.removed_drain),
+                // They are all removed then: as the section said.
+                .map_or(previous.limits.removed_tenant_drain, |tenants| tenants.removed_drain),
             limiter_keys: global.limits.limiter_keys,
         },
         access_log: global.log.access,

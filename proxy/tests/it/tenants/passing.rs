@@ -119,3 +119,17 @@ fn a_name_passes_from_the_config_file_to_a_tenant_and_back() {
         });
     }
 }
+
+#[test]
+fn tenants_drain_as_long_as_their_section_said() {
+    let a = Tenant::new("a");
+    let lab = lab(&[a.entry()]);
+    let rest = "drain: { removed_route_grace: 1h }\n\
+                routes: { r: { hosts: [r.openclaw.example], respond: { status: 200 } } }";
+    let conf = conf_with(&lab, "removed: { drain: 0s }", super::ROUTES).global(rest);
+    let edge = Edge::start_in(&lab, &conf);
+    let mut streams = a.streams(&edge);
+    edge.reload(&Conf::new("").global(rest));
+    let (_, end) = streams.socket.wire.rest();
+    assert_ne!(end, End::Timeout, "the stream goes on as one of a removed route");
+}
