@@ -156,7 +156,8 @@ impl<C: LimitClock> KeyTable<C> {
     pub fn visit<T, E>(
         &self,
         visit: &Visit,
-        buckets: &Buckets,
+        // Not looked into for a key that has a place.
+        buckets: &Arc<Buckets>,
         may_create: impl FnOnce() -> bool,
         decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     ) -> Result<T, E> {
