@@ -73,21 +73,34 @@ fn named(tenant: &Tenant, per: CertificatePer) -> Vec<Named> {
         names.dedup();
         return vec![(tenant.id.clone(), names)];
     }
+    // Those of first hosts come first: a template may be called `gw.2`, as the second host of `gw`
+    // would be.
+    let mut taken: HashSet<Name> =
+        tenant.parts.iter().map(|part| part.route.name.clone()).collect();
     let mut seen = HashSet::new();
-    let mut out = Vec::new();
+    let mut out: Vec<Named> = Vec::new();
     for part in &tenant.parts {
-        for (index, host) in part.route.hosts.iter().enumerate() {
+        let first = out.len();
+        for (index, host) in
+            part.route.hosts.iter().enumerate().filter(|(_, host)| seen.insert(*host))
+        {
             let name = match index {
-                0 => Ok(part.route.name.clone()),
-                // The names of routes leave room for it.
-                _ => Name::new(&format!("{}.{}", part.route.name, index + 1)),
+                0 => Some(part.route.name.clone()),
+                _ => free(&part.route.name, index + 1, &mut taken),
             };
-            if let Ok(name) = name
-                && seen.insert(host)
-            {
-                out.push((name, vec![host.clone()]));
+            match (name, out.get_mut(first)) {
+                (Some(name), _) => out.push((name, vec![host.clone()])),
+                // Every number is a template's.
+                (None, Some((_, names))) => names.push(host.clone()),
+                (None, None) => out.push((part.route.name.clone(), vec![host.clone()])),
             }
         }
     }
     out
+}
+
+/// `ROUTE.NUMBER`, of this number or a later one. The names of routes leave room for two digits.
+fn free(route: &Name, number: usize, taken: &mut HashSet<Name>) -> Option<Name> {
+    let mut names = (number..100).filter_map(|n| Name::new(&format!("{route}.{n}")).ok());
+    names.find(|name| taken.insert(name.clone()))
 }

@@ -29,6 +29,9 @@ pub(super) struct Claims {
 #[derive(Default)]
 struct Held {
     hosts: HashMap<HostPattern, Owner>,
+    /// Who has hosts under this suffix that are no wildcards: one, and another where there are
+    /// several. More need not be known to find one that is not who asks.
+    under: HashMap<Arc<str>, (Owner, Option<Owner>)>,
     /// As [`gateway`] gives them.
     endpoints: HashMap<EndpointAddress, Owner>,
 }
@@ -47,6 +50,37 @@ enum Claimed {
 struct Owner {
     tenant: Name,
     line: u64,
+}
+
+impl Held {
+    /// The first to hold a host has it.
+    fn hold(&mut self, host: &HostPattern, owner: &Owner) {
+        self.hosts.entry(host.clone()).or_insert_with(|| owner.clone());
+        let HostPattern::Exact(name) = host else { return };
+        let Some((_, suffix)) = name.split_once('.') else { return };
+        match self.under.get_mut(suffix) {
+            None => drop(self.under.insert(suffix.into(), (owner.clone(), None))),
+            Some((one, other)) if one.tenant != owner.tenant && other.is_none() => {
+                *other = Some(owner.clone());
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Who else has the wildcard that this host is under, or hosts under this wildcard.
+    fn overlaps(&self, host: &HostPattern, asking: &Name) -> Option<&Owner> {
+        let another = |owner: &&Owner| owner.tenant != *asking;
+        match host {
+            HostPattern::Exact(name) => {
+                let (_, suffix) = name.split_once('.')?;
+                self.hosts.get(&HostPattern::Wildcard(suffix.into())).filter(another)
+            }
+            HostPattern::Wildcard(suffix) => {
+                let (one, other) = self.under.get(suffix)?;
+                [Some(one), other.as_ref()].into_iter().flatten().find(another)
+            }
+        }
+    }
 }
 
 impl Claims {
@@ -97,7 +131,7 @@ impl Claims {
             let stays = stays(part);
             for host in &part.route.hosts {
                 if stays || parts.iter().any(|new| new.hosts.contains(host)) {
-                    self.held.hosts.entry(host.clone()).or_insert_with(|| owner.clone());
+                    self.held.hold(host, &owner);
                 }
             }
             for endpoint in &part.upstream.endpoints {
@@ -113,6 +147,15 @@ impl Claims {
     fn host_owner(&self, host: &HostPattern, asking: &Name) -> Option<&Owner> {
         let held = || self.held.hosts.get(host).filter(|owner| owner.tenant != *asking);
         self.taken.hosts.get(host).or_else(held)
+    }
+
+    /// Exact hosts go before wildcards: whoever has one under another's wildcard has its requests.
+    /// A host that the tenant had stays its own.
+    fn overlap_owner(&self, host: &HostPattern, asking: &Name) -> Option<&Owner> {
+        if self.held.hosts.get(host).is_some_and(|owner| owner.tenant == *asking) {
+            return None;
+        }
+        self.taken.overlaps(host, asking).or_else(|| self.held.overlaps(host, asking))
     }
 
     fn endpoint_owner(&self, address: &EndpointAddress, asking: &Name) -> Option<&Owner> {
@@ -161,6 +204,17 @@ impl Claims {
                     let host = part.shown(host);
                     let message = format!("host {host} belongs to tenant `{other}` (line {line})");
                     refuse(message, "every tenant has hosts of its own");
+                } else if let Some(Owner { tenant: other, line }) = self.overlap_owner(host, id) {
+                    let shown = part.shown(host);
+                    let message = match host {
+                        HostPattern::Exact(_) => format!(
+                            "host {shown} is under a wildcard of tenant `{other}` (line {line})"
+                        ),
+                        HostPattern::Wildcard(_) => {
+                            format!("host {shown} covers a host of tenant `{other}` (line {line})")
+                        }
+                    };
+                    refuse(message, "every tenant has hosts of its own");
                 }
                 let mut earlier = tenant.value.parts.iter().take(index);
                 if let Some(other) = earlier.find(|other| other.claims_too(part, host)) {
@@ -199,7 +253,7 @@ impl Claims {
         let owner = Owner { tenant: tenant.value.id.clone(), line: tenant.line };
         for part in &tenant.value.parts {
             for host in &part.route.hosts {
-                self.taken.hosts.insert(host.clone(), owner.clone());
+                self.taken.hold(host, &owner);
             }
             for endpoint in &part.upstream.endpoints {
                 let address = gateway(&endpoint.address).into_owned();

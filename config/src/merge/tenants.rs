@@ -409,6 +409,17 @@ impl<'r> Served<'r> {
             // Its former version may serve other paths of the host.
             owners.iter().any(|owner| *owner != Some(tenant))
         };
-        self.places.contains(&(host, path)) || self.hosts.get(host).is_some_and(of_another)
+        let by_another_tenant = |owners: &BTreeSet<Option<&Name>>| {
+            owners.iter().flatten().any(|owner| *owner != tenant)
+        };
+        // Refused for being under another's wildcard: that goes on to serve there.
+        let above = match host {
+            HostPattern::Exact(name) => name.split_once('.').map(|(_, suffix)| suffix),
+            HostPattern::Wildcard(_) => None,
+        };
+        let above = above.and_then(|suffix| self.hosts.get(&HostPattern::Wildcard(suffix.into())));
+        self.places.contains(&(host, path))
+            || self.hosts.get(host).is_some_and(of_another)
+            || above.is_some_and(by_another_tenant)
     }
 }

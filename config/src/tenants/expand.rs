@@ -1,6 +1,6 @@
 //! One entry of the registry and the templates to a tenant, or to every reason why not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::sync::Arc;
 
 use super::json::Value;
@@ -65,60 +65,67 @@ impl Expander<'_> {
     pub(crate) fn expand(&self) -> (BTreeMap<Name, Entry<Draft>>, Vec<Stray>) {
         let mut tenants: BTreeMap<Name, Entry<Draft>> = BTreeMap::new();
         let mut strays = Vec::new();
-        let mut first: HashMap<Name, Pos> = HashMap::new();
-        for (index, raw) in self.registry.entries.iter().enumerate() {
-            let mut reasons = Reasons::new(self.registry, index);
-            let id = self.id_of(raw, &mut reasons);
-            let sound = reasons.found.is_empty();
-            let id = id.and_then(|id| match first.get(&id) {
-                Some(earlier) => {
-                    reasons.second(raw, self.id, &id, *earlier);
-                    Err(Some(id))
-                }
-                None => {
-                    first.insert(id.clone(), raw.pos);
-                    Ok(id)
-                }
-            });
-            match id {
-                Ok(id) => {
+        let named = self.named();
+        let lines = Lines::of(self.registry, &named);
+        for ((index, raw), (id, mut reasons)) in self.registry.entries.iter().enumerate().zip(named)
+        {
+            let known = match id {
+                Some(id) if !tenants.contains_key(&id) => {
                     let entry = self.tenant(&id, raw, reasons);
                     tenants.insert(id, entry);
+                    continue;
                 }
-                Err(known) => {
-                    let again = known.as_ref().filter(|_| sound).and_then(|id| {
-                        match self.tenant(id, raw, Reasons::new(self.registry, index)) {
-                            Entry::Good(again) => Some(again),
-                            Entry::Bad(_) => None,
-                        }
-                    });
-                    strays.push(Stray { again, ..reasons.stray(raw, index, known) });
-                }
+                known => known,
+            };
+            let sound = reasons.found.is_empty();
+            if let Some(id) = &known {
+                reasons.second(raw, self.id, id, &lines);
             }
+            let again = known.as_ref().filter(|_| sound).and_then(|id| {
+                match self.tenant(id, raw, Reasons::new(self.registry, index)) {
+                    Entry::Good(again) => Some(again),
+                    Entry::Bad(_) => None,
+                }
+            });
+            strays.push(Stray { again, ..reasons.stray(raw, index, known) });
         }
         (tenants, strays)
     }
 
-    /// `Err`: reported; nothing names the tenant.
-    fn id_of(&self, raw: &Raw<'_>, reasons: &mut Reasons<'_>) -> Result<Name, Option<Name>> {
+    /// Who each entry is, and what is wrong with it so far.
+    fn named(&self) -> Vec<(Option<Name>, Reasons<'_>)> {
+        let entries = self.registry.entries.iter().enumerate();
+        let named = entries.map(|(index, raw)| {
+            let mut reasons = Reasons::new(self.registry, index);
+            (self.id_of(raw, &mut reasons), reasons)
+        });
+        named.collect()
+    }
+
+    /// A field written twice matters where it names the tenant, or a template asks for it.
+    fn is_asked_for(&self, field: &str) -> bool {
+        let mut asked = self.templates.iter().flat_map(|template| &template.fields);
+        field == self.id || asked.any(|asked| **asked == *field)
+    }
+
+    /// `None`: reported; nothing names the tenant.
+    fn id_of(&self, raw: &Raw<'_>, reasons: &mut Reasons<'_>) -> Option<Name> {
         if let RawKind::Other(what) = &raw.kind {
             reasons.add(raw.pos, "", format!("expected a mapping, found {what}"), None);
-            return Err(None);
+            return None;
         }
         let id = self.id;
-        reasons.doubled(raw);
+        reasons.doubled(raw, |field| self.is_asked_for(field));
         let Some(field) = raw.field(id) else {
             reasons.add(raw.pos, "", format!("`{id}` is missing: it names the tenant"), None);
-            return Err(None);
+            return None;
         };
         let Value::Scalar(text) = &field.value else {
             reasons.no_scalar(field);
-            return Err(None);
+            return None;
         };
-        tenant_name(text).map_err(|(message, help)| {
-            reasons.add(field.pos, id, message, help);
-            None
-        })
+        let name = tenant_name(text);
+        name.map_err(|(message, help)| reasons.add(field.pos, id, message, help)).ok()
     }
 
     fn tenant(&self, id: &Name, raw: &Raw<'_>, mut reasons: Reasons<'_>) -> Entry<Draft> {
@@ -206,11 +213,11 @@ impl<'r> Reasons<'r> {
         }
     }
 
-    fn doubled(&mut self, raw: &Raw<'_>) {
+    fn doubled(&mut self, raw: &Raw<'_>, matters: impl Fn(&str) -> bool) {
         let fields = raw.fields();
         let again = |(n, field): &(usize, &Field<'_>)| {
             // Few, and mostly of different lengths.
-            fields.iter().take(*n).any(|earlier| earlier.name == field.name)
+            fields.iter().take(*n).any(|earlier| earlier.name == field.name) && matters(&field.name)
         };
         for (_, field) in fields.iter().enumerate().filter(again) {
             let message = format!("{} is written twice", quote(&field.name));
@@ -230,9 +237,10 @@ impl<'r> Reasons<'r> {
         }
     }
 
-    fn second(&mut self, raw: &Raw<'_>, field: &str, id: &Name, earlier: Pos) {
+    fn second(&mut self, raw: &Raw<'_>, field: &str, id: &Name, lines: &Lines) {
         let pos = raw.field(field).map_or(raw.pos, |field| field.pos);
-        let message = format!("tenant `{id}` has an entry already, at line {}", earlier.line);
+        let (other, at) = lines.others(id, raw.pos.line);
+        let message = format!("tenant `{id}` has {other} already, {at}");
         let help = "the one that is as before counts, else the first; rename or remove one";
         self.add(pos, field, message, Some(help.to_owned()));
     }
@@ -280,11 +288,50 @@ impl<'r> Reasons<'r> {
             _ => None,
         });
         Stray {
-            name: known.unwrap_or_else(|| Name::resembling(&format!("servers-{index}"))),
+            // No tenant is called so: their names have no dots.
+            name: known.unwrap_or_else(|| Name::resembling(&format!("servers.{index}"))),
             reasons: self.found,
             line: raw.pos.line,
             values: values.collect(),
             again: None,
+        }
+    }
+}
+
+/// Where the entries of tenants are that have several.
+struct Lines(HashMap<Name, Vec<u64>>);
+
+impl Lines {
+    fn of(registry: &Registry<'_>, named: &[(Option<Name>, Reasons<'_>)]) -> Lines {
+        let mut first: HashMap<&Name, u64> = HashMap::with_capacity(named.len());
+        let mut several: HashMap<Name, Vec<u64>> = HashMap::new();
+        for (raw, (id, _)) in registry.entries.iter().zip(named) {
+            let Some(id) = id else { continue };
+            match first.entry(id) {
+                hash_map::Entry::Vacant(free) => drop(free.insert(raw.pos.line)),
+                hash_map::Entry::Occupied(first) => {
+                    let lines = several.entry(id.clone()).or_insert_with(|| vec![*first.get()]);
+                    lines.push(raw.pos.line);
+                }
+            }
+        }
+        Lines(several)
+    }
+
+    /// The other entries of the tenant whose entry this is: `an entry`, `at line 2`.
+    fn others(&self, id: &Name, line: u64) -> (&'static str, String) {
+        let lines = self.0.get(id).map_or(&[][..], Vec::as_slice);
+        let mut own = false;
+        let others =
+            lines.iter().filter(|other| **other != line || std::mem::replace(&mut own, true));
+        let shown: Vec<String> = others.take(MOST_LINES).map(u64::to_string).collect();
+        let more = lines.len().saturating_sub(shown.len() + 1);
+        match shown.split_last() {
+            Some((last, [])) => ("an entry", format!("at line {last}")),
+            Some((last, rest)) if more == 0 => {
+                ("other entries", format!("at lines {} and {last}", rest.join(", ")))
+            }
+            _ => ("other entries", format!("at lines {} and {more} more", shown.join(", "))),
         }
     }
 }
@@ -297,6 +344,8 @@ fn quoted(name: &str) -> String {
     }
 }
 
+/// Lines that a message names.
+const MOST_LINES: usize = 10;
 /// So that certificates of its further hosts can be called after it, in the 63 of a name.
 const MAX_ROUTE: usize = 60;
 /// So that a template's name fits behind it into the 63 of a name.

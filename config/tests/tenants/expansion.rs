@@ -208,6 +208,41 @@ fn tenants_get_certificates_of_their_own() {
     );
 }
 
+/// The second host of `gw` and the first of `gw.2` would have one name.
+#[test]
+fn each_host_has_a_certificate_whatever_templates_are_called() {
+    let file = FILE.split("  routes:").next().unwrap().to_owned()
+        + "  certificates: { issuer: local, per: host }\n  routes:\n"
+        + "    gw: { hosts: ['{tenant}.a.example', '{tenant}.b.example', '{tenant}.c.example'], endpoint: '{host}:1' }\n"
+        + "    gw.2: { hosts: ['{tenant}.d.example', '{tenant}.e.example'], endpoint: '{host}:2' }\n"
+        + "    gw.2.2: { hosts: ['{tenant}.f.example'], endpoint: '{host}:3' }\n"
+        + "issuers: { local: { internal: {} } }\n";
+    let accepted = read(None, &file, PRODUCTION);
+    assert_eq!(accepted.quarantined, []);
+    let names = |certificate: &config::model::Good<Certificate>| {
+        let CertificateSource::Issued { names, .. } = &certificate.value.source else { panic!() };
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        format!("{} {}", certificate.value.name, names.join(" "))
+    };
+    let of_one: Vec<String> = accepted
+        .certificates
+        .values()
+        .map(names)
+        .filter(|line| line.starts_with("acme-corp."))
+        .collect();
+    assert_eq!(
+        of_one,
+        [
+            "acme-corp.gw acme-corp.a.example",
+            "acme-corp.gw.2 acme-corp.d.example",
+            "acme-corp.gw.2.2 acme-corp.f.example",
+            "acme-corp.gw.2.3 acme-corp.e.example",
+            "acme-corp.gw.3 acme-corp.b.example",
+            "acme-corp.gw.4 acme-corp.c.example",
+        ]
+    );
+}
+
 #[test]
 fn a_file_is_read_up_to_its_limit() {
     let dir = tempfile::tempdir().unwrap();

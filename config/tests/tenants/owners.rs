@@ -133,7 +133,7 @@ fn an_entry_without_a_name_is_only_who_it_must_be() {
     // One of them only: `a` and `b` are removed.
     let after = read(Some(&before), &shared, &domains(&[c, nameless("192.0.2.9")]));
     assert_eq!(kept(&after), ["c"]);
-    assert_eq!(refused(&after)[0].1, "servers-1");
+    assert_eq!(refused(&after)[0].1, "servers.1");
     // What is shared names nobody where two are gone, and the only one where one is.
     let area = templates(
         "area: { hosts: ['{tenant}.{domain}.example'], endpoint: '{tenant}.internal:1' }",
@@ -198,4 +198,123 @@ fn of_two_entries_the_one_that_is_as_before_counts() {
     // Neither is: the first counts.
     let after = read(Some(&before), &file, &domains(&[copy(2), copy(1)]));
     assert_eq!(serving(&after), ["a.t: copy.example 192.0.2.2:2"]);
+}
+
+/// Exact hosts go before wildcards: a tenant that gets one under another's wildcard takes its
+/// requests.
+#[test]
+fn nobody_gets_a_host_under_the_wildcard_of_another() {
+    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
+    let apart = "apart: { hosts: ['{tenant}.apart.example'], endpoint: '{tenant}.internal:1' }";
+    let any = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
+    let (exact, both) = (format!("{one}, {apart}"), format!("{any}, {one}, {apart}"));
+    let (exact, both) = (templates(&exact), templates(&both));
+    let registry = |entries: &[(&str, &str, &str, u8)]| {
+        let entry = |(id, area, domain, last): &(&str, &str, &str, u8)| {
+            format!(
+                "{{\"tenant\": \"{id}\", \"area\": \"{area}\", \"domain\": \"{domain}\", \
+                 \"host\": \"192.0.2.{last}\", \"port\": 1}}"
+            )
+        };
+        let entries: Vec<String> = entries.iter().map(entry).collect();
+        format!("{{\"servers\": [{}]}}", entries.join(",\n"))
+    };
+    // Its own hosts are under its own wildcard.
+    let a = ("a", "a", "own.a.example", 1);
+    let b = ("b", "b", "taken.a.example", 2);
+    let before = read(None, &both, &registry(&[a]));
+    assert_eq!(refused(&before), []);
+    for previous in [None, Some(&before)] {
+        let after = read(previous, &both, &registry(&[a, b]));
+        let [(Kind::Tenant, "b", false, why)] = &refused(&after)[..] else {
+            panic!("{:?}", refused(&after))
+        };
+        assert!(why.contains("`taken.a.example` is under a wildcard of tenant `a` (line 1)"));
+        assert_eq!(serving(&after), serving(&before));
+        // What is under the wildcard of `a` goes on to it.
+        let mut closed = blocked(&after);
+        closed.sort();
+        assert_eq!(closed, ["b *.b.example", "b b.apart.example"]);
+    }
+    // Nor a wildcard over the host of another.
+    let before = read(None, &both, &registry(&[b]));
+    for (previous, order) in [(Some(&before), [a, b]), (None, [b, a])] {
+        let after = read(previous, &both, &registry(&order));
+        let [(Kind::Tenant, "a", false, why)] = &refused(&after)[..] else {
+            panic!("{:?}", refused(&after))
+        };
+        assert!(why.contains("`*.a.example` covers a host of tenant `b`"), "{why}");
+        assert_eq!(serving(&after), serving(&before));
+    }
+    // Who had it keeps it, and may change whatever else.
+    let before = read(None, &exact, &registry(&[a, b]));
+    let after = read(Some(&before), &both, &registry(&[a, b]));
+    let moved = ("b", "b", "taken.a.example", 3);
+    let after = read(Some(&after), &both, &registry(&[a, moved]));
+    let [(Kind::Tenant, "a", true, _)] = &refused(&after)[..] else {
+        panic!("{:?}", refused(&after))
+    };
+    let [.., b] = &serving(&after)[..] else { panic!() };
+    assert_eq!(b, "b.one: taken.a.example 192.0.2.3:11");
+}
+
+#[test]
+fn every_entry_of_a_name_says_where_the_others_are() {
+    let file = templates(BY_DOMAIN);
+    let entry = |last: u8| {
+        let domain = ["a.example", "b.example", "c.example", "d.example"][usize::from(last) - 1];
+        (
+            "a",
+            domain,
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"][usize::from(last) - 1],
+            1,
+        )
+    };
+    let why = |entries: &[_]| -> Vec<String> {
+        refused(&read(None, &file, &domains(entries))).into_iter().map(|bad| bad.3).collect()
+    };
+    let [second] = &why(&[entry(1), entry(2)])[..] else { panic!() };
+    assert!(second.contains("tenant `a` has an entry already, at line 1 (servers"), "{second}");
+    let [second, third] = &why(&[entry(1), entry(2), entry(3)])[..] else { panic!() };
+    assert!(second.contains("has other entries already, at lines 1 and 3 (servers"), "{second}");
+    assert!(third.contains("has other entries already, at lines 1 and 2 (servers"), "{third}");
+    let [.., fourth] = &why(&[entry(1), entry(2), entry(3), entry(4)])[..] else { panic!() };
+    assert!(fourth.contains("at lines 1, 2 and 3 (servers"), "{fourth}");
+    let many: Vec<_> = (0..20).map(|_| entry(1)).collect();
+    let told = why(&many);
+    assert!(
+        told[18].contains("at lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 9 more (servers"),
+        "{}",
+        told[18]
+    );
+}
+
+/// What nobody reads is no mistake; what two readers may read differently is.
+#[test]
+fn a_field_twice_matters_where_somebody_asks_for_it() {
+    let file = templates(BY_DOMAIN);
+    let registry = |more: &str| {
+        format!(
+            "{{\"servers\": [{{\"tenant\": \"a\", \"domain\": \"a.example\", \"host\": \"192.0.2.1\", \
+             \"port\": 1, {more}}}]}}"
+        )
+    };
+    assert_eq!(refused(&read(None, &file, &registry("\"note\": 1, \"note\": {}"))), []);
+    for field in ["tenant", "domain", "host", "port"] {
+        let after = read(None, &file, &registry(&format!("\"{field}\": \"a\"")));
+        let why = &refused(&after)[0].3;
+        assert!(why.contains(&format!("`{field}` is written twice")), "{why}");
+    }
+}
+
+#[test]
+fn an_entry_without_a_name_is_called_like_no_tenant() {
+    let file = templates(BY_DOMAIN);
+    let named = |id| (id, "a.example", "192.0.2.1", 1);
+    let after =
+        read(None, &file, &domains(&[named("servers-1"), ("?", "b.example", "192.0.2.2", 1)]));
+    let [(Kind::Tenant, "servers.1", false, why)] = &refused(&after)[..] else {
+        panic!("{:?}", refused(&after))
+    };
+    assert!(why.contains("is no name of a tenant"), "{why}");
 }

@@ -16,22 +16,20 @@ pub(super) const PATH: &str = "/api/v1/limits";
 /// All of them, by route or template.
 pub(super) fn limits(shared: &Shared) -> Value {
     let snapshot = shared.snapshot.load_full();
+    // Routes that a template made of tenants share its limits.
+    let mut shown = HashSet::new();
     let of_route = |route: &Arc<Route>| {
-        let limits: Vec<Value> = route.limits.iter().map(|limit| one(limit)).collect();
-        json!({
-            "route": route.series.name.as_str(),
-            "template": route.series.tenant.is_some(),
-            "limits": limits,
+        let new = route.limits.iter().filter(|limit| shown.insert(limit.state_id()));
+        let limits: Vec<Value> = new.map(|limit| one(limit)).collect();
+        (!limits.is_empty()).then(|| {
+            json!({
+                "route": route.series.name.as_str(),
+                "template": route.series.tenant.is_some(),
+                "limits": limits,
+            })
         })
     };
-    // Routes that a template made of tenants share its limits.
-    let mut templates = HashSet::new();
-    let first = |route: &&Arc<Route>| {
-        let series = &route.series;
-        !route.limits.is_empty()
-            && (series.tenant.is_none() || templates.insert(series.name.clone()))
-    };
-    let routes: Vec<Value> = snapshot.routes.iter().filter(first).map(of_route).collect();
+    let routes: Vec<Value> = snapshot.routes.iter().filter_map(of_route).collect();
     json!({ "generation": snapshot.generation, "routes": routes })
 }
 

@@ -9,7 +9,7 @@ use config::value::Name;
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::route::reuse::InOrder;
-use crate::route::table::{Route, Snapshot};
+use crate::route::table::{Route, Series, Snapshot};
 use crate::upstream::endpoint::Upstream;
 
 /// Series to remove once more.
@@ -18,12 +18,11 @@ pub struct Gone {
     due: Vec<(u64, Labels)>,
 }
 
-/// Values of labels whose series are to be removed.
+/// What series to be removed were counted under.
 #[derive(Default)]
 struct Labels {
-    routes: HashSet<Name>,
-    upstreams: HashSet<Name>,
-    tenants: HashSet<Name>,
+    routes: HashSet<Series>,
+    upstreams: HashSet<Series>,
 }
 
 impl Gone {
@@ -32,20 +31,29 @@ impl Gone {
         let now = clock::process_ms();
         let mut gone = Labels::default();
         let mut last = now;
-        let mut kept = InOrder::new(&current.routes, |route: &Route| &route.name);
-        for route in previous.routes.iter().filter(|route| kept.find(&route.name).is_none()) {
-            let end = now + millis(grace(route.series.tenant.is_some(), current));
-            route.life.retire(end);
+        let mut end = |series: &Series| {
+            let end = now + millis(grace(series.tenant.is_some(), current));
             last = last.max(end);
-            gone.routes.insert(route.series.name.clone());
-            gone.tenants.extend(route.series.tenant.clone());
+            end
+        };
+        let mut kept = InOrder::new(&current.routes, |route: &Route| &route.name);
+        for route in &previous.routes {
+            let kept = kept.find(&route.name);
+            // What the config file and a tenant call alike are two routes.
+            if kept.is_none_or(|kept| kept.whose() != route.whose()) {
+                route.life.retire(end(&route.series));
+            }
+            if kept.is_none_or(|kept| kept.series != route.series) {
+                gone.routes.insert(route.series.clone());
+            }
         }
         let mut kept = InOrder::new(&current.upstreams, |upstream: &Upstream| &upstream.name);
-        for upstream in previous.upstreams.iter().filter(|one| kept.find(&one.name).is_none()) {
-            let tenant = upstream.series.tenant.is_some();
-            last = last.max(now + millis(grace(tenant, current)));
-            gone.upstreams.insert(upstream.series.name.clone());
-            gone.tenants.extend(upstream.series.tenant.clone());
+        for upstream in &previous.upstreams {
+            let kept = kept.find(&upstream.name);
+            if kept.is_none_or(|kept| kept.series != upstream.series) {
+                end(&upstream.series);
+                gone.upstreams.insert(upstream.series.clone());
+            }
         }
         if !gone.is_empty() {
             gone.forget(metrics, current);
@@ -71,31 +79,38 @@ fn grace(of_a_tenant: bool, current: &Snapshot) -> Duration {
 
 impl Labels {
     fn is_empty(&self) -> bool {
-        self.routes.is_empty() && self.upstreams.is_empty() && self.tenants.is_empty()
+        self.routes.is_empty() && self.upstreams.is_empty()
     }
 
     /// But for those that something of this table has: a name may be back, a template have other
-    /// tenants.
+    /// tenants, the config file call something as a template.
     fn forget(&self, metrics: &Metrics, snapshot: &Snapshot) {
-        let series = |gone: &HashSet<Name>, used: HashSet<&Name>| -> Vec<Name> {
-            gone.iter().filter(|name| !used.contains(name)).cloned().collect()
-        };
-        let routes = &snapshot.routes;
-        let upstreams = &snapshot.upstreams;
-        let of_routes = routes.iter().map(|route| &route.series);
-        let all = of_routes.clone().chain(upstreams.iter().map(|upstream| &upstream.series));
-        let tenants = all.filter_map(|series| series.tenant.as_ref()).collect();
-        let gone = |names: &[Name], forget: &dyn Fn(&HashSet<&str>)| {
-            if !names.is_empty() {
-                forget(&names.iter().map(Name::as_str).collect());
-            }
-        };
-        let used = of_routes.map(|series| &series.name).collect();
-        gone(&series(&self.routes, used), &|names| metrics.forget_routes(names));
-        let used = upstreams.iter().map(|upstream| &upstream.series.name).collect();
-        gone(&series(&self.upstreams, used), &|names| metrics.forget_upstreams(names));
-        gone(&series(&self.tenants, tenants), &|names| metrics.forget_tenants(names));
+        let used = snapshot.routes.iter().map(|route| &route.series).collect();
+        let (names, series) = unused(&self.routes, &used);
+        if !series.is_empty() {
+            metrics.forget_routes(&names);
+            metrics.forget_series_of_routes(&series);
+        }
+        let used = snapshot.upstreams.iter().map(|upstream| &upstream.series).collect();
+        let (names, series) = unused(&self.upstreams, &used);
+        if !series.is_empty() {
+            metrics.forget_upstreams(&names);
+            metrics.forget_series_of_upstreams(&series);
+        }
     }
+}
+
+type Unused<'g> = (HashSet<&'g str>, HashSet<(&'g str, Option<&'g str>)>);
+
+/// Names that nothing has any more, and what nothing is counted under any more.
+fn unused<'g>(gone: &'g HashSet<Series>, used: &HashSet<&Series>) -> Unused<'g> {
+    let names: HashSet<&str> = used.iter().map(|series| series.name.as_str()).collect();
+    let gone = gone.iter().filter(|series| !used.contains(series));
+    let series =
+        |series: &'g Series| (series.name.as_str(), series.tenant.as_ref().map(Name::as_str));
+    let gone: HashSet<_> = gone.map(series).collect();
+    let all = gone.iter().map(|(name, _)| *name);
+    (all.filter(|name| !names.contains(name)).collect(), gone)
 }
 
 fn millis(duration: Duration) -> u64 {

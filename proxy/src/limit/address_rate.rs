@@ -27,8 +27,8 @@ impl<C: LimitClock> AddressRate<C> {
         clock: &C,
     ) -> AddressRate<C> {
         let clients = Clients::new(hasher, AddressPrefix::default(), 0);
-        let store = Store { table: table.clone(), clients: clients.clone(), creators: None };
-        AddressRate { clients, tiers: Tiers::new(rate, burst, &store), clock: clock.clone() }
+        let tiers = Tiers::new(rate, burst, &Store::of(table, clients.clone()));
+        AddressRate { clients, tiers, clock: clock.clone() }
     }
 
     /// Counts a connection of this client (IPv4 /32, IPv6 /64, and 16 times as many of a /48),

@@ -126,14 +126,9 @@ impl Clients {
         client
     }
 
-    /// The tenant's own: what they use up is not missing to another tenant.
-    pub fn of_tenant_at(&self, origin: &Origin) -> Client {
-        let client = self.at(origin);
-        if self.tenant == 0 {
-            return client;
-        }
-        let own = |key| self.hasher.chain(self.tenant, key);
-        Client { narrow: own(client.narrow), wide: client.wide.map(own) }
+    /// The key that this overflow bucket has among streams.
+    pub fn bucket(&self, index: usize) -> u64 {
+        self.hasher.bucket(self.tenant, index)
     }
 
     /// A key to add parts to.
@@ -227,9 +222,9 @@ impl KeyHasher {
         self.hash(Part::Scheme, &scheme.to_ascii_lowercase())
     }
 
-    /// The key that overflow bucket number `index` has among streams.
-    pub fn bucket(&self, index: usize) -> u64 {
-        self.hash(Part::Bucket, &index.to_le_bytes())
+    /// The key that overflow bucket number `index` of this tenant (0: of none) has among streams.
+    pub fn bucket(&self, tenant: u64, index: usize) -> u64 {
+        self.chain(tenant, self.hash(Part::Bucket, &index.to_le_bytes()))
     }
 
     fn hash(&self, part: Part, bytes: &[u8]) -> u64 {

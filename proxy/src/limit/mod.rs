@@ -17,9 +17,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use config::model::{KeyPart, LimitKey, Rate, RateLimit};
@@ -36,7 +37,7 @@ pub use table::HotKey;
 use key::Clients;
 use rate::{Answer, Store, Tiers};
 use streams::Streams;
-use table::{KeyTable, Place};
+use table::{Buckets, KeyTable, Place, TENANT_BUCKETS};
 
 use crate::http1::field::{FieldId, classify};
 
@@ -113,6 +114,8 @@ struct State<C: LimitClock> {
     table: Arc<KeyTable<C>>,
     /// New keys by client, where clients may draw keys.
     creators: OnceLock<Creators<C>>,
+    /// By tenant, where tenants share the table: a flood of one uses up nothing of another.
+    buckets: Mutex<HashMap<u64, Weak<Buckets>>>,
     streams: Arc<Streams>,
     decisions: Decisions,
 }
@@ -180,8 +183,9 @@ impl<C: LimitClock> Limit<C> {
         let clients = Clients::new(hasher, spec.prefix, tenant);
         let creators = drawn.then(|| state.creators(keys, &clients).tiers.clone());
         let (rate, burst) = spec.rate.map_or((ANY, ANY.count), |rate| (rate, spec.burst));
-        let store = Store { table: state.table.clone(), clients: clients.clone(), creators };
-        let rate = Tiers::new(rate, burst, &store);
+        let (table, buckets) = (state.table.clone(), state.buckets_of(tenant));
+        let rate =
+            Tiers::new(rate, burst, &Store { table, buckets, creators, clients: clients.clone() });
         let part = |part| Part::compile(part, &clients.hasher);
         let alternatives = spec.key.0.iter().map(|parts| parts.iter().map(part).collect());
         Limit {
@@ -281,7 +285,7 @@ impl<C: LimitClock> Limit<C> {
     /// Keys without a place of their own share streams as they share the rate.
     fn enter(&self, asked: &Asked, place: Place, most: NonZeroU32) -> Option<StreamGuard> {
         let key = match place {
-            Place::Shared(bucket) => self.clients.hasher.bucket(bucket),
+            Place::Shared(bucket) => self.clients.bucket(bucket),
             Place::Own => asked.key,
         };
         self.state.streams.enter(key, asked.aggregate, most.get())
@@ -289,6 +293,11 @@ impl<C: LimitClock> Limit<C> {
 
     pub fn decisions(&self) -> &Decisions {
         &self.state.decisions
+    }
+
+    /// The same for limits that count as one; unique while this one is there.
+    pub fn state_id(&self) -> usize {
+        Arc::as_ptr(&self.state).addr()
     }
 
     /// Keys that have a place of their own.
@@ -324,6 +333,7 @@ impl<C: LimitClock> State<C> {
             clock,
             kind,
             creators: OnceLock::new(),
+            buckets: Mutex::default(),
             streams: Arc::default(),
             decisions: Decisions::default(),
         }
@@ -333,15 +343,30 @@ impl<C: LimitClock> State<C> {
         let creators = self.creators.get_or_init(|| {
             let table = Arc::new(KeyTable::new(self.clock.clone(), keys));
             let rate = Rate { count: NEW_KEYS, per: Duration::from_secs(60) };
-            let store = Store { table: table.clone(), clients: clients.clone(), creators: None };
-            let tiers = Tiers::new(rate, NEW_KEYS, &store);
+            let tiers = Tiers::new(rate, NEW_KEYS, &Store::of(&table, clients.clone()));
             Creators { table, tiers: Arc::new(tiers) }
         });
         creators.table.set_capacity(keys);
         creators
     }
 
+    /// For the control plane.
+    fn buckets_of(&self, tenant: u64) -> Arc<Buckets> {
+        if tenant == 0 {
+            return self.table.buckets().clone();
+        }
+        let mut all = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let buckets = Arc::new(Buckets::new(TENANT_BUCKETS));
+            all.insert(tenant, Arc::downgrade(&buckets));
+            buckets
+        })
+    }
+
     fn sweep(&self) -> usize {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.retain(|_, buckets| buckets.strong_count() > 0);
+        drop(buckets);
         if let Some(creators) = self.creators.get() {
             creators.table.sweep();
         }

@@ -13,7 +13,7 @@ use governor::{NotUntil, Quota, RateLimiter};
 
 use super::clock::{AskedAt, LimitClock, Moment};
 use super::key::{Asked, Client, Clients};
-use super::table::{By, KeyTable, Place, Visit};
+use super::table::{Buckets, By, KeyTable, Place, Visit};
 
 /// A wider prefix may have so many times as much.
 pub const WIDER: u32 = 16;
@@ -113,9 +113,13 @@ impl<C: LimitClock> Tiers<C> {
         }
     }
 
-    /// Whether this client may have one more key.
-    fn may_create(&self, client: &Client, now: Moment) -> bool {
-        let visit = self.narrow.visit(client.narrow, By::Client(*client), now);
+    /// Whether this client may have one more key of this tenant (0: of none).
+    fn may_create(&self, client: &Client, tenant: u64, now: Moment) -> bool {
+        // Both are keyed hashes, which nobody can choose.
+        let of_tenant = |hash: u64| hash ^ tenant;
+        let narrow = of_tenant(client.narrow);
+        let client = Client { narrow, wide: client.wide.map(of_tenant) };
+        let visit = self.narrow.visit(client.narrow, By::Client(client), now);
         let outcome = self.narrow.governor.check_key(&visit);
         self.with_wider(self.narrow.answer(outcome, &visit), client.wide, now).passes()
     }
@@ -167,18 +171,22 @@ type Outcome = Result<StateSnapshot, NotUntil<Moment>>;
 /// 100 years.
 const LONGEST_NS: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
 
-/// The table behind a quota.
+/// The table behind a quota, and what is a tenant's own of it.
+#[derive(Clone)]
 pub struct Store<C: LimitClock> {
     pub table: Arc<KeyTable<C>>,
-    pub clients: Clients,
+    /// Of keys that have no place in the table.
+    pub buckets: Arc<Buckets>,
     /// Bounds the new keys of each client, where clients may draw keys.
     pub creators: Option<Arc<Tiers<C>>>,
+    pub clients: Clients,
 }
 
-impl<C: LimitClock> Clone for Store<C> {
-    fn clone(&self) -> Self {
-        let Store { table, clients, creators } = self;
-        Store { table: table.clone(), clients: clients.clone(), creators: creators.clone() }
+impl<C: LimitClock> Store<C> {
+    /// Of keys that clients cannot draw, and no tenant's in particular.
+    pub fn of(table: &Arc<KeyTable<C>>, clients: Clients) -> Store<C> {
+        let buckets = table.buckets().clone();
+        Store { table: table.clone(), buckets, creators: None, clients }
     }
 }
 
@@ -191,15 +199,19 @@ impl<C: LimitClock> StateStore for Store<C> {
     {
         let may_create = || match (&self.creators, visit.by) {
             (Some(creators), By::Origin(origin, true)) => {
-                creators.may_create(&self.clients.of_tenant_at(&origin), Moment(visit.now))
+                let client = self.clients.at(&origin);
+                creators.may_create(&client, self.clients.tenant, Moment(visit.now))
             }
             _ => true,
         };
-        let network = || match visit.by {
-            By::Origin(origin, _) => Some(self.clients.of_tenant_at(&origin).network()),
-            By::Client(client) => Some(client.network()),
-            By::Parts => None,
+        let elsewhere = || {
+            let client = match visit.by {
+                By::Origin(origin, _) => self.clients.at(&origin),
+                By::Client(client) => client,
+                By::Parts => return None,
+            };
+            Some((&*self.buckets, client.network()))
         };
-        self.table.visit(visit, may_create, network, decide)
+        self.table.visit(visit, may_create, elsewhere, decide)
     }
 }

@@ -17,8 +17,9 @@ use super::{Limit, State};
 pub struct LimitRegistry<C: LimitClock = ProcessClock> {
     clock: C,
     hasher: Arc<KeyHasher>,
-    /// By whose it is and name.
-    limits: BTreeMap<(Owner, Name), Weak<State<C>>>,
+    /// By whose it is and name; several where keys of different kinds serve at once: a template
+    /// has another key, and a tenant is kept at its former version.
+    limits: BTreeMap<(Owner, Name), Vec<Weak<State<C>>>>,
     /// Of new connections, by listener.
     listeners: BTreeMap<Name, Weak<KeyTable<C>>>,
 }
@@ -82,11 +83,11 @@ impl<C: LimitClock> LimitRegistry<C> {
         spec: &RateLimit,
         keys: usize,
     ) -> Limit<C> {
-        let at = (owner, spec.name.clone());
-        let known = self.limits.get(&at).and_then(Weak::upgrade);
-        let state = known.filter(|state| state.kind == spec.key).unwrap_or_else(|| {
+        let states = self.limits.entry((owner, spec.name.clone())).or_default();
+        let mut known = states.iter().filter_map(Weak::upgrade);
+        let state = known.find(|state| state.kind == spec.key).unwrap_or_else(|| {
             let state = Arc::new(State::new(self.clock.clone(), spec.key.clone(), keys));
-            self.limits.insert(at, Arc::downgrade(&state));
+            states.push(Arc::downgrade(&state));
             state
         });
         let tenant = tenant.map_or(0, |tenant| self.hasher.tenant(tenant.as_str()));
@@ -115,17 +116,21 @@ impl<C: LimitClock> LimitRegistry<C> {
     /// Evicts idle keys and forgets what no longer serves. To be called every second. Returns how
     /// many keys of limits were evicted.
     pub fn sweep(&mut self) -> usize {
-        self.limits.retain(|_, state| state.strong_count() > 0);
+        self.limits.retain(|_, states| {
+            states.retain(|state| state.strong_count() > 0);
+            !states.is_empty()
+        });
         self.listeners.retain(|_, table| table.strong_count() > 0);
         for table in self.listeners.values().filter_map(Weak::upgrade) {
             table.sweep();
         }
-        self.limits.values().filter_map(Weak::upgrade).map(|state| state.sweep()).sum()
+        let states = self.limits.values().flatten().filter_map(Weak::upgrade);
+        states.map(|state| state.sweep()).sum()
     }
 
     /// Every limit that serves, by route and name.
     pub fn stats(&self) -> Vec<LimitStats> {
-        let stats = |((owner, limit), state): (&(Owner, Name), &Weak<State<C>>)| {
+        let stats = |owner: &Owner, limit: &Name, state: &Weak<State<C>>| {
             let state = state.upgrade()?;
             Some(LimitStats {
                 route: owner.name().clone(),
@@ -140,12 +145,17 @@ impl<C: LimitClock> LimitRegistry<C> {
                 evicted: state.table.evicted().total(),
             })
         };
-        self.limits.iter().filter_map(stats).collect()
+        let all = self.limits.iter().flat_map(|((owner, limit), states)| {
+            states.iter().filter_map(move |state| stats(owner, limit, state))
+        });
+        all.collect()
     }
 
     /// The ten busiest keys of a limit. Looks at every key.
     pub fn hottest(&self, owner: &Owner, limit: &Name) -> Vec<HotKey> {
-        let state = self.limits.get(&(owner.clone(), limit.clone())).and_then(Weak::upgrade);
+        let states = self.limits.get(&(owner.clone(), limit.clone()));
+        // The latest of them.
+        let state = states.into_iter().flatten().filter_map(Weak::upgrade).next_back();
         state.map(|state| state.table.hottest(super::HOTTEST)).unwrap_or_default()
     }
 }

@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -17,6 +17,8 @@ use super::slot::{Slot, Tick, tick};
 
 /// Buckets for keys that do not fit.
 pub const OVERFLOW_BUCKETS: usize = 4096;
+/// The same of each tenant that shares its table with others: 1 KiB, where it needs any.
+pub const TENANT_BUCKETS: usize = 128;
 
 type Slots = DashMap<u64, Slot, Identity>;
 
@@ -27,9 +29,28 @@ pub struct KeyTable<C> {
     /// Keys in `slots`: never more than `capacity`, but for a while after that was lowered.
     entries: AtomicUsize,
     capacity: AtomicUsize,
-    buckets: OnceLock<Box<[AtomicU64]>>,
+    buckets: Arc<Buckets>,
     overflow: Counter,
     evicted: Counter,
+}
+
+/// Arrival times that keys without a place share. Allocates with the first of them.
+pub struct Buckets {
+    count: usize,
+    times: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl Buckets {
+    pub fn new(count: usize) -> Buckets {
+        Buckets { count, times: OnceLock::new() }
+    }
+
+    /// The bucket of this network, and its index.
+    fn of(&self, network: u64) -> (usize, &AtomicU64) {
+        let times = self.times.get_or_init(|| (0..self.count).map(|_| AtomicU64::new(0)).collect());
+        let index = usize::try_from(network).unwrap_or(usize::MAX) % times.len();
+        (index, &times[index])
+    }
 }
 
 /// One request's way into the table.
@@ -107,7 +128,7 @@ impl<C: LimitClock> KeyTable<C> {
             slots: OnceLock::new(),
             entries: AtomicUsize::new(0),
             capacity: AtomicUsize::new(capacity),
-            buckets: OnceLock::new(),
+            buckets: Arc::new(Buckets::new(OVERFLOW_BUCKETS)),
             overflow: Counter::default(),
             evicted: Counter::default(),
         }
@@ -123,6 +144,11 @@ impl<C: LimitClock> KeyTable<C> {
         self.entries.load(Ordering::Relaxed)
     }
 
+    /// Of whoever has none of their own.
+    pub fn buckets(&self) -> &Arc<Buckets> {
+        &self.buckets
+    }
+
     /// Requests counted in shared buckets.
     pub fn overflow(&self) -> &Counter {
         &self.overflow
@@ -134,34 +160,34 @@ impl<C: LimitClock> KeyTable<C> {
     }
 
     /// Lets `decide` make a new arrival time of the former one. `may_create` is asked before a
-    /// key gets a place, `network` for a key that gets none: the hash of what the client shares an
-    /// overflow bucket with; `None`: it is not counted then.
+    /// key gets a place, `elsewhere` for a key that gets none: the buckets that it is counted in, and
+    /// the hash of what the client shares one with; `None`: it is not counted then.
     #[inline(always)]
-    pub fn visit<T, E>(
+    pub fn visit<'b, T, E>(
         &self,
         visit: &Visit,
         may_create: impl FnOnce() -> bool,
-        network: impl FnOnce() -> Option<u64>,
+        elsewhere: impl FnOnce() -> Option<(&'b Buckets, u64)>,
         decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     ) -> Result<T, E> {
         let slots = self.slots.get_or_init(|| self.allocate());
         if let Some(mut slot) = slots.get_mut(&visit.key) {
             return self.known(&mut slot, visit, decide);
         }
-        self.unknown(slots, visit, may_create, network, decide)
+        self.unknown(slots, visit, may_create, elsewhere, decide)
     }
 
     #[inline(never)]
-    fn unknown<T, E>(
+    fn unknown<'b, T, E>(
         &self,
         slots: &Slots,
         visit: &Visit,
         may_create: impl FnOnce() -> bool,
-        network: impl FnOnce() -> Option<u64>,
+        elsewhere: impl FnOnce() -> Option<(&'b Buckets, u64)>,
         decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     ) -> Result<T, E> {
         if self.is_full() || !may_create() {
-            return self.shared(visit, network(), decide);
+            return self.shared(visit, elsewhere(), decide);
         }
         match slots.entry(visit.key) {
             // Another worker was faster.
@@ -169,7 +195,7 @@ impl<C: LimitClock> KeyTable<C> {
             Entry::Vacant(place) => {
                 if !self.reserve() {
                     drop(place);
-                    return self.shared(visit, network(), decide);
+                    return self.shared(visit, elsewhere(), decide);
                 }
                 let decided = decide(None);
                 match &decided {
@@ -211,19 +237,15 @@ impl<C: LimitClock> KeyTable<C> {
     fn shared<T, E>(
         &self,
         visit: &Visit,
-        network: Option<u64>,
+        elsewhere: Option<(&Buckets, u64)>,
         decide: impl Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     ) -> Result<T, E> {
-        let Some(network) = network else {
+        let Some((buckets, network)) = elsewhere else {
             return decide(None).map(|(outcome, _)| outcome);
         };
         self.overflow.inc();
-        let buckets = self.buckets.get_or_init(|| {
-            (0..OVERFLOW_BUCKETS).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().into()
-        });
-        let index = usize::try_from(network).unwrap_or(usize::MAX) % OVERFLOW_BUCKETS;
+        let (index, bucket) = buckets.of(network);
         visit.place.set(Place::Shared(index));
-        let bucket = &buckets[index];
         let mut found = bucket.load(Ordering::Acquire);
         loop {
             let due = self.within_reach(found, visit);

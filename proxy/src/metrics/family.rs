@@ -111,11 +111,19 @@ pub(super) fn forget<T: MetricVecBuilder>(
     label: &str,
     values: &HashSet<&str>,
 ) {
+    forget_where(family, |labels| labels.get(label).is_some_and(|value| values.contains(value)));
+}
+
+/// Removes the series whose labels are such.
+pub(super) fn forget_where<T: MetricVecBuilder>(
+    family: &MetricVec<T>,
+    gone: impl Fn(&HashMap<&str, &str>) -> bool,
+) {
     for collected in family.collect() {
         for metric in collected.get_metric() {
             let labels: HashMap<&str, &str> =
                 metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if labels.get(label).is_some_and(|value| values.contains(value)) {
+            if gone(&labels) {
                 // Gone already is as good.
                 let _ = family.remove(&labels);
             }

@@ -1,9 +1,9 @@
 //! Series of things that are gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Metrics;
-use super::family::forget;
+use super::family::{forget, forget_where};
 
 impl Metrics {
     /// Removes every series of routes that are gone, by what the label says.
@@ -60,11 +60,24 @@ impl Metrics {
         }
     }
 
-    /// Removes every series of tenants that are gone.
-    pub fn forget_tenants(&self, names: &HashSet<&str>) {
-        forget(&self.http_requests.tenants, "tenant", names);
-        forget(&self.upstream_endpoints.tenants, "tenant", names);
-        forget(&self.upstream_panic.tenants, "tenant", names);
+    /// Removes series of routes by what they are counted under, in families that know tenants: of
+    /// a name that others still have.
+    pub fn forget_series_of_routes(&self, gone: &HashSet<(&str, Option<&str>)>) {
+        for family in self.http_requests.both() {
+            forget_where(family, |labels| is_of("route", labels, gone));
+        }
+    }
+
+    /// The same of upstreams.
+    pub fn forget_series_of_upstreams(&self, gone: &HashSet<(&str, Option<&str>)>) {
+        let label = "upstream";
+        for family in self.http_requests.both() {
+            forget_where(family, |labels| is_of(label, labels, gone));
+        }
+        let gauges = [self.upstream_endpoints.both(), self.upstream_panic.both()];
+        for family in gauges.into_iter().flatten() {
+            forget_where(family, |labels| is_of(label, labels, gone));
+        }
     }
 
     /// Removes every series of a certificate that is gone.
@@ -77,4 +90,9 @@ impl Metrics {
         forget(&self.certificate_info, label, names);
         forget(&self.acme_next_attempt, label, names);
     }
+}
+
+fn is_of(label: &str, labels: &HashMap<&str, &str>, gone: &HashSet<(&str, Option<&str>)>) -> bool {
+    let name = labels.get(label);
+    name.is_some_and(|name| gone.contains(&(*name, labels.get("tenant").copied())))
 }

@@ -1,7 +1,7 @@
 //! Which tenants have metric labels of their own.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use config::merge::Accepted;
 use config::model::TenantOf;
@@ -60,11 +60,13 @@ impl TenantLabels {
 
     /// The value of the label `tenant`.
     pub fn of(&self, tenant: &Name) -> Option<Name> {
-        if self.own.contains(tenant) { Some(tenant.clone()) } else { Name::new(OTHER).ok() }
+        if self.own.contains(tenant) { Some(tenant.clone()) } else { SHARED.clone() }
     }
 }
 
 pub const OTHER: &str = "other";
+/// Asked for with every tenant.
+static SHARED: LazyLock<Option<Name>> = LazyLock::new(|| Name::new(OTHER).ok());
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! What rate limits have counted, taken over at a scrape.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Def, Metrics};
 use crate::limit::Counter;
@@ -12,15 +12,13 @@ impl Metrics {
         // Series of limits that a route no longer has.
         self.rate_limit_keys.reset();
         self.rate_limit_streams.reset();
-        // Routes that a template made of tenants share its limits.
+        // Routes that a template made of tenants share its limits, but for those of tenants that
+        // are kept at a former version of it.
         let mut done = HashSet::new();
+        let mut now: HashMap<[&str; 2], [usize; 2]> = HashMap::new();
         for route in &snapshot.routes {
-            let shared = route.series.tenant.is_some();
-            for limit in route.limits.iter() {
+            for limit in route.limits.iter().filter(|limit| done.insert(limit.state_id())) {
                 let labels = [route.series.name.as_str(), limit.spec.name.as_str()];
-                if shared && !done.insert(labels) {
-                    continue;
-                }
                 let decisions = limit.decisions();
                 for (decision, counter) in [
                     ("passed", &decisions.passed),
@@ -36,12 +34,16 @@ impl Metrics {
                 };
                 count(&self.rate_limit_evictions, limit.evicted());
                 count(&self.rate_limit_overflow, limit.overflow());
-                let gauge = |family: &prometheus::IntGaugeVec, value: usize| {
-                    let value = i64::try_from(value).unwrap_or(i64::MAX);
-                    family.with_label_values(&labels).set(value);
-                };
-                gauge(&self.rate_limit_keys, limit.keys());
-                gauge(&self.rate_limit_streams, limit.streams());
+                let [keys, streams] = now.entry(labels).or_default();
+                *keys += limit.keys();
+                *streams += limit.streams();
+            }
+        }
+        for (labels, counts) in now {
+            let families = [&self.rate_limit_keys, &self.rate_limit_streams];
+            for (family, value) in families.into_iter().zip(counts) {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                family.with_label_values(&labels).set(value);
             }
         }
     }

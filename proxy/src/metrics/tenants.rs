@@ -78,7 +78,11 @@ mod tests {
         );
         // A family that only tenants have series of has its place, too.
         assert!(text.contains("edge_upstream_endpoints{state=\"healthy\",tenant=\"acme\""));
-        metrics.forget_tenants(&["acme"].into());
+        // Of one name, only what was counted so.
+        metrics.forget_series_of_upstreams(&[("gateway", None), ("api", Some("acme"))].into());
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains("acme") && text.contains("upstream=\"api\"} 1"), "{text}");
+        metrics.forget_series_of_upstreams(&[("gateway", Some("acme"))].into());
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(!text.contains("acme") && text.contains("upstream=\"api\"} 1"), "{text}");
     }

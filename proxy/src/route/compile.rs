@@ -18,7 +18,7 @@ use super::removed::removed;
 use super::reuse::{self, InOrder};
 use super::table::{
     Action, BoundAddress, HostTable, Hsts, Limits, ListenerPolicy, Redirect, Respond, Route,
-    RouteLife, RouteTarget, Series, Snapshot, Split, Targets, next_id,
+    RouteLife, RouteTarget, Series, Snapshot, Split, Targets, Whose, next_id,
 };
 use crate::access::Access;
 use crate::downstream::cert_table::CertTable;
@@ -84,7 +84,8 @@ pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) ->
             removed_tenant_drain: global
                 .tenants
                 .as_ref()
-                .map_or(global.drain.removed_route_grace, |tenants| tenants.removed_drain),
+                // They are all removed then: as the section said.
+                .map_or(previous.limits.removed_tenant_drain, |tenants| tenants.removed_drain),
             limiter_keys: global.limits.limiter_keys,
         },
         access_log: global.log.access,
@@ -105,23 +106,27 @@ fn routes(
     let by_name: LazyCell<ByName<'_>, _> = LazyCell::new(|| {
         upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect::<ByName<'_>>()
     });
-    let retired: HashMap<&Name, &Arc<RouteLife>> =
-        previous.retired.iter().map(|(name, life)| (name, life)).collect();
+    let retired: HashMap<&Whose, &Arc<RouteLife>> =
+        previous.retired.iter().map(|(whose, life)| (whose, life)).collect();
     let keys = accepted.global.limits.limiter_keys;
     let mut former = InOrder::new(&previous.routes, |route| &route.name);
     let compiled = |spec: &Arc<model::Route>| {
         let former = former.find(&spec.name);
+        let series = deps.tenants.series(&spec.name, spec.tenant.as_ref());
         // Limits know how many keys they may have.
-        let whole =
-            |former: &Route| former.limits.is_empty() || previous.limits.limiter_keys == keys;
+        let whole = |former: &Route| {
+            former.series == series
+                && (former.limits.is_empty() || previous.limits.limiter_keys == keys)
+        };
         let taken = former.filter(|former| whole(former));
         if let Some(same) = taken.and_then(|former| reuse::route(former, spec, &replaced)) {
             return Some(same);
         }
-        let life = former.map(|former| &former.life).or(retired.get(&spec.name).copied());
+        let whose = (spec.name.clone(), spec.tenant.is_some());
+        let former = former.filter(|former| former.whose() == whose);
+        let life = former.map(|former| &former.life).or(retired.get(&whose).copied());
         let shifted = (deps.shifted)(&spec.name);
         let life = life.cloned().unwrap_or_default();
-        let series = deps.tenants.series(&spec.name, spec.tenant.as_ref());
         let lasting = Lasting { life, limits: limits(spec, keys, deps), series };
         route(spec, &by_name, https_port, lasting, shifted).map(Arc::new)
     };
@@ -130,14 +135,22 @@ fn routes(
 }
 
 /// Removed now, or before and not ended yet.
-fn retired(accepted: &Accepted, previous: &Snapshot) -> Vec<(Name, Arc<RouteLife>)> {
+fn retired(accepted: &Accepted, previous: &Snapshot) -> Vec<(Whose, Arc<RouteLife>)> {
     let now_ms = crate::clock::process_ms();
-    let serving = previous.routes.iter().map(|route| (&route.name, &route.life));
-    let before = previous.retired.iter().map(|(name, life)| (name, life));
+    let serves = |(name, of_tenant): (&Name, bool)| {
+        let now = accepted.routes.get(name);
+        now.is_some_and(|now| now.value.tenant.is_some() == of_tenant)
+    };
+    let serving = previous.routes.iter().map(|route| {
+        let of_tenant = route.series.tenant.is_some();
+        ((&route.name, of_tenant), &route.life)
+    });
+    let before =
+        previous.retired.iter().map(|((name, of_tenant), life)| ((name, *of_tenant), life));
     before
         .chain(serving)
-        .filter(|(name, life)| !accepted.routes.contains_key(*name) && !life.ended(now_ms))
-        .map(|(name, life)| (name.clone(), life.clone()))
+        .filter(|(whose, life)| !serves(*whose) && !life.ended(now_ms))
+        .map(|((name, of_tenant), life)| ((name.clone(), of_tenant), life.clone()))
         .collect()
 }
 
@@ -172,7 +185,9 @@ fn upstream(
     former: Option<&Arc<Upstream>>,
     deps: &mut Deps<'_>,
 ) -> Arc<Upstream> {
-    if let Some(same) = former.and_then(|former| reuse::upstream(former, spec)) {
+    let series = deps.tenants.series(&spec.name, spec.tenant.as_ref());
+    let counted = former.filter(|former| former.series == series);
+    if let Some(same) = counted.and_then(|former| reuse::upstream(former, spec)) {
         return same;
     }
     if former.is_some_and(|former| !former.spec.same_transport(spec)) {
@@ -184,7 +199,7 @@ fn upstream(
     state.replace(set);
     Arc::new(Upstream {
         name: spec.name.clone(),
-        series: deps.tenants.series(&spec.name, spec.tenant.as_ref()),
+        series,
         transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
         state,

@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub access_log: AccessLog,
     /// Lives of removed routes that still have streams to end: a route that comes back in time
     /// takes its life up again.
-    pub retired: Vec<(Name, Arc<RouteLife>)>,
+    pub retired: Vec<(Whose, Arc<RouteLife>)>,
     pub removed: Arc<RemovedHosts>,
 }
 
@@ -116,8 +116,11 @@ pub struct Rule {
     pub route: Arc<Route>,
 }
 
+/// A route's name, and whether a tenant has it: of the config file and of a tenant they are two.
+pub type Whose = (Name, bool);
+
 /// What is counted of a route or an upstream is counted under this.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
     /// Its own name; for what a template made of a tenant, the template's.
     pub name: Name,
@@ -160,6 +163,10 @@ pub struct Route {
 }
 
 impl Route {
+    pub fn whose(&self) -> Whose {
+        (self.name.clone(), self.series.tenant.is_some())
+    }
+
     /// A route that asks for nothing and changes nothing.
     pub fn bare(name: Name, action: Action) -> Route {
         Route {

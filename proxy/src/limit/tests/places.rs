@@ -162,3 +162,51 @@ fn tenants_count_apart_in_one_limit() {
     assert_eq!((a.keys(), b.keys()), (2, 2));
     assert_eq!(b.decisions().refused.total(), 2);
 }
+
+fn of_tenant(lab: &mut Lab, tenant: &str, spec: &RateLimit) -> Limit<HandClock> {
+    lab.registry.limit(Owner::Template(name("gateway")), Some(&name(tenant)), spec, lab.keys)
+}
+
+/// Whatever networks a flood of one tenant comes from, newcomers of another have buckets of theirs.
+#[test]
+fn a_flood_of_a_tenant_uses_up_no_bucket_of_another() {
+    let mut lab = Lab::new(4);
+    let spec = RateLimit { concurrent: NonZeroU32::new(2), ..by_address(spec(1, HOUR, 2)) };
+    let [flooded, other] = ["a", "b"].map(|tenant| of_tenant(&mut lab, tenant, &spec));
+    let mut held = Vec::new();
+    for network in 0..30_000_u64 {
+        if let Verdict::Pass(pass) = ask_address(&flooded, v6(network << 16)) {
+            held.extend(pass.stream);
+        }
+    }
+    refused(ask_address(&flooded, v6(30_000 << 16)));
+    // From the very network of the flood, too.
+    let first = passed(ask_address(&other, v6(0)));
+    passed(ask_address(&other, v6(0)));
+    assert_eq!(refused(ask_address(&other, v6(0))).why, Why::Rate);
+    drop(first);
+    // All of it is bounded: two networks with their aggregates, and the buckets. A new generation
+    // has what the former one used up.
+    assert_eq!(other.keys(), 4);
+    assert_eq!(held.len(), 2 + 2 * crate::limit::table::TENANT_BUCKETS);
+    let again = of_tenant(&mut lab, "a", &spec);
+    drop(flooded);
+    refused(ask_address(&again, v6(30_001 << 16)));
+}
+
+#[test]
+fn a_client_draws_32_new_keys_of_each_tenant() {
+    let mut lab = Lab::new(1000);
+    let spec = spec(1, HOUR, 1);
+    let [a, b] = ["a", "b"].map(|tenant| of_tenant(&mut lab, tenant, &spec));
+    (0..500).for_each(|n| drop(ask(&a, v4(1), n)));
+    assert_eq!(a.keys(), 32);
+    (0..32).for_each(|n| drop(passed(ask(&b, v4(1), n))));
+    assert_eq!((b.keys(), b.overflow().total()), (64, 500 - 32));
+    for network in 0..100 {
+        (0..40).for_each(|n| drop(ask(&a, v6(network), network * 100 + n)));
+    }
+    let before = b.keys();
+    (0..32).for_each(|n| drop(passed(ask(&b, v6(0), 10_000 + n))));
+    assert_eq!(b.keys(), before + 32);
+}

@@ -69,7 +69,7 @@ fn the_same_name_with_another_kind_of_key_begins_anew() {
     assert_eq!(other.keys(), 0);
     let elsewhere = lab.registry.limit(Owner::Route(name("other")), None, &spec(1, HOUR, 1), 100);
     assert_eq!(elsewhere.keys(), 0);
-    assert_eq!(lab.registry.stats().len(), 2);
+    assert_eq!(lab.registry.stats().len(), 3);
 }
 
 #[test]
@@ -100,4 +100,26 @@ fn the_busiest_keys_come_first() {
     assert!(hot.iter().all(|key| key.idle_seconds == 3));
     lab.clock.advance(10 * MINUTE);
     assert!(limit.hottest().is_empty());
+}
+
+/// A template's key changes, one tenant is kept at its former version: both tables live.
+#[test]
+fn every_table_that_serves_is_swept_and_found_again() {
+    let mut lab = Lab::new(100);
+    let former = lab.limit(&spec(10, SECOND, 10));
+    passed(ask(&former, v4(1), 1));
+    let present = lab.limit(&by_address(spec(10, SECOND, 10)));
+    passed(ask_address(&present, v4(1)));
+    // The next reload compiles both anew, in either order.
+    let again = lab.limit(&spec(10, SECOND, 10));
+    let once_more = lab.limit(&by_address(spec(10, SECOND, 10)));
+    assert_eq!((again.keys(), once_more.keys()), (1, 1));
+    drop((former, present));
+    assert_eq!(lab.registry.stats().len(), 2);
+    lab.clock.advance(2 * MINUTE);
+    assert_eq!(lab.registry.sweep(), 2);
+    assert_eq!((again.keys(), once_more.keys()), (0, 0));
+    drop(again);
+    lab.registry.sweep();
+    assert_eq!(lab.registry.stats().len(), 1);
 }

@@ -6,6 +6,7 @@ mod certificates;
 mod changes;
 mod limits;
 mod many;
+mod passing;
 mod production;
 
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::harness::backend::ok;
 use crate::harness::edge::replace;
-use crate::harness::{Backend, Client, Conf, Edge, Lab, ws};
+use crate::harness::{Backend, Client, Conf, Edge, Lab, wait_until, ws};
 
 /// The two templates of the platform.
 const ROUTES: &str = "
@@ -150,6 +151,17 @@ fn shown(edge: &Edge, tenant: &str) -> Option<Value> {
 fn state(edge: &Edge, tenant: &str) -> String {
     let found = shown(edge, tenant).unwrap_or_else(|| panic!("no {tenant}"));
     found["state"].as_str().unwrap().to_owned()
+}
+
+/// Waits until so many WebSockets of this route were cut because it is gone. Who only waits for the
+/// end of one cannot tell: its endpoint has no more patience than the test.
+#[track_caller]
+fn wait_cut(edge: &Edge, route: &str, count: usize) {
+    let cut = |line: &&Value| {
+        line["route"] == route && line["status"] == 101 && line["cause"] == "draining"
+    };
+    let all = || edge.access_log().iter().filter(cut).count();
+    wait_until("streams of a removed route to be cut", || all() == count);
 }
 
 /// How many are good, refused, and served by a former version.
