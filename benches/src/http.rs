@@ -60,13 +60,14 @@ pub fn exchange(
 }
 
 #[derive(Clone, Copy)]
-struct Head {
-    status: u16,
-    bytes: usize,
-    content_length: usize,
+pub struct Head {
+    pub status: u16,
+    pub bytes: usize,
+    pub content_length: usize,
 }
 
-fn parse_head(bytes: &[u8]) -> crate::Result<Option<Head>> {
+/// The head of an answer once it is whole; an error without Content-Length.
+pub fn parse_head(bytes: &[u8]) -> crate::Result<Option<Head>> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(head) = response.parse(bytes)? else { return Ok(None) };

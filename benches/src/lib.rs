@@ -7,6 +7,7 @@ pub mod edge;
 pub mod generators;
 pub mod http;
 pub mod net;
+pub mod random;
 pub mod report;
 pub mod server;
 pub mod stats;

@@ -102,6 +102,13 @@ impl Case {
         start.iter().cloned().chain(fields).chain(url.cloned()).collect()
     }
 
+    /// The bytes of its request, for a generator of our own; `None` where it is not HTTP/1.1.
+    pub fn request(&self) -> Option<String> {
+        let Load::Wrk { path, host, fields, .. } = self.load else { return None };
+        let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+        Some(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"))
+    }
+
     fn fields(&self) -> &'static [&'static str] {
         match self.load {
             Load::Wrk { fields, .. } | Load::H2load { fields, .. } => fields,
@@ -278,5 +285,15 @@ mod tests {
         );
         assert_eq!(line("dr"), "load handshake 127.0.0.1:T --mode=resumed --seconds=2");
         assert_eq!(line("idle"), "");
+    }
+
+    #[test]
+    fn the_requests_of_al_and_an_differ_in_the_host_only() {
+        let request = |id| select(id).unwrap()[0].request();
+        let an = request("an").unwrap();
+        assert!(an.starts_with("GET / HTTP/1.1\r\nHost: app.openclaw.example\r\nAuthorization: "));
+        assert!(an.ends_with("\r\nOrigin: https://app.openclaw.example\r\n\r\n"));
+        assert_eq!(request("al").unwrap(), an.replace("Host: app.", "Host: all."));
+        assert_eq!(request("c"), None);
     }
 }

@@ -12,6 +12,7 @@ mod peers;
 mod request;
 mod table;
 mod tls;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +58,12 @@ struct Run {
     #[command(flatten)]
     binaries: Binaries,
     /// In the order of a repetition; the ratios divide by nginx-full, else by the first
-    #[arg(long, value_delimiter = ',', default_value = "nginx-full,nginx,edge")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "nginx-full,nginx,edge",
+        default_value_if("policies", "true", "nginx-full,edge")
+    )]
     peers: Vec<Peer>,
     /// Also: an, al, c2, dn, eh2, k64, k64t
     #[arg(long, default_value = "a,a2,b,c,d,dr,ep,et,idle")]
@@ -73,8 +79,10 @@ struct Run {
     #[arg(long, default_value = "benches/load/results")]
     out: PathBuf,
     /// Its file name without ending
-    #[arg(long, default_value = "load")]
+    #[arg(long, default_value = "load", default_value_if("policies", "true", "load-turns"))]
     name: String,
+    #[command(flatten)]
+    turns: turns::Args,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +93,7 @@ fn main() -> ExitCode {
             println!("{}", serde_json::to_string(&outcome)?);
             Ok(0)
         }),
+        None if cli.run.turns.policies => turns::run(&cli.run).map(|()| 0),
         None => run(&cli.run),
     };
     match outcome {

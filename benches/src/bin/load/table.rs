@@ -277,7 +277,7 @@ impl Table {
 
 const OURS: &str = "openclaw-edge";
 /// Per cent of CPU per request.
-const POLICY_GOAL: f64 = 3.0;
+pub const POLICY_GOAL: f64 = 3.0;
 
 /// For a shell.
 fn quoted(word: &str) -> String {
