@@ -4,8 +4,8 @@
 # load until its alert fires. prometheus.sh does the same without the `for:`.
 #     OPENCLAW_EDGE_BIN=target/release/openclaw-edge deploy/tests/alerts.sh [LONGEST]
 #
-# LONGEST: alerts with a longer `for` (seconds, default 900: none) need only be pending at the end.
-# About 4 minutes and LONGEST.
+# LONGEST: alerts with a longer `for` (seconds, default 900: none) need only become pending: .ci/run
+# has 120. About 4 minutes and LONGEST.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" PYTHONDONTWRITEBYTECODE=1

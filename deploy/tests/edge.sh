@@ -14,6 +14,9 @@ binary() {
     realpath "$given"
 }
 
+# The one that the package has: $OPENCLAW_EDGE_DEB_BIN, else the binary under test.
+package_binary() { OPENCLAW_EDGE_BIN=${OPENCLAW_EDGE_DEB_BIN:-${OPENCLAW_EDGE_BIN:-}} binary; }
+
 # Programs; what is missing is a failure, not a reason to skip.
 need() {
     local program
