@@ -20,6 +20,7 @@ source "$parts/stack.sh"
 source "$parts/alerts.sh"
 source "$parts/unchanged.sh"
 
+own_network "$@"
 edge=$(binary)
 need prometheus promtool pebble pebble-challtestsrv python3 curl jq openssl
 work=$(mktemp -d)
@@ -42,7 +43,7 @@ main() {
 begin() {
     # shellcheck disable=SC2034
     read -r http https other plain small main_admin small_admin third_admin one two three closed pebble \
-        pebble_admin dns dns_admin prometheus prometheus2 no_dns < <(python3 "$parts/ports.py" 19 11000 20000)
+        pebble_admin dns dns_admin prometheus prometheus2 no_dns < <(python3 "$parts/ports.py" 19)
     api=http://127.0.0.1:$prometheus
     lonely=http://127.0.0.1:$prometheus2
     : >"$work/expected"

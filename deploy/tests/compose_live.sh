@@ -137,10 +137,10 @@ compose() {
 }
 
 until_it_holds() {
-    local what=$1 left=100
+    local what=$1 end=$((SECONDS + 30))
     shift
     until "$@" >"$scratch/said" 2>&1; do
-        [ $((left -= 1)) -gt 0 ] || { cat "$scratch/said" >&2; compose logs edge >&2; fail "waited in vain for $what"; }
+        [ $SECONDS -lt $end ] || { cat "$scratch/said" >&2; compose logs edge >&2; fail "waited in vain for $what"; }
         sleep 0.1
     done
     checks=$((checks + 1))

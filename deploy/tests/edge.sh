@@ -25,6 +25,20 @@ need() {
     done
 }
 
+# own_network ARGUMENT...: the script once more with these, in a network of its own, where loopback is
+# all there is: nobody else takes a port, nor answers on one.
+own_network() {
+    need unshare ip
+    if [ "${OWN_NETWORK:-}" = $$ ]; then
+        ip link set lo up
+        return
+    fi
+    local user=()
+    [ "$(id -u)" -eq 0 ] || user=(--map-root-user)
+    # Without a fork: it is the same process.
+    OWN_NETWORK=$$ exec unshare "${user[@]}" --net bash "$0" "$@"
+}
+
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds.
 wait_for() {
     local end=$((SECONDS + $1)) what=$2

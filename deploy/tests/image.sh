@@ -174,10 +174,10 @@ until_ready() {
 }
 
 until_it_holds() {
-    local what=$1 left=100
+    local what=$1 end=$((SECONDS + 30))
     shift
     until "$@" >said 2>&1; do
-        [ $((left -= 1)) -gt 0 ] || { cat said pod/stderr >&2; fail "waited in vain for $what"; }
+        [ $SECONDS -lt $end ] || { cat said pod/stderr >&2; fail "waited in vain for $what"; }
         sleep 0.1
     done
     checks=$((checks + 1))

@@ -21,6 +21,7 @@ source "$parts/stack.sh"
 source "$parts/alerts.sh"
 source "$parts/provoke.sh"
 
+own_network "$@"
 edge=$(binary)
 need prometheus promtool pebble pebble-challtestsrv python3 curl jq openssl
 work=$(mktemp -d)
