@@ -30,7 +30,7 @@ test: ## All tests
 	@bash .ci/setup build test
 	cargo test --locked --workspace
 
-test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tools (root; 45 minutes)
+test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tools (root; 40 minutes)
 	@OPENCLAW_EDGE_BIN=$(STATIC) OPENCLAW_EDGE_DEB_BIN=$(BUILT)/$(PACKED)/openclaw-edge OPENCLAW_EDGE_SOAK=$(BUILT)/debug/soak \
 		bash deploy/tests/all.sh $(TEST_DEPLOY_ARGS)
 
