@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154
 # Tenants that come, go and are wrong, as deploy/README.md says. To be sourced by ../operations.sh.
 
-acme=acme-corp.gw.openclaw.example
-newcomer=newtenant-corp.gw.openclaw.example
+acme='acme-corp.gw.openclaw.example'
+newcomer='newtenant-corp.gw.openclaw.example'
 
 # registry TENANT PORT [TENANT PORT]...: production.json with these, put in place by rename.
 registry() {
