@@ -150,10 +150,10 @@ certificates_from_files() {
     certificate next DNS:$host "1 day ago" "99 days"
     # The pair is half here, half there: the former one serves.
     mv "$work/next.pem" "$work/legacy.pem"
-    wait_for 10 "the pair that does not match" failed_files
+    wait_for 30 "the pair that does not match" failed_files
     [ "$(serial "$https" $host)" = "$before" ] || fail "a pair that does not match is served"
     mv "$work/next.key" "$work/legacy.key"
-    wait_for 10 "the new pair" differs "$before" serial "$https" $host
+    wait_for 30 "the new pair" differs "$before" serial "$https" $host
     proven "a certificate from files changes; a pair that does not match leaves the former one"
 }
 
@@ -163,7 +163,7 @@ keys_of_certificates() {
     local key serial
     key=$(public_key "$https" $APP)
     must old certs renew $APP
-    wait_for 10 "another key after the renewal" differs "$key" public_key "$https" $APP
+    wait_for 30 "another key after the renewal" differs "$key" public_key "$https" $APP
     serial=$(serial "$https" $APP)
     must old certs revoke $APP --reason keyCompromise
     wait_for 20 "another certificate after the revocation" differs "$serial" serial "$https" $APP
@@ -178,11 +178,11 @@ the_account() {
     end old
     mv "$work/old/acme/accounts" "$work/accounts.old"
     node old
-    wait_for 10 "an answer without the account" serves "$https" $APP
+    wait_for 30 "an answer without the account" serves "$https" $APP
     [ "$(serial "$https" $APP)" = "$serial" ] || fail "another certificate after the account was taken away"
     must old certs renew $APP
     [ "$(cat "$work"/old/acme/accounts/*.json)" != "$before" ] || fail "the same account"
-    wait_for 10 "a renewal with the new account" differs "$serial" serial "$https" $APP
+    wait_for 30 "a renewal with the new account" differs "$serial" serial "$https" $APP
     proven "a new account takes over the certificates"
 }
 
@@ -193,7 +193,7 @@ the_internal_ca() {
     mv "$work/old/internal" "$work/internal.old"
     node old
     [ "$(cat "$work/old/internal/ca.pem")" != "$before" ] || fail "the same CA"
-    wait_for 10 "a certificate of the new internal CA" of_the_internal_ca
+    wait_for 30 "a certificate of the new internal CA" of_the_internal_ca
     proven "a new internal CA serves"
 }
 

@@ -19,18 +19,18 @@ passwords() {
     before=$(loaded_at)
     { cat "$work/htpasswd"; htpasswd -nbB -C 5 ops2 new; } >"$work/both"
     mv "$work/both" "$work/htpasswd"
-    wait_for 10 "the new password" is ops2:new 200
+    wait_for 30 "the new password" is ops2:new 200
     is ops:old 200 || fail "the old password beside the new one"
-    wait_for 10 "another loaded_at" loaded_after "$before"
+    wait_for 30 "another loaded_at" loaded_after "$before"
     htpasswd -nbB -C 5 ops2 new >"$work/only"
     mv "$work/only" "$work/htpasswd"
-    wait_for 10 "the end of the old password" is ops:old 401
+    wait_for 30 "the end of the old password" is ops:old 401
     mv "$work/htpasswd" "$work/away"
-    wait_for 10 "the missing file to be noticed" refused_or_former
+    wait_for 30 "the missing file to be noticed" refused_or_former
     is ops2:new 200 || fail "without its file the former password is not in force"
     is ops:old 401 || fail "without its file everybody is let in"
     mv "$work/away" "$work/htpasswd"
-    wait_for 10 "the file again" applied
+    wait_for 30 "the file again" applied
     proven "a password changes under traffic; a file that is gone leaves the former one"
 }
 
@@ -54,10 +54,10 @@ a_mounted_secret() {
     before=$(loaded_at)
     for number in second third; do
         kubelet_writes "mounted-$number"
-        wait_for 10 "the $number mounted password" is "ops:mounted-$number" 200 /mounted
+        wait_for 30 "the $number mounted password" is "ops:mounted-$number" 200 /mounted
     done
-    wait_for 10 "the end of the first" is ops:mounted-first 401 /mounted
-    wait_for 10 "another loaded_at" loaded_after "$before"
+    wait_for 30 "the end of the first" is ops:mounted-first 401 /mounted
+    wait_for 30 "another loaded_at" loaded_after "$before"
     proven "a Secret that kubelet swaps twice is in force, without a command"
 }
 
@@ -70,7 +70,7 @@ an_environment() {
     export EDGE_TOKEN=token-second
     before=$(loaded_at)
     echo "# a comment" >>"$work/old.yaml"
-    wait_for 10 "the reload" loaded_after "$before"
+    wait_for 30 "the reload" loaded_after "$before"
     [ "$(token)" = token-first ] || fail "a reload has read another environment: $(token)"
     end old
     node old

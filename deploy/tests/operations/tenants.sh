@@ -32,23 +32,23 @@ tenants() {
 a_tenant_comes() {
     registry acme-corp "$one" newtenant-corp "$two"
     must old check
-    wait_for 10 "the tenant" says old tenants newtenant-corp
+    wait_for 30 "the tenant" says old tenants newtenant-corp
     wait_for 30 "its certificate" valid old $newcomer
     must old doctor
     grep -q "^ok *dns .*$newcomer" "$work/said" || fail "doctor says nothing of the tenant's DNS: $(cat "$work/said")"
     # Our own CA stands for a public one, hence --insecure.
-    wait_for 10 "its gateway" says old healthcheck --insecure --resolve "$newcomer:127.0.0.1" "https://$newcomer:$https/health"
+    wait_for 30 "its gateway" says old healthcheck --insecure --resolve "$newcomer:127.0.0.1" "https://$newcomer:$https/health"
 }
 
 # It alone is refused.
 a_bad_entry() {
     registry acme-corp "$one" newtenant-corp "$two" third-corp 187890
-    wait_for 10 "the refusal" refuses third-corp
+    wait_for 30 "the refusal" refuses third-corp
     grep -q 'production.json:4' "$work/said" || fail "no file and line: $(cat "$work/said")"
     plain $acme 200 || fail "a bad entry ends another tenant"
     plain $newcomer 200 || fail "a bad entry ends another tenant"
     registry acme-corp "$one" newtenant-corp "$two"
-    wait_for 10 "no refusal" says old tenants --refused
+    wait_for 30 "no refusal" says old tenants --refused
 }
 
 # Exit code 1, as somebody must look.
@@ -65,7 +65,7 @@ a_tenant_changes() {
 a_tenant_goes() {
     keeps goes $newcomer
     registry acme-corp "$one"
-    wait_for 10 "404 in plain HTTP" plain $newcomer 404
+    wait_for 30 "404 in plain HTTP" plain $newcomer 404
     [ "$(on_kept goes)" = 421 ] || fail "on an open connection a tenant that is gone answers $(on_kept goes)"
     ! shown "$https" $newcomer >/dev/null 2>&1 || fail "a handshake for a tenant that is gone"
     ! says old tenants newtenant-corp || fail "the tenant is still there: $(cat "$work/said")"
@@ -77,14 +77,15 @@ plain() { [ "$(curl -s -o /dev/null -w '%{http_code}' -H "Host: $1" "http://127.
 
 # keeps NAME HOST: a TLS connection that has been used and stays.
 keeps() {
+    : >"$work/kept-$1.log"
     start "kept-$1" python3 "$here/operations/kept.py" "$https" "$2" "$work/again-$1"
-    wait_for 10 "a connection to $2" grep -qx 200 "$work/kept-$1.log"
+    wait_for 30 "a connection to $2" grep -qx 200 "$work/kept-$1.log"
 }
 
 # on_kept NAME: the status of a second request on that connection.
 on_kept() {
     touch "$work/again-$1"
-    wait_for 10 "a second answer" has_lines 2 "$work/kept-$1.log"
+    wait_for 30 "a second answer" has_lines 2 "$work/kept-$1.log"
     tail -n 1 "$work/kept-$1.log"
 }
 
