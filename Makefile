@@ -6,6 +6,10 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 TEST_DEPLOY_ARGS ?=
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# The image's binary, which is static: what deploy/tests run. The package's is not; `--minutes` packs
+# the debug build of it, so that .ci/run optimises one binary and no second.
+STATIC = $(BUILT)/$(shell uname -m)-unknown-linux-gnu/release/openclaw-edge
+PACKED = $(if $(filter --minutes,$(TEST_DEPLOY_ARGS)),debug,release)
 # No sanitizer: unsafe code is denied, and sums and assertions are checked.
 FUZZ_FLAGS = --sanitizer none
 
@@ -26,15 +30,17 @@ test: ## All tests
 	@bash .ci/setup build test
 	cargo test --locked --workspace
 
-test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tools (root; 20 minutes)
-	@OPENCLAW_EDGE_BIN=$(BUILT)/release/openclaw-edge OPENCLAW_EDGE_SOAK=$(BUILT)/debug/soak bash deploy/tests/all.sh $(TEST_DEPLOY_ARGS)
+test-deploy: deploy-ready ## Manifests, chart, units, alerts: with the real tools (root; 40 minutes)
+	@OPENCLAW_EDGE_BIN=$(STATIC) OPENCLAW_EDGE_DEB_BIN=$(BUILT)/$(PACKED)/openclaw-edge OPENCLAW_EDGE_SOAK=$(BUILT)/debug/soak \
+		bash deploy/tests/all.sh $(TEST_DEPLOY_ARGS)
 
 # What those tests need.
 deploy-ready:
 	@bash .ci/setup build deb image
 	@bash deploy/tests/setup.sh
-	cargo build --locked --release -p proxy
-	cargo build --locked -p benches --bin soak
+	@bash deploy/image/build.sh
+	cargo build --locked --bin openclaw-edge --bin soak
+	$(if $(filter release,$(PACKED)),cargo build --locked --release -p proxy)
 
 deb: ## The Debian package, in target/debian
 	@bash .ci/setup build deb

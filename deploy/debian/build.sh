@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # The Debian package of a binary that is built: man pages and completions as the binary prints them,
 # the crates it is made of, then cargo-deb (metadata: proxy/Cargo.toml).
+# The binary must link against the C library. A static one has that of its build, whose resolver loads
+# what nsswitch.conf names (myhostname, mdns4, resolve) from the machine, and dies where that has
+# another release: of SIGFPE when a certificate is ordered or a name is asked for.
 #     deploy/debian/build.sh BINARY DIRECTORY [ARGUMENT OF CARGO-DEB...]      prints the path of the .deb
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: ${0##*/} BINARY DIRECTORY [ARGUMENT OF CARGO-DEB...]" >&2; exit 1; }
@@ -8,6 +11,8 @@ binary=$(realpath "$1")
 mkdir -p "$2"
 out=$(realpath "$2")
 arguments=("${@:3}")
+readelf --program-headers "$binary" | grep -q INTERP ||
+    { echo "${0##*/}: $binary is static: the package takes that of 'cargo build --release'" >&2; exit 1; }
 cd "$(dirname "$0")/../.."
 export PATH="$PATH:$HOME/.cargo/bin"
 

@@ -200,7 +200,7 @@ in
       # One restart after the switch, not a stop before it: nobody answers for a shorter time.
       stopIfChanged = false;
       # A new configuration is read by the running process, but for what it would refuse.
-      reloadTriggers = lib.optional managed "${edgeYaml}";
+      reloadTriggers = lib.optional managed "${edgeYaml}" ++ lib.optional managedTenants "${cfg.tenantsFile}";
       restartTriggers = lib.optional bySettings (builtins.toJSON (read.fixed cfg.settings));
       serviceConfig = import ./unit.nix // {
         # Puts every error of the file into the journal. `-`: with a broken file the process starts

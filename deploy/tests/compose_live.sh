@@ -2,50 +2,45 @@
 # deploy/compose/ brought up for real by Docker Compose, on Podman's socket, in a network of its own:
 # the edge as uid 65532 with a read-only root and one capability binds 80 and 443, takes a certificate
 # over, serves the gateway, reads a changed configuration, and is upgraded by the README's commands
-# under load without a refused connection. Takes root; about half a minute.
+# under load without a refused connection; the deploy workflow's steps, with a gateway that is well and
+# with one that is not. The image is the shipped one, loaded from its archive. Takes root; a minute.
 #
 # What this machine may lack is set aside, and nothing else: the hard limit of open files, cgroups
 # (limits of memory and processes), systemd (which runs Podman's health checks: here the test runs
 # their command), and the gateway's own network. The gateway is played by a second edge.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-image=registry.openclaw.example/openclaw-edge:0.1.0
+image=registry.openclaw.example/openclaw-edge:$(version)
+gateway=registry.openclaw.example/openclaw-gateway:2026.9
 tenant=acme-corp.gw.openclaw.example
 
 outside() {
     [ "$(id -u)" = 0 ] || fail "takes root: containers are run"
-    use docker-compose podman crun unshare setcap openssl curl ip
-    local edge
-    edge=$(edge_binary)
-    prepare "$edge"
+    use docker-compose podman crun unshare openssl curl ip python3
+    prepare
     # All that is started ends with the first process in there.
     unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" --inside "$scratch"
 }
 
 prepare() {
-    mkdir -p "$scratch"/{state,today,gateway,root}
+    mkdir -p "$scratch"/{state,today,gateway}
     cp -r "$deploy/compose" "$scratch/compose"
-    image_root "$1" "$scratch/root"
+    image_of_the_binary "$scratch/image" >"$scratch/said" 2>&1 || { cat "$scratch/said" >&2; fail "no image"; }
     printf '[storage]\ndriver = "vfs"\nrunroot = "%s/run"\ngraphroot = "%s/graph"\n' "$scratch" "$scratch" \
         >"$scratch/storage.conf"
-    cat >"$scratch/containers.conf" <<'END'
+    echo "127.0.0.1 localhost $tenant" >"$scratch/hosts"
+    cat >"$scratch/containers.conf" <<END
 [containers]
 cgroups = "disabled"
+base_hosts_file = "$scratch/hosts"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 [network]
 network_backend = "netavark"
 END
-    cat >"$scratch/gateway/edge.yaml" <<END
-version: 1
-state_dir: /tmp/state
-admin: { listen: "off" }
-listeners:
-  gateway: { bind: ["127.0.0.1:18789", "127.0.0.1:18790"] }
-routes:
-  any: { hosts: [$tenant, "127.0.0.1"], respond: { status: 200, body: '{"ok":true,"status":"live"}' } }
-END
+    gateway_answers 200 >"$scratch/gateway/before.yaml"
+    gateway_answers 500 >"$scratch/gateway/broken.yaml"
     cat >"$scratch/override.yaml" <<END
 services:
   edge:
@@ -53,36 +48,56 @@ services:
     mem_limit: !reset null
     pids_limit: !reset null
     healthcheck: { disable: true }
+    # The authority of today's certificate, for the health gate.
+    environment: { SSL_CERT_FILE: /run/trust/tls.crt }
+    volumes: ["$scratch/trust:/run/trust:ro"]
   gateway:
-    image: $image
-    command: [run, --config, /gateway/edge.yaml]
-    volumes: ["$scratch/gateway:/gateway:ro"]
+    command: [run, --config, /gateway.yaml]
     ulimits: { nofile: 9000, nproc: 9000 }
     ports: !reset []
     networks: !reset []
     network_mode: host
 END
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60 -subj "/O=today" \
-        -addext "subjectAltName=DNS:$tenant,DNS:acme-corp-bridge.gw.openclaw.example" \
+        -addext basicConstraints=critical,CA:FALSE -addext "subjectAltName=DNS:$tenant,DNS:acme-corp-bridge.gw.openclaw.example" \
         -keyout "$scratch/today/tls.key" -out "$scratch/today/tls.crt" 2>/dev/null
+    install -D -m 0644 "$scratch/today/tls.crt" "$scratch/trust/tls.crt"
     chown -R 65532:65532 "$scratch"/{today,state}
     chmod 0700 "$scratch/state"
     chmod 0755 "$scratch"
+    programs_of_the_workflow
 }
 
-# The binary and the libraries that it names, if any, with the file capability; nothing else.
-image_root() {
-    local library
-    mkdir -p "$2"/{usr/bin,etc/ssl/certs,tmp}
-    chmod 1777 "$2/tmp"
-    cp "$1" "$2/usr/bin/openclaw-edge"
-    for library in $(ldd "$1" 2>/dev/null | grep -o '/[^ ]*' || true); do
-        mkdir -p "$2${library%/*}"
-        cp -L "$library" "$2$library"
-    done
-    setcap cap_net_bind_service=+ep "$2/usr/bin/openclaw-edge"
-    printf 'FROM scratch\nCOPY root/ /\nENTRYPOINT ["/usr/bin/openclaw-edge"]\nUSER 65532:65532\n' \
-        >"$scratch/Containerfile"
+# gateway_answers STATUS
+gateway_answers() {
+    cat <<END
+version: 1
+state_dir: /tmp/state
+admin: { listen: "off" }
+listeners:
+  gateway: { bind: ["127.0.0.1:18789", "127.0.0.1:18790"] }
+routes:
+  any: { hosts: [$tenant, "127.0.0.1"], respond: { status: $1, body: '{"ok":true,"status":"live"}' } }
+END
+}
+
+# The workflow's `ssh` leads to this machine, `docker` to Podman.
+programs_of_the_workflow() {
+    mkdir "$scratch/bin"
+    cat >"$scratch/bin/ssh" <<'END'
+#!/bin/sh
+[ "$1" = deploy@vm.openclaw.example ] || exit 255
+shift
+exec sh -c "$*"
+END
+    cat >"$scratch/bin/docker" <<END
+#!/bin/sh
+[ "\$1" = compose ] || exec podman "\$@"
+[ "\$2 \$3" = "--project-directory /srv/openclaw" ] || exit 64
+shift 3
+exec docker-compose -f $scratch/compose/compose.yaml -f $scratch/override.yaml "\$@"
+END
+    chmod 0755 "$scratch"/bin/*
 }
 
 inside() {
@@ -102,13 +117,16 @@ inside() {
     mount -t tmpfs tmpfs /var/lib
     mkdir /var/lib/openclaw-edge
     mount --bind "$scratch/state" /var/lib/openclaw-edge
-    podman build --quiet --isolation=chroot -t "$image" . >/dev/null || fail "no image"
+    holds "podman load" podman load --quiet --input "$scratch/image/openclaw-edge-${image##*:}.oci.tar"
+    holds "its name" podman image exists "$image"
     podman system service --time 0 "unix://$scratch/podman.sock" 2>"$scratch/service.log" &
     export DOCKER_HOST=unix://$scratch/podman.sock
     until_it_holds "Podman's socket" test -S "$scratch/podman.sock"
 
+    gateway_images
     certificate_of_today
     up
+    deployed
     changed_configuration
     upgraded_under_load
     done_with compose_live
@@ -119,13 +137,23 @@ compose() {
 }
 
 until_it_holds() {
-    local what=$1 left=100
+    local what=$1 end=$((SECONDS + 30))
     shift
     until "$@" >"$scratch/said" 2>&1; do
-        [ $((left -= 1)) -gt 0 ] || { cat "$scratch/said" >&2; compose logs edge >&2; fail "waited in vain for $what"; }
+        [ $SECONDS -lt $end ] || { cat "$scratch/said" >&2; compose logs edge >&2; fail "waited in vain for $what"; }
         sleep 0.1
     done
     checks=$((checks + 1))
+}
+
+# The one that serves today, and one that is broken; both named as compose.yaml's once it is their turn.
+gateway_images() {
+    local one
+    for one in before broken; do
+        printf 'FROM %s\nCOPY %s.yaml /gateway.yaml\n' "$image" "$one" >gateway/Containerfile
+        podman build --quiet --isolation=chroot --tag "gateway:$one" gateway >/dev/null || fail "no gateway"
+    done
+    podman tag gateway:before "$gateway"
 }
 
 # No CA can be asked here: with an ACME issuer what was imported serves, and nothing is ordered.
@@ -148,6 +176,32 @@ up() {
     holds "one capability" grep -q '^CapBnd:.0000000000000400$' "/proc/$process/status"
     holds "no new privileges" grep -q '^NoNewPrivs:.1$' "/proc/$process/status"
     refused "a file in the root" "Read-only file system" touch "/proc/$process/root/file"
+}
+
+# step NAME: a step of deploy-steps.yaml as the workflow runs it.
+step() {
+    python3 - compose/deploy-steps.yaml "$1" >step.sh <<'END'
+import sys, yaml
+[run] = [one["run"] for one in yaml.safe_load(open(sys.argv[1])) if one["name"] == sys.argv[2]]
+print(run)
+END
+    PATH=$scratch/bin:$PATH HOST=vm.openclaw.example IMAGE_BEFORE=gateway:before timeout 60 bash -e step.sh
+}
+
+# A deploy that is well passes the gate at once; one that is not fails it after three attempts, and the
+# next step brings the former gateway back.
+deployed() {
+    local begun=$SECONDS
+    holds "a deploy" compose up -d --force-recreate gateway
+    holds "the health gate" step "Health gate"
+    [ $((SECONDS - begun)) -lt 30 ] || fail "the gate took $((SECONDS - begun)) s"
+    podman tag gateway:broken "$gateway"
+    holds "a broken deploy" compose up -d --force-recreate gateway
+    begun=$SECONDS
+    refused "a broken gateway" 500 step "Health gate"
+    [ $((SECONDS - begun)) -ge 10 ] || fail "three attempts in $((SECONDS - begun)) s"
+    holds "the way back" step "Roll back"
+    holds "the health gate of the former gateway" step "Health gate"
 }
 
 answers() {

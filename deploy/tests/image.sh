@@ -2,21 +2,21 @@
 # deploy/image/ built without a container engine, twice with the same digest; its content; then run by
 # runc as kubelet runs a pod (uid 65532, read-only root, one capability, none inherited, no new
 # privileges) in a network of its own, where it binds 80 and 443, serves, and reloads from a mounted
-# directory that is swapped as kubelet does it; and by podman. Takes root; half a minute, and before
-# that the static binary: 4 minutes of two cores where it is not built yet.
+# directory that is swapped as kubelet does it; and by podman. Takes root; half a minute. The binary is
+# the one under test, if it is static; else one is built, 4 minutes of two cores.
 # With TWO_FOLDERS=1 it builds the binary once more, in another folder, and wants that digest again.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-reference=registry.openclaw.example/openclaw-edge:0.1.0
+version=$(version)
+reference=registry.openclaw.example/openclaw-edge:$version
 host=app.openclaw.example
 
 outside() {
     [ "$(id -u)" = 0 ] || fail "takes root: containers are run"
     use hadolint skopeo umoci runc podman crun setcap unshare curl ip kubectl helm docker-compose python3
-    local target=${CARGO_TARGET_DIR:-$(realpath "$deploy/..")/target}
-    bash "$deploy/image/build.sh" --out "$scratch/one" >"$scratch/built" || fail "not built"
+    image_of_the_binary "$scratch/one" >"$scratch/built" || fail "not built"
     digest=$(sed -n 's/^digest *//p' "$scratch/built")
-    same_digest "$target"
+    same_digest
     [ -z "${TWO_FOLDERS:-}" ] || two_folders
     content
     named_everywhere
@@ -31,9 +31,7 @@ outside() {
 
 # The same binary again: everything else is made again.
 same_digest() {
-    local binary
-    binary=$(echo "$1"/*-unknown-linux-gnu/release/openclaw-edge)
-    bash "$deploy/image/build.sh" --out "$scratch/two" --binary "$binary" >"$scratch/again" || fail "not built again"
+    image_of_the_binary "$scratch/two" >"$scratch/again" || fail "not built again"
     holds "the same digest twice" grep -qx "digest *$digest" "$scratch/again"
     holds "the same files twice" diff --recursive "$scratch/one" "$scratch/two"
     refused "a binary that needs libraries" "not static" bash "$deploy/image/build.sh" --out "$scratch/three" --binary /bin/true
@@ -55,9 +53,9 @@ two_folders() {
 content() {
     holds "content" python3 "$here/image.py" layout "$scratch/one/oci"
     size=$(cat "$scratch/said")
-    holds "skopeo inspect" skopeo inspect "oci:$scratch/one/oci:0.1.0"
+    holds "skopeo inspect" skopeo inspect "oci:$scratch/one/oci:$version"
     grep -qF "\"$digest\"" "$scratch/said" || fail "skopeo has another digest: $(cat "$scratch/said")"
-    holds "skopeo copy" skopeo copy --quiet --insecure-policy "oci-archive:$scratch/one/openclaw-edge-0.1.0.oci.tar" \
+    holds "skopeo copy" skopeo copy --quiet --insecure-policy "oci-archive:$scratch/one/openclaw-edge-$version.oci.tar" \
         "docker-archive:$scratch/copied.tar:$reference"
     rm "$scratch/copied.tar"
 }
@@ -82,10 +80,10 @@ containerfile() {
 }
 
 unpack() {
-    umoci unpack --image "$scratch/one/oci:0.1.0" "$scratch/bundle" >"$scratch/said" 2>&1 ||
+    umoci unpack --image "$scratch/one/oci:$version" "$scratch/bundle" >"$scratch/said" 2>&1 ||
         { cat "$scratch/said" >&2; fail "umoci cannot unpack it"; }
     local config
-    config=$(skopeo inspect --raw "oci:$scratch/one/oci:0.1.0" | python3 -c 'import json, sys; print(json.load(sys.stdin)["config"]["digest"])')
+    config=$(skopeo inspect --raw "oci:$scratch/one/oci:$version" | python3 -c 'import json, sys; print(json.load(sys.stdin)["config"]["digest"])')
     cp "$scratch/one/oci/blobs/${config/://}" "$scratch/config.json"
 }
 
@@ -176,10 +174,10 @@ until_ready() {
 }
 
 until_it_holds() {
-    local what=$1 left=100
+    local what=$1 end=$((SECONDS + 30))
     shift
     until "$@" >said 2>&1; do
-        [ $((left -= 1)) -gt 0 ] || { cat said pod/stderr >&2; fail "waited in vain for $what"; }
+        [ $SECONDS -lt $end ] || { cat said pod/stderr >&2; fail "waited in vain for $what"; }
         sleep 0.1
     done
     checks=$((checks + 1))
@@ -241,7 +239,7 @@ by_podman() {
     printf '[containers]\ncgroups = "disabled"\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "crun"\n' \
         >containers.conf
     export CONTAINERS_STORAGE_CONF=$scratch/storage.conf CONTAINERS_CONF=$scratch/containers.conf
-    holds "podman load" podman load --quiet --input "$scratch/one/openclaw-edge-0.1.0.oci.tar"
+    holds "podman load" podman load --quiet --input "$scratch/one/openclaw-edge-$version.oci.tar"
     grep -qF "$reference" said || fail "loaded under another name: $(cat said)"
     holds "podman run" podman run --detach --name pod --network host --read-only --cap-drop all \
         --cap-add NET_BIND_SERVICE --security-opt no-new-privileges --ulimit nofile=9000:9000 --ulimit nproc=9000:9000 \

@@ -19,6 +19,7 @@ main() {
     edge_module
     variant
     monitoring_module
+    of_the_flake
     refused "a misspelt name" "undefined variable 'labells'" \
         evaluate "import $(changed 's/metadata = { inherit labels; }/metadata = { labels = labells; }/')"
     done_with kubenix
@@ -84,6 +85,22 @@ for path in module["imports"]:
 assert not types, f"declared, but not imported: {types}"
 END
     checks=$((checks + 1))
+}
+
+# The flake's output `kubenixModules` is those modules and no other; its other outputs are nixos.sh's.
+of_the_flake() {
+    local flake="((import $deploy/nixos/flake.nix).outputs { self = { }; nixpkgs.lib.genAttrs = _: _: { }; }).kubenixModules"
+    told "$flake" >"$scratch/flake.json" || fail "the flake's modules do not evaluate"
+    told "rec { openclaw-edge = import $modules/openclaw-edge.nix; default = openclaw-edge;
+        openclaw-edge-monitoring = import $modules/openclaw-edge-monitoring.nix; }" >"$scratch/files.json"
+    holds "the modules of the flake" cmp "$scratch/flake.json" "$scratch/files.json"
+    holds "they have the DaemonSet" grep -q daemonSets "$scratch/flake.json"
+}
+
+# told MODULES: what each of these gives kubenix.
+told() {
+    evaluate "({ }: builtins.mapAttrs (_: module: let made = (module { }).kubernetes; in
+        made // { imports = map toString (made.imports or [ ]); }) ($1))"
 }
 
 main

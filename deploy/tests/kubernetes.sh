@@ -50,6 +50,10 @@ rendered() {
         objects same "$scratch/k3s-hostnetwork.yaml" "$scratch/changed.yaml"
     refused "other pods" "initContainers" objects same "$scratch/k3s-hostnetwork.yaml" "$scratch/whole.yaml"
     holds "it differs" grep -q 30MiB "$scratch/changed.yaml"
+    holds "the ServiceMonitor leads to the pods" objects monitored "$scratch/whole.yaml"
+    unmonitored "selects no Service" '(?<=matchLabels:\n      app.kubernetes.io/component: )metrics' other
+    unmonitored "not admin.listen" 'targetPort: 9901' 'targetPort: 9902'
+    unmonitored "not that of the alerts" 'jobLabel: .*' 'jobLabel: app.kubernetes.io/component'
     misspelt maxSurge maxSurg
     misspelt jobLabel jobLabl
     misspelt 'alert: EdgeDown' 'alrt: EdgeDown'
@@ -60,6 +64,13 @@ rendered() {
 
 render() {
     kubectl kustomize "$scratch/kubernetes/$1" >"$scratch/${1##*/}.yaml" || fail "$1 does not render"
+}
+
+# unmonitored FINDING PATTERN OTHER: where the pattern fits first there is something else.
+unmonitored() {
+    python3 -c 'import re, sys; text, n = re.subn(sys.argv[1], sys.argv[2], sys.stdin.read(), count=1); assert n; print(text)' \
+        "$2" "$3" <"$scratch/whole.yaml" >"$scratch/unmonitored.yaml"
+    refused "a ServiceMonitor that $1" "$1" objects monitored "$scratch/unmonitored.yaml"
 }
 
 misspelt() {

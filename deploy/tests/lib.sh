@@ -14,8 +14,8 @@ tools_dir() {
     echo "$cache/deploy-py$python-${sum:0:12}"
 }
 
-# The release that machine.sh starts: this machine's, whose C library the binary links, from where
-# its packages come.
+# The release that machine.sh starts: this machine's, whose C library the package's binary links,
+# from where its packages come.
 machine_release() (
     . /etc/os-release
     # shellcheck disable=SC2016
@@ -53,6 +53,21 @@ edge_binary() {
     done
     fail "no openclaw-edge in $built: build it, or name it in OPENCLAW_EDGE_BIN"
 }
+
+# Prints the binary that the package has: $OPENCLAW_EDGE_DEB_BIN, else the one under test.
+package_binary() { OPENCLAW_EDGE_BIN=${OPENCLAW_EDGE_DEB_BIN:-${OPENCLAW_EDGE_BIN:-}} edge_binary; }
+
+# image_of_the_binary FOLDER: what `make image` makes of the binary under test; prints what that
+# prints. A binary that needs libraries is none for an image: one without them is built, in minutes.
+image_of_the_binary() {
+    local binary given=()
+    binary=$(edge_binary)
+    readelf --program-headers "$binary" | grep -q INTERP || given=(--binary "$binary")
+    bash "$deploy/image/build.sh" --out "$1" "${given[@]}"
+}
+
+# That of Cargo.toml, which is the tag of the image.
+version() { sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' "$deploy/../Cargo.toml"; }
 
 # Prints the load generator: $OPENCLAW_EDGE_SOAK, else what cargo has built here.
 load_binary() {
@@ -93,10 +108,10 @@ fail() {
     exit 1
 }
 
-# deb_package [ARGUMENT OF CARGO-DEB...]: makes the package of the binary under test, prints its path.
+# deb_package [ARGUMENT OF CARGO-DEB...]: makes the package, prints its path.
 deb_package() {
     local binary
-    binary=$(edge_binary) || exit 1
+    binary=$(package_binary) || exit 1
     PATH=$PATH:$HOME/.cargo/bin cargo deb --version >/dev/null 2>&1 ||
         fail "no cargo-deb: run '.ci/setup build deb'"
     bash "$deploy/debian/build.sh" "$binary" "$scratch" "$@" 2>"$scratch/said" || { cat "$scratch/said" >&2; fail "no package"; }

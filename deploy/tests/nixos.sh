@@ -119,10 +119,10 @@ the_rest_of_the_system() {
 
 triggers() { jq -c ".systemd.services[\"openclaw-edge\"] | $1" "$scratch/system.json"; }
 
-# change_of WHAT LINES SAME-OR-OTHER: what LINES do to the part WHAT of the unit.
+# change_of WHAT LINES SAME-OR-OTHER [FORMER LINES]: what LINES do to the part WHAT of the unit.
 change_of() {
     local before now
-    system ""
+    system "${4:-}"
     before=$(triggers "$1")
     system "$2"
     now=$(triggers "$1")
@@ -141,6 +141,25 @@ what_a_change_triggers() {
     change_of .restartTriggers "$port" other
     change_of .restartTriggers 'settings.admin.listen = "off";' other
     change_of .restartTriggers 'settings.workers = 2;' other
+    tenants_reload
+}
+
+# Another registry under the same name in /etc: no restart, and a reload also where nothing is checked
+# while the system is built.
+tenants_reload() {
+    local routes='settings.tenants.routes.gateway = {
+        hosts = [ "{tenant}.gw.openclaw.example" ]; endpoint = "{host}:{gateway_port}"; };' one
+    mkdir "$scratch/former" "$scratch/next"
+    cp "$deploy/../config/tests/tenants/production.json" "$scratch/former/tenants.json"
+    sed 's/newtenant-corp/other-corp/' "$scratch/former/tenants.json" >"$scratch/next/tenants.json"
+    ! cmp -s "$scratch"/{former,next}/tenants.json || fail "the same registry twice"
+    for one in true false; do
+        local former="$routes check.enable = $one; tenantsFile = $scratch/former/tenants.json;"
+        local next=${former/former/next}
+        change_of .reloadTriggers "$next" other "$former"
+        change_of 'del(.reloadTriggers)' "$next" same "$former"
+    done
+    holds "the registry is read" grep -q other-corp "$(made "$next")/tenants.json"
 }
 
 other_options() {

@@ -4,6 +4,7 @@
     objects.py edge FILE                what must hold of the edge's DaemonSet
     objects.py mutations FILE           ... and that each of these findings can be made
     objects.py same FILE FILE           the same pods
+    objects.py monitored FILE           what the ServiceMonitor leads to is the DaemonSet's admin port
     objects.py text FILE KIND KEY OUT   a text of an object: edge.yaml of ConfigMap, script of DaemonSet
     objects.py kubenix FILE             Nix' JSON of `kubernetes.resources` to objects
 
@@ -84,6 +85,28 @@ def dropped(given, kept, at):
 
 
 # What must hold
+
+
+def monitored(objects):
+    """What the operator makes of a ServiceMonitor needs a cluster; what it starts from is all here."""
+    monitor, daemon = find(objects, "ServiceMonitor"), find(objects, "DaemonSet")
+    service = find(objects, "Service", "metrics")
+    admin = yaml.safe_load(find(objects, "ConfigMap")["data"]["edge.yaml"])["admin"]["listen"]
+    labels = service["metadata"]["labels"]
+    pod = daemon["spec"]["template"]["metadata"]["labels"]
+    ports = {port["name"]: port for port in service["spec"]["ports"]}
+    if monitor["metadata"]["namespace"] != service["metadata"]["namespace"]:
+        yield "ServiceMonitor and Service: other namespaces"
+    if not monitor["spec"]["selector"]["matchLabels"].items() <= labels.items():
+        yield "the ServiceMonitor selects no Service"
+    if not service["spec"]["selector"].items() <= pod.items():
+        yield "the Service selects no pod"
+    if labels.get(monitor["spec"]["jobLabel"]) != "openclaw-edge":
+        yield "jobLabel is not that of the alerts"
+    for endpoint in monitor["spec"]["endpoints"]:
+        port = ports.get(endpoint["port"], {}).get("targetPort")
+        if port is None or not admin.endswith(f":{port}"):
+            yield f"port {endpoint['port']} is not admin.listen's, {admin}"
 
 
 def edge(objects):
@@ -387,6 +410,7 @@ def listed(node, key=None):
 COMMANDS = {
     "schema": schema,
     "edge": lambda path: edge(load(path)),
+    "monitored": lambda path: monitored(load(path)),
     "mutations": unfound,
     "same": same,
     "text": text,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What is in deploy/prometheus and deploy/grafana, proven by Debian's Prometheus on the real binary:
 # promtool's checks and unit tests; no alert on healthy edges; every alert provoked for real; every
-# expression of rules and dashboard returning data. About two minutes.
+# expression of rules and dashboard returning data; prometheus-k3s.yml as it is. About two minutes.
 #     OPENCLAW_EDGE_BIN=target/release/openclaw-edge deploy/tests/prometheus.sh
 #
 # The rules under test are the shipped ones but for `for:`, which is shortened to nothing; scrapes and
@@ -20,7 +20,9 @@ source "$parts/configs.sh"
 source "$parts/stack.sh"
 source "$parts/alerts.sh"
 source "$parts/provoke.sh"
+source "$parts/k3s.sh"
 
+own_network "$@"
 edge=$(binary)
 need prometheus promtool pebble pebble-challtestsrv python3 curl jq openssl
 work=$(mktemp -d)
@@ -33,6 +35,7 @@ main() {
     nothing_fires
     the_exposition_is_clean
     series_are_bounded
+    the_cluster_is_scraped
     provoke
     every_expression_returns_data
     restarts_and_the_end
@@ -55,7 +58,7 @@ files_are_right() {
 begin() {
     # shellcheck disable=SC2034
     read -r http https other plain small main_admin small_admin one two three closed pebble pebble_admin \
-        dns dns_admin prometheus no_dns < <(python3 "$parts/ports.py" 17)
+        dns dns_admin prometheus no_dns cluster < <(python3 "$parts/ports.py" 18)
     api=http://127.0.0.1:$prometheus
     echo "nameserver 127.0.0.1:$no_dns" >"$work/resolv.conf"
     # The hash of nobody's password.
@@ -72,6 +75,7 @@ begin() {
     main_edge
     small_edge
     prometheus_server
+    cluster
 }
 
 load() {

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The systemd files, without a running systemd: their syntax, how much of the machine the unit can
 # reach, the user and directories they make, and that the binary needs no system call which the unit
-# forbids. About 5 seconds.
+# forbids: that of the package, as the units are its. About 5 seconds.
 #     OPENCLAW_EDGE_BIN=target/release/openclaw-edge deploy/tests/systemd.sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/edge.sh"
 units=$here/../systemd
-edge=$(binary)
+edge=$(package_binary)
 need systemd-analyze systemd-sysusers systemd-tmpfiles strace curl jq python3
 
 work=$(mktemp -d)

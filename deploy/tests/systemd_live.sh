@@ -42,8 +42,12 @@ start() {
     holds "one capability" grep -q '^CapEff:.0000000000000400$' "$process"
     holds "no new privileges" grep -q '^NoNewPrivs:.1$' "$process"
     holds "system calls are filtered" grep -q '^Seccomp:.2$' "$process"
-    says "status: $(inside systemctl show --property StatusText --value openclaw-edge)"
+    until_it_holds "a status" status_says "serving 2 routes, 0 quarantined; read 2[^ ]*Z: applied"
+    says "status: $(status)"
 }
+
+status() { inside systemctl show --property StatusText --value openclaw-edge; }
+status_says() { status | grep -x "$1"; }
 
 reloads_under_load() {
     local number before
@@ -73,9 +77,11 @@ kill_and_restart() {
     holds "kill -9" inside systemctl kill --signal KILL --kill-whom main openclaw-edge
     until_it_holds "an answer after kill -9" asks /
     says "kill -9: answered again after $(($(now) - begun)) ms, by itself"
-    [ "$(inside systemctl show --property NRestarts --value openclaw-edge)" = 1 ] || fail "not restarted once"
+    until_it_holds "one restart" restarted_once
     [ "$before" = "$(sha256sum <"$(there /var/lib/openclaw-edge/internal/ca.pem)")" ] || fail "another CA"
 }
+
+restarted_once() { [ "$(inside systemctl show --property NRestarts --value openclaw-edge)" = 1 ]; }
 
 # Ten seconds after the last sign of life, which comes every five.
 watchdog() {
@@ -89,9 +95,10 @@ watchdog() {
     until_it_holds "an answer after the watchdog" asks /
     says "watchdog: stopped by SIGSTOP, killed after $killed ms, answered again after $(($(now) - begun)) ms"
     [ "$killed" -lt 12000 ] || fail "that is more than 12 s"
-    inside journalctl --no-pager --unit openclaw-edge >"$scratch/said"
-    grep -q "Watchdog timeout" "$scratch/said" || fail "the journal has no word of the watchdog"
+    until_it_holds "a word of the watchdog in the journal" journal_has "Watchdog timeout"
 }
+
+journal_has() { inside journalctl --no-pager --unit openclaw-edge >"$scratch/journal" && grep "$1" "$scratch/journal"; }
 
 gone() { [ ! -e "$(there "/proc/$1")" ]; }
 
@@ -108,6 +115,7 @@ secret_of_a_file() {
     inside chmod 0640 /etc/openclaw-edge/users
     guarded file "\${file:/etc/openclaw-edge/users}"
     holds "reload" inside systemctl reload openclaw-edge
+    until_it_holds "the route in the status" status_says "serving 3 routes, 0 quarantined; .*"
     until_it_holds "the first password" asks /file --user "ops:first"
     traffic_begins websockets websockets
     until_it_holds "50 WebSockets" sees websockets '.open == 50'
@@ -116,10 +124,12 @@ secret_of_a_file() {
     users second >"$(there /etc/openclaw-edge/users)"
     until_it_holds "the second password" asks /file --user "ops:second"
     says "secret of \${file:}: in force $(($(now) - begun)) ms after it is written, without any command"
-    refused "the first password" 401 asks /file --user "ops:first"
+    until_it_holds "the end of the first password" answers_401 /file --user "ops:first"
     traffic_ends websockets
     must_see websockets '.ended == 0'
 }
+
+answers_401() { ! asks "$@" >"$scratch/401" 2>&1 && grep 'error: 401' "$scratch/401"; }
 
 # A line of htpasswd.
 users() { python3 -c 'import base64, hashlib, sys; print("ops:{SHA}" + base64.b64encode(hashlib.sha1(sys.argv[1].encode()).digest()).decode())' "$1"; }
@@ -207,7 +217,7 @@ secret_of_a_credential() {
     until_it_holds "requests" sees load '.answered > 20'
     holds "restart" inside systemctl restart openclaw-edge
     until_it_holds "the second password" asks /credential --user "ops:second"
-    refused "the first password" 401 asks /credential --user "ops:first"
+    until_it_holds "the end of the first password" answers_401 /credential --user "ops:first"
     traffic_ends load
     must_see load '.lost == 0'
     says "secret of \${cred:}: in force after systemctl restart, under load: $(of load .answered) requests, $(of load .lost) lost"

@@ -1,5 +1,5 @@
 """ports.py N [FROM TO]: N ports of 127.0.0.1 that nobody has. Below those that the kernel gives to
-clients; tests that run at once have ranges of their own, as some ports must stay free meanwhile."""
+clients. Some of them must stay free meanwhile: the tests have networks of their own."""
 
 import random
 import socket
