@@ -5,6 +5,9 @@
 # (`soak rollout`). Each time the next process starts beside the one that serves, is ready by its own
 # health check, and only then the first gets its SIGTERM. Nothing may be refused, reset or fail; the
 # same load must notice processes that are killed instead. Takes root; a minute.
+#
+# Not in .ci/run yet: in one run of six a new connection over TLS was reset, cause unknown (README, limits).
+# Only by make test-deploy.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 replacements=${REPLACEMENTS:-20}
