@@ -56,12 +56,22 @@ impl Environment for SystemEnvironment {
 
 /// One byte more than allowed, so that the caller sees that it is too long.
 fn open(path: &Path, most: usize) -> io::Result<Take<File>> {
-    let file = File::open(path)?;
-    // A pipe or a terminal would make a reload wait for ever.
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+    Ok(open_regular(path)?.take(most as u64 + 1))
+}
+
+/// Opens a regular file, or a link to one, and nothing else.
+///
+/// # Errors
+/// As of the file system; a pipe, a socket, a device or a directory.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let refused = || io::Error::other("not a regular file");
+    // Asked first: to open a pipe is to wait for its writer, for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(refused());
     }
-    Ok(file.take(most as u64 + 1))
+    let file = File::open(path)?;
+    // It may have been exchanged in between.
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
 }
 
 /// Nothing is set, no file exists.
@@ -75,5 +85,61 @@ impl Environment for NoEnvironment {
 
     fn read(&self, _path: &Path) -> io::Result<String> {
         Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    type Reader = fn(&Path) -> io::Result<usize>;
+
+    /// How each of the readers fails; a reader that waits fails the test, and is left waiting.
+    fn refusals(path: &Path) -> Vec<String> {
+        let readers: [Reader; 2] = [
+            |path| SystemEnvironment.read(path).map(|text| text.len()),
+            |path| SystemEnvironment.read_registry(path).map(|bytes| bytes.len()),
+        ];
+        let refusal = |reader: Reader| {
+            let (sender, receiver) = mpsc::channel();
+            let path = path.to_path_buf();
+            thread::spawn(move || sender.send(reader(&path)));
+            let read = receiver.recv_timeout(Duration::from_secs(10)).expect("an end");
+            read.unwrap_err().to_string()
+        };
+        readers.into_iter().map(refusal).collect()
+    }
+
+    fn pipe(dir: &Path) -> PathBuf {
+        let path = dir.join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = pipe(dir.path());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for path in [pipe.as_path(), &link, dir.path(), Path::new("/dev/zero")] {
+            assert_eq!(refusals(path), ["not a regular file"; 2], "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_file_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "text").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        assert_eq!(SystemEnvironment.read(&link).unwrap(), "text");
+        assert_eq!(SystemEnvironment.read_registry(&link).unwrap(), b"text");
     }
 }

@@ -17,7 +17,9 @@ mod suggest;
 mod tenants;
 pub mod value;
 
-pub use environment::{Environment, MAX_FILE_BYTES, NoEnvironment, SystemEnvironment};
+pub use environment::{
+    Environment, MAX_FILE_BYTES, NoEnvironment, SystemEnvironment, open_regular,
+};
 pub use error::{Diagnostic, Errors, Level};
 pub use merge::{Accepted, merge};
 pub use model::Candidate;

@@ -19,6 +19,7 @@ use crate::route::explain::{Failure, run_tests};
 use crate::route::table::Snapshot;
 use crate::upstream::endpoint::EndpointRegistry;
 use crate::upstream::transport::Transport;
+use crate::wording::counted;
 
 /// Checks and tells: the verdict on stdout, findings on stderr. 0: nothing is wrong, 1 else.
 pub fn run(file: &Path) -> ExitCode {
@@ -158,8 +159,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
 }
 
 fn count(n: usize, what: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{n} {what}{plural}")
+    counted(n, what, &format!("{what}s"))
 }
 
 fn failed_tests(accepted: &Accepted, snapshot: &Snapshot) -> Vec<Diagnostic> {

@@ -26,4 +26,5 @@ pub mod state;
 pub mod timer;
 pub mod upstream;
 pub mod wall;
+pub mod wording;
 pub mod worker;

@@ -24,6 +24,10 @@ pub(super) fn tls_client(file: Option<&Path>) -> Result<ClientConfig, String> {
 
 fn from_file(file: &Path) -> Result<RootCertStore, String> {
     let unusable = |why: &dyn std::fmt::Display| format!("roots {}: {why}", file.display());
+    // To open a FIFO would be to wait for its writer.
+    if !std::fs::metadata(file).map_err(|e| unusable(&e))?.is_file() {
+        return Err(unusable(&"not a file"));
+    }
     let pem = std::fs::read(file).map_err(|e| unusable(&e))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -66,6 +70,11 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let missing = tls_client(Some(Path::new("/nowhere/roots.pem"))).unwrap_err();
         assert!(missing.contains("/nowhere/roots.pem"), "{missing}");
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let pipe = tls_client(Some(&pipe)).unwrap_err();
+        assert!(pipe.contains("not a file"), "{pipe}");
         let empty = tls_client(Some(file.path())).unwrap_err();
         assert!(empty.contains("no certificate"), "{empty}");
         for _ in 0..2 {

@@ -13,6 +13,7 @@ use super::place::{End, Place, finish};
 use super::run;
 use super::socket::Socket;
 use super::table::{columns, printable};
+use crate::wording::counted;
 
 #[derive(Debug, Args)]
 pub struct TenantsArgs {
@@ -81,7 +82,10 @@ async fn list(args: &TenantsArgs) -> Result<(), End> {
     }
     match all.iter().filter(|tenant| tenant.state != GOOD).count() {
         0 => Ok(()),
-        count => Err(End::No(format!("{count} tenant(s) are not as the registry says"))),
+        count => {
+            let tenants = counted(count, "tenant is", "tenants are");
+            Err(End::No(format!("{tenants} not as the registry says")))
+        }
     }
 }
 

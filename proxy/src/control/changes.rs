@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use config::value::Name;
 
 use crate::upstream::endpoint::{EndpointSet, Member};
+use crate::wording::counted;
 
 #[derive(Default)]
 pub struct ChangeLog {
@@ -59,9 +60,10 @@ impl Recent {
             1 => String::new(),
             some => format!(" in {some} changes"),
         };
+        let count = counted(*count, "endpoint", "endpoints");
         let (added, removed) = (self.added, self.removed);
         tracing::info!(
-            "upstream {name}: {count} endpoint(s), {added} came and {removed} went{changes}: {first}"
+            "upstream {name}: {count}, {added} came and {removed} went{changes}: {first}"
         );
         *self = Recent { told_ms: now_ms, ..Recent::default() };
     }

@@ -38,6 +38,7 @@ use crate::server::notify::Notifier;
 use crate::server::watchdog::Watchdog;
 use crate::state::Shared;
 use crate::upstream::transport::Transport;
+use crate::wording::counted;
 use crate::worker::Worker;
 use certs::{CertKeeper, Problem, Report};
 use gather::Gather;
@@ -348,8 +349,8 @@ pub fn note(
 
 /// One line per error, at most `LOGGED_ERRORS`.
 pub fn reject(why: &str, file: &str, errors: &[Diagnostic]) {
-    let count = errors.len();
-    tracing::error!("{why}: {file} is refused, {count} error(s); nothing changes");
+    let count = counted(errors.len(), "error", "errors");
+    tracing::error!("{why}: {file} is refused, {count}; nothing changes");
     for error in errors.iter().take(LOGGED_ERRORS) {
         tracing::error!("{file}:{error}");
     }
@@ -360,11 +361,14 @@ pub fn tell_quarantined(accepted: &Accepted) {
     for bad in accepted.quarantined.iter().take(LOGGED_ERRORS) {
         let serves = if bad.former_serves { "its former version serves" } else { "nothing serves" };
         let reason = bad.reasons.first().map(ToString::to_string).unwrap_or_default();
-        let (kind, name, line) = (reload::word(bad.kind), &bad.name, bad.line);
-        tracing::warn!("{kind} {name} (line {line}) is quarantined, {serves}: {reason}");
+        let (kind, name) = (reload::word(bad.kind), &bad.name);
+        // What is not of the configuration file, the registry of tenants, has no line in it.
+        let place = if bad.line == 0 { String::new() } else { format!(" (line {})", bad.line) };
+        tracing::warn!("{kind} {name}{place} is quarantined, {serves}: {reason}");
     }
     if let more @ 1.. = accepted.quarantined.len().saturating_sub(LOGGED_ERRORS) {
-        tracing::warn!("{more} more entries are quarantined");
+        let more = counted(more, "more entry is", "more entries are");
+        tracing::warn!("{more} quarantined");
     }
 }
 

@@ -17,6 +17,7 @@ use super::resolve::NameState;
 use super::shifts::Shown;
 use crate::admin::pages::timestamp;
 use crate::route::table::BoundAddress;
+use crate::wording::counted;
 
 /// The state of the process as far as it is no metric.
 #[derive(Default)]
@@ -98,18 +99,23 @@ impl Status {
         let count = |n: Option<usize>| n.unwrap_or_default();
         let accepted = config.accepted.as_deref();
         let routes = count(accepted.map(|accepted| accepted.routes.len()));
+        let routes = counted(routes, "route", "routes");
         let quarantined = count(accepted.map(|accepted| accepted.quarantined.len()));
         let read_at = timestamp(config.read_at).unwrap_or_default();
         let Some(first) = config.errors.first() else {
             let outcome = config.outcome;
             return format!(
-                "serving {routes} routes, {quarantined} quarantined; read {read_at}: {outcome}"
+                "serving {routes}, {quarantined} quarantined; read {read_at}: {outcome}"
             );
         };
-        let (line, more) = (first.line, config.errors.len());
+        let errors = counted(config.errors.len(), "error", "errors");
+        let first = match first.line {
+            0 => String::new(),
+            line => format!(", the first in line {line}"),
+        };
         format!(
-            "serving {routes} routes, {quarantined} quarantined; read {read_at}: the file is \
-             refused ({more} errors, the first in line {line})"
+            "serving {routes}, {quarantined} quarantined; read {read_at}: the file is \
+             refused ({errors}{first})"
         )
     }
 

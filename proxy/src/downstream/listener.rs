@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::address_table::AddressKey;
 use super::connection;
+use super::retire::retire;
 use crate::clock;
 use crate::local::Local;
 use crate::route::table::ListenerPolicy;
@@ -52,16 +53,15 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, inher
     }
 }
 
-/// Takes what waits in the queue, asking the kernel rather than the event loop, before the socket
-/// closes.
+/// Takes what waits in the queue and closes the socket.
 fn empty_queue(local: &Rc<Local>, id: usize, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
-    while let Ok((io, peer)) = socket.accept() {
+    retire(socket, |io, peer| {
         let accepted = io.set_nonblocking(true).and_then(|()| TcpStream::from_std(io));
         if let Ok(io) = accepted {
             admit(local, id, io, peer);
         }
-    }
+    });
 }
 
 async fn next(

@@ -14,4 +14,5 @@ pub mod h2_io;
 pub mod h2_streams;
 pub mod listener;
 pub mod proxy_protocol;
+pub mod retire;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! How the endpoints of an upstream are spoken to: protocol, TLS, PROXY protocol. Compiled on the
 //! control thread, which may read files; workers only read it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -131,7 +132,9 @@ struct Content {
 
 impl Content {
     fn read(path: PathBuf) -> Content {
-        let bytes = std::fs::read(&path).map_err(|error| error.to_string());
+        let mut bytes = Vec::new();
+        let read = config::open_regular(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+        let bytes = read.map(|_| bytes).map_err(|error| error.to_string());
         Content { path, bytes }
     }
 }

@@ -92,7 +92,7 @@ fn start_reload_and_drain_are_told() {
     let conf = Conf::app(&[backend.addr]).global("drain: { deadline: 7s }");
     let mut edge = manager.start(&conf, &[]);
     let ready = manager.wait("READY=1", 0);
-    assert!(field(&ready, "STATUS").starts_with("serving 1 routes, 0 quarantined; "), "{ready}");
+    assert!(field(&ready, "STATUS").starts_with("serving 1 route, 0 quarantined; "), "{ready}");
     assert_eq!(manager.messages().len(), 1, "{:?}", manager.messages());
 
     edge.signal("HUP");

@@ -16,7 +16,11 @@ pub fn look(global: &Global, machine: &Machine, report: &mut Report) {
                 report.warn(CHECK, format!("{name} = {found}: {why}"), fix);
             }
             None => {
-                report.warn(CHECK, format!("unknown: {name} is not there; without it {why}"), None);
+                let fix = format!(
+                    "cat /proc/sys/{} on the machine itself, not in a container; {value} is meant",
+                    name.replace('.', "/")
+                );
+                report.warn(CHECK, format!("unknown: {name} is not there; without it {why}"), fix);
             }
         }
     }

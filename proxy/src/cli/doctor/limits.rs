@@ -14,7 +14,8 @@ use super::unit::Unit;
 pub fn descriptors(global: &Global, running: &Running, machine: &Machine, report: &mut Report) {
     let (limits, of_running) = running.file(machine, "limits");
     let Some((soft, hard)) = limits.as_deref().and_then(open_files) else {
-        return report.warn(FILES, "unknown: /proc/self/limits cannot be read", None);
+        let text = "unknown: /proc/self/limits cannot be read";
+        return report.warn(FILES, text, "mount /proc; ulimit -Hn says it too, 65536 is meant");
     };
     let unit = Unit::find(machine).filter(|_| !of_running);
     let of_unit = unit.as_ref().and_then(|unit| unit.last("LimitNOFILE")?.parse().ok());
@@ -101,7 +102,9 @@ pub fn memory(global: &Global, running: &Running, machine: &Machine, report: &mu
     ];
     let known = known.into_iter().filter_map(|(bytes, whose)| Some((bytes?, whose)));
     let Some((limit, whose)) = known.min_by_key(|(bytes, _)| *bytes) else {
-        return report.warn(MEMORY, "unknown: neither cgroup nor /proc/meminfo can be read", None);
+        let text = "unknown: neither cgroup nor /proc/meminfo can be read";
+        let needed = global.limits.buffered_bytes.saturating_add(LEAST) / MIB;
+        return report.warn(MEMORY, text, format!("mount /proc; at least {needed} MiB are needed"));
     };
     let buffered = global.limits.buffered_bytes;
     let shown = format!("{} MiB ({whose})", limit / MIB);

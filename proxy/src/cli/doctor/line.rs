@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cli::certs::Output;
 use crate::cli::out::tell;
 use crate::cli::table::printable;
+use crate::wording::counted;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -22,7 +23,7 @@ pub struct Line {
     pub check: &'static str,
     pub level: Level,
     pub text: String,
-    /// What to type or to change; `None`: nothing.
+    /// What to type or to change; `None` only where all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
@@ -38,13 +39,8 @@ impl Report {
         self.lines.push(Line { check, level: Level::Ok, text: text.into(), fix: None });
     }
 
-    pub fn warn(
-        &mut self,
-        check: &'static str,
-        text: impl Into<String>,
-        fix: impl Into<Option<String>>,
-    ) {
-        self.add(check, Level::Warning, text.into(), fix.into());
+    pub fn warn(&mut self, check: &'static str, text: impl Into<String>, fix: impl Into<String>) {
+        self.add(check, Level::Warning, text.into(), Some(fix.into()));
     }
 
     pub fn error(&mut self, check: &'static str, text: impl Into<String>, fix: impl Into<String>) {
@@ -76,10 +72,10 @@ impl Report {
             }
         }
         tell!(
-            "{} ok, {} warnings, {} errors",
+            "{} ok, {}, {}",
             self.count(Level::Ok),
-            self.count(Level::Warning),
-            self.count(Level::Error)
+            counted(self.count(Level::Warning), "warning", "warnings"),
+            counted(self.count(Level::Error), "error", "errors")
         );
         Ok(())
     }

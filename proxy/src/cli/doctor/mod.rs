@@ -162,6 +162,10 @@ mod tests {
             for check in ["home", "others", "ports", "rights", "descriptors", "memory", "kernel"] {
                 prop_assert!(report.lines.iter().any(|line| line.check == check), "{}", check);
             }
+            for line in &report.lines {
+                let told = line.fix.as_ref().is_some_and(|fix| !fix.is_empty());
+                prop_assert_eq!(told, line.level != Level::Ok, "{:?}", line);
+            }
         }
     }
 }

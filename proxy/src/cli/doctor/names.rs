@@ -20,6 +20,7 @@ use crate::cli::orders::orders;
 use crate::control::resolve::Question;
 use crate::control::resolve::lookup::{ByName, Outcome, ask};
 use crate::control::resolve::system::{Paths, System};
+use crate::wording::counted;
 
 pub async fn look(accepted: &Accepted, report: &mut Report) {
     let hosts = hosts(accepted);
@@ -53,8 +54,8 @@ pub async fn look(accepted: &Accepted, report: &mut Report) {
             Ok(None) => break,
             Err(_) => {
                 let left = waiting.len() + asking.len();
-                let text =
-                    format!("unknown: {left} names were not answered in {} s", ALL.as_secs());
+                let left = counted(left, "name was", "names were");
+                let text = format!("unknown: {left} not answered in {} s", ALL.as_secs());
                 report.warn(CHECK, text, "a DNS server that answers faster".to_owned());
                 break;
             }

@@ -29,7 +29,12 @@ pub fn look(global: &Global, running: &Running, machine: &Machine, report: &mut 
     }
     let status = machine.read("/proc/self/status").and_then(|text| Status::parse(&text));
     let Some(status) = status else {
-        return report.warn(CHECK, "unknown: /proc/self/status cannot be read", None);
+        let text = format!("unknown: /proc/self/status cannot be read; the ports are {ports}");
+        return report.warn(
+            CHECK,
+            text,
+            "mount /proc; unit: AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        );
     };
     let uid = status.uid;
     if status.may_bind_low_ports() {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::line::Report;
 use super::running::Running;
+use crate::wording::counted;
 
 pub fn look(file: &Path, accepted: &Accepted, running: &Running, report: &mut Report) {
     match &running.configuration {
@@ -30,8 +31,11 @@ fn of_running(told: &Value, report: &mut Report) {
         [first, ..] => {
             let (kind, name) = (word(&first["kind"]), word(&first["name"]));
             let reason = word(&first["reasons"][0]["message"]);
-            let count = bad.len();
-            let text = format!("{file}: {count} bad entries, the first {kind} {name}: {reason}");
+            let count = counted(bad.len(), "bad entry", "bad entries");
+            let text = match bad.len() {
+                1 => format!("{file}: {count}, {kind} {name}: {reason}"),
+                _ => format!("{file}: {count}, the first {kind} {name}: {reason}"),
+            };
             report.error(CHECK, text, fix);
         }
     }
@@ -41,11 +45,13 @@ fn of_file(file: &Path, accepted: &Accepted, report: &mut Report) {
     let shown = file.display();
     let (routes, upstreams) = (accepted.routes.len(), accepted.upstreams.len());
     let Some(first) = accepted.quarantined.first() else {
-        return report.ok(CHECK, format!("{shown}: {routes} routes, {upstreams} upstreams"));
+        let routes = counted(routes, "route", "routes");
+        let upstreams = counted(upstreams, "upstream", "upstreams");
+        return report.ok(CHECK, format!("{shown}: {routes}, {upstreams}"));
     };
-    let count = accepted.quarantined.len();
+    let count = counted(accepted.quarantined.len(), "bad entry", "bad entries");
     let reason = first.reasons.first().map(|reason| reason.message.as_str()).unwrap_or_default();
-    let text = format!("{shown}:{}: {reason} ({count} bad entries)", first.line);
+    let text = format!("{shown}:{}: {reason} ({count})", first.line);
     let mut reasons = accepted.quarantined.iter().flat_map(|entry| &entry.reasons);
     if reasons.all(|reason| is_of_this_user(&reason.message)) {
         let fix = format!(
@@ -111,7 +117,7 @@ mod tests {
         assert_eq!(told(value).0, Level::Error);
         let bad = json!([{ "kind": "route", "name": "a", "reasons": [{ "message": "no" }] }]);
         let (level, text) = told(json!({ "file": "/e", "outcome": "partial", "quarantined": bad }));
-        assert!(level == Level::Error && text.contains("the first route a: no"), "{text}");
+        assert!(level == Level::Error && text.contains("/e: 1 bad entry, route a: no"), "{text}");
         assert_eq!(told(json!(7)).0, Level::Ok, "nothing is known of it");
     }
 }
