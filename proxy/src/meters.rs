@@ -1,15 +1,16 @@
 //! Counting on the hot path: plain cells per worker and route, flushed into the shared metric
-//! families by the worker's tick. Label lookups happen once per worker, route and outcome.
+//! families by the worker's tick. Labels are looked up once per worker, route and outcome: which
+//! methods and codes there will be no table knows, and all of them would be thousands of series.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use config::value::Name;
-use prometheus::IntGauge;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
+use prometheus::{IntCounter, IntGauge};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Kept, Metrics};
 use crate::route::table::{Action, Route, RouteTarget, Targets};
 
 /// Label value where a request matched no route.
@@ -97,6 +98,9 @@ pub struct RouteMeters {
     sent: LocalIntCounter,
     upstream_ok: LocalIntCounter,
     pub in_flight: IntGauge,
+    /// By cause.
+    local_responses: Kept<&'static str, IntCounter>,
+    tunnels: OnceCell<(IntCounter, IntGauge)>,
     dirty: Cell<bool>,
 }
 
@@ -171,6 +175,8 @@ impl RouteMeters {
             sent: metrics.http_sent_bytes.with_label_values(&[listener, name]).local(),
             upstream_ok: metrics.upstream_requests.with_label_values(&[upstream, "ok"]).local(),
             in_flight: metrics.http_in_flight.with_label_values(&[name]),
+            local_responses: Kept::default(),
+            tunnels: OnceCell::new(),
             dirty: Cell::new(false),
         }
     }
@@ -190,6 +196,24 @@ impl RouteMeters {
     pub fn upstream_ok(&self) {
         self.dirty.set(true);
         self.upstream_ok.inc();
+    }
+
+    /// The edge answered by itself, or cut the stream.
+    pub fn local_response(&self, metrics: &Metrics, cause: &'static str) {
+        let family = &metrics.http_local_responses;
+        let series = || family.with_label_values(&[self.route.as_str(), cause]);
+        self.local_responses.get(cause, series).inc();
+    }
+
+    /// A request became a tunnel, which is open as long as what is returned lives.
+    pub fn tunnel(&self, metrics: &Metrics) -> OpenTunnel {
+        let (upgrades, open) = self.tunnels.get_or_init(|| {
+            let route = [self.route.as_str()];
+            let open = metrics.websocket_connections.with_label_values(&route);
+            (metrics.http_upgrades.with_label_values(&route), open)
+        });
+        upgrades.inc();
+        OpenTunnel::count(open.clone())
     }
 
     fn count_request(&self, metrics: &Metrics, outcome: &Outcome) {
@@ -231,6 +255,22 @@ impl RouteMeters {
 impl Drop for RouteMeters {
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+/// A tunnel in `edge_websocket_connections`, for as long as it lives.
+pub struct OpenTunnel(IntGauge);
+
+impl OpenTunnel {
+    fn count(gauge: IntGauge) -> OpenTunnel {
+        gauge.inc();
+        OpenTunnel(gauge)
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

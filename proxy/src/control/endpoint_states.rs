@@ -148,6 +148,7 @@ mod tests {
     use config::model::{EndpointAddress, EndpointSpec};
 
     use super::*;
+    use crate::metrics::UpstreamCounts;
     use crate::route::compile::empty;
     use crate::route::table::Series;
     use crate::upstream::condition::Health;
@@ -168,7 +169,8 @@ mod tests {
         state.replace(set);
         let transport = Transport::compile(&spec, None);
         let series = Series::own(&name);
-        let upstream = Upstream { name, series, transport, spec: Arc::new(spec), state };
+        let counts = UpstreamCounts::new(&Metrics::new(), "api").into();
+        let upstream = Upstream { name, series, counts, transport, spec: Arc::new(spec), state };
         Snapshot { upstreams: vec![Arc::new(upstream)], ..empty() }
     }
 

@@ -99,6 +99,7 @@ impl Publisher {
                 endpoints: &mut self.endpoints,
                 limits: &mut self.limits,
                 tenants: &self.tenants,
+                metrics: &self.shared.metrics,
             },
         );
         let generation = snapshot.generation;

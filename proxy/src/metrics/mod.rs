@@ -5,9 +5,11 @@
 
 mod certificates;
 mod connections;
+mod counts;
 mod document;
 mod family;
 mod forget;
+mod kept;
 mod labels;
 mod limits;
 mod process;
@@ -55,8 +57,10 @@ use upstreams::{
     UPSTREAM_RETRIES, UPSTREAM_SPLIT_WEIGHT,
 };
 
+pub use counts::{ChallengeCounts, ListenerCounts, UpstreamCounts};
 pub use document::document;
 pub use family::Family;
+pub use kept::Kept;
 pub use labels::{OTHER, TenantLabels};
 pub use tenants::WithTenants;
 
@@ -115,7 +119,7 @@ pub struct Metrics {
     pub certificate_info: IntGaugeVec,
     pub acme_orders: IntCounterVec,
     pub acme_next_attempt: IntGaugeVec,
-    pub acme_challenges: IntCounterVec,
+    pub acme_challenges: ChallengeCounts,
     pub acme_requests: IntCounterVec,
     pub acme_request_duration: HistogramVec,
 
@@ -181,7 +185,7 @@ impl Metrics {
             certificate_info: c.gauges(CERTIFICATE_INFO),
             acme_orders: c.counters(ACME_ORDERS),
             acme_next_attempt: c.gauges(ACME_NEXT_ATTEMPT),
-            acme_challenges: c.counters(ACME_CHALLENGES),
+            acme_challenges: ChallengeCounts::new(&c.counters(ACME_CHALLENGES)),
             acme_requests: c.counters(ACME_REQUESTS),
             acme_request_duration: c.histograms(ACME_REQUEST_DURATION, DURATIONS),
             config_reloads: c.counters(CONFIG_RELOADS),
@@ -235,11 +239,6 @@ impl Metrics {
             let gauge = self.upstream_queue_length.with_label_values(&[upstream.as_str()]);
             gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
         }
-    }
-
-    /// Counts what `access` said to a request.
-    pub fn auth_decided(&self, route: &str, decision: Decision) {
-        self.auth_decisions_of(route, decision).inc();
     }
 
     /// The series that such decisions on this route are counted in.

@@ -80,6 +80,6 @@ mod tests {
         assert!(text.contains("edge_upstream_endpoints{state=\"healthy\",tenant=\"acme\""));
         metrics.forget_tenants(&["acme"].into());
         let text = String::from_utf8(metrics.render()).unwrap();
-        assert!(!text.contains("acme") && text.contains("upstream=\"api\"} 1"), "{text}");
+        assert!(!text.contains("tenant=") && text.contains("upstream=\"api\"} 1"), "{text}");
     }
 }
