@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use config::value::Name;
+use http::StatusCode;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{IntCounter, IntGauge};
 
 use crate::metrics::{Kept, Metrics};
+use crate::request::cause::Cause;
 use crate::route::table::{Action, Route, RouteTarget, Targets};
 
 /// Label value where a request matched no route.
@@ -219,7 +221,7 @@ impl RouteMeters {
     fn count_request(&self, metrics: &Metrics, outcome: &Outcome) {
         let mut requests = self.requests.borrow_mut();
         let counter = requests.entry((outcome.method, outcome.status)).or_insert_with(|| {
-            let code = outcome.status.to_string();
+            let code = code_label(outcome.status);
             let method = method_label(outcome.method);
             let labels = [&self.listener, &self.route, &self.upstream, method, code.as_str()];
             metrics.http_requests.of(self.tenant.as_ref(), &labels).local()
@@ -228,11 +230,11 @@ impl RouteMeters {
     }
 
     fn observe_duration(&self, metrics: &Metrics, outcome: &Outcome) {
-        let class = usize::from(outcome.status / 100).min(5);
+        // 0: none of the five.
+        let class = Some(outcome.status / 100).filter(|class| *class < 6).map_or(0, usize::from);
         let mut durations = self.durations.borrow_mut();
         let histogram = durations[class].get_or_insert_with(|| {
-            let label = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"][class];
-            let labels = [self.route.as_str(), &self.upstream, label];
+            let labels = [self.route.as_str(), &self.upstream, class_label(outcome.status)];
             metrics.http_request_duration.with_label_values(&labels).local()
         });
         histogram.observe(seconds(outcome.duration_us));
@@ -274,6 +276,51 @@ impl Drop for OpenTunnel {
     }
 }
 
+/// Of the codes that the http crate knows, which are the registered ones (RFC 9110 §16.2), and our
+/// 499; an endpoint may answer any other, and those count as their class.
+fn code_label(status: u16) -> String {
+    let known = StatusCode::from_u16(status).is_ok_and(|code| code.canonical_reason().is_some());
+    if known || status == Cause::ClientGone.status() {
+        status.to_string()
+    } else {
+        class_label(status).to_owned()
+    }
+}
+
+fn class_label(status: u16) -> &'static str {
+    match status {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        _ => "other",
+    }
+}
+
 fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_a_closed_list() {
+        for (status, label) in [
+            (200, "200"),
+            (404, "404"),
+            (499, "499"),
+            (503, "503"),
+            (299, "2xx"),
+            (599, "5xx"),
+            (600, "other"),
+            (0, "other"),
+        ] {
+            assert_eq!(code_label(status), label, "{status}");
+        }
+        let labels: std::collections::HashSet<String> = (0..=u16::MAX).map(code_label).collect();
+        assert!(labels.len() < 80, "{labels:?}");
+    }
 }

@@ -18,9 +18,12 @@ pub(super) fn limits(shared: &Shared) -> Value {
     let snapshot = shared.snapshot.load_full();
     let of_route = |route: &Arc<Route>| {
         let limits: Vec<Value> = route.limits.iter().map(|limit| one(limit)).collect();
+        let template = route.series.tenant.is_some();
+        // A route beyond `metrics.max_series` is called by its own name here.
+        let name = if template { &route.series.name } else { &route.name };
         json!({
-            "route": route.series.name.as_str(),
-            "template": route.series.tenant.is_some(),
+            "route": name.as_str(),
+            "template": template,
             "limits": limits,
         })
     };

@@ -1,6 +1,6 @@
 //! What rate limits have counted, taken over at a scrape.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Metrics;
 use super::family::Def;
@@ -13,8 +13,10 @@ impl Metrics {
         // Series of limits that a route no longer has.
         self.rate_limit_keys.reset();
         self.rate_limit_streams.reset();
-        // Routes that a template made of tenants share its limits.
+        // Routes that a template made of tenants share its limits; those beyond
+        // `metrics.max_series` have their own, and share series.
         let mut done = HashSet::new();
+        let mut sums: BTreeMap<[&str; 2], [usize; 2]> = BTreeMap::new();
         for route in &snapshot.routes {
             let shared = route.series.tenant.is_some();
             for limit in &route.limits {
@@ -37,13 +39,18 @@ impl Metrics {
                 };
                 count(&self.rate_limit_evictions, limit.evicted());
                 count(&self.rate_limit_overflow, limit.overflow());
-                let gauge = |family: &prometheus::IntGaugeVec, value: usize| {
-                    let value = i64::try_from(value).unwrap_or(i64::MAX);
-                    family.with_label_values(&labels).set(value);
-                };
-                gauge(&self.rate_limit_keys, limit.keys());
-                gauge(&self.rate_limit_streams, limit.streams());
+                let [keys, streams] = sums.entry(labels).or_default();
+                *keys += limit.keys();
+                *streams += limit.streams();
             }
+        }
+        for (labels, [keys, streams]) in sums {
+            let gauge = |family: &prometheus::IntGaugeVec, value: usize| {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                family.with_label_values(&labels).set(value);
+            };
+            gauge(&self.rate_limit_keys, keys);
+            gauge(&self.rate_limit_streams, streams);
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Label values come from the configuration or from closed lists, never from a client.
 
+mod budget;
 mod certificates;
 mod connections;
 mod counts;
@@ -43,7 +44,7 @@ use limits::{
 use process::{
     BUFFERED_BYTES, BUILD_INFO, CONFIG_GENERATION, CONFIG_INFO, CONFIG_LAST_RELOAD_SUCCESS,
     CONFIG_LAST_RELOAD_SUCCESSFUL, CONFIG_OBJECTS, CONFIG_RELOADS, LOG_DROPPED, REQUEST_PANICS,
-    TENANTS,
+    SERIES_DROPPED, TENANTS,
 };
 use requests::{
     AUTH_DECISIONS, AUTH_QUEUE_LENGTH, HTTP_FIRST_BYTE, HTTP_IN_FLIGHT, HTTP_LOCAL_RESPONSES,
@@ -57,6 +58,7 @@ use upstreams::{
     UPSTREAM_RETRIES, UPSTREAM_SPLIT_WEIGHT,
 };
 
+pub use budget::Dropped;
 pub use counts::{ChallengeCounts, ListenerCounts, UpstreamCounts};
 pub use document::document;
 pub use family::Family;
@@ -131,6 +133,7 @@ pub struct Metrics {
     pub config_objects: IntGaugeVec,
     pub tenants: IntGaugeVec,
 
+    pub series_dropped: IntCounter,
     pub buffered_bytes: IntGauge,
     pub log_dropped: IntCounter,
     pub request_panics: IntCounter,
@@ -195,6 +198,7 @@ impl Metrics {
             config_generation: c.gauge(CONFIG_GENERATION),
             config_objects: c.gauges(CONFIG_OBJECTS),
             tenants: c.gauges(TENANTS),
+            series_dropped: c.counter(SERIES_DROPPED),
             buffered_bytes: c.gauge(BUFFERED_BYTES),
             log_dropped: c.counter(LOG_DROPPED),
             request_panics: c.counter(REQUEST_PANICS),
@@ -204,11 +208,16 @@ impl Metrics {
             catalogue: c.families,
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.register_process();
+        metrics
+    }
+
+    /// The usual `process_*` families.
+    fn register_process(&self) {
         #[cfg(target_os = "linux")]
-        let _ = metrics
+        let _ = self
             .registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
-        metrics
     }
 
     /// All families as Prometheus text 0.0.4.

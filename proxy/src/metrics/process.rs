@@ -47,6 +47,12 @@ pub(super) const TENANTS: Def = Def {
         serves).",
     labels: &["state"],
 };
+pub(super) const SERIES_DROPPED: Def = Def {
+    name: "edge_metrics_series_dropped_total",
+    help: "Series that were not made: `metrics.max_series` is reached.",
+    detail: "As estimated. Their routes, upstreams and tenants share the label `other`; the log says how many.",
+    labels: &[],
+};
 pub(super) const BUFFERED_BYTES: Def = Def {
     name: "edge_buffered_bytes",
     help: "Bytes held for peers that do not take them.",

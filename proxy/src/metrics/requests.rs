@@ -5,7 +5,7 @@ use super::family::Def;
 pub(super) const HTTP_REQUESTS: Def = Def {
     name: "edge_http_requests_total",
     help: "Requests that were answered, by the endpoint or by the edge.",
-    detail: "`code` 499: the client was gone first.",
+    detail: "`code` 499: the client was gone first; one that is not registered counts as its class, `5xx`.",
     labels: &["listener", "route", "upstream", "method", "code", "tenant"],
 };
 pub(super) const HTTP_REQUEST_DURATION: Def = Def {

@@ -72,7 +72,7 @@ pub(super) const UPSTREAM_ENDPOINTS: Def = Def {
 pub(super) const UPSTREAM_PANIC: Def = Def {
     name: "edge_upstream_panic",
     help: "1: the upstream has endpoints and none of them can be used.",
-    detail: "All are unhealthy, ejected or draining. Of tenants: how many of them. Requests are \
+    detail: "All are unhealthy, ejected or draining. Of tenants, and as `other`: how many of them. Requests are \
         tried all the same where nobody has taken the endpoint out.",
     labels: &["upstream", "tenant"],
 };
