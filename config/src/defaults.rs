@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, Admin, Balance, Cors, Drain, Ejection, EndpointSpec, HealthCheck, Http2Policy,
-    Listener, ListenerLimits, ListenerTimeouts, Log, Maintenance, OrderLimits, Origins, Probe,
-    ProcessLimits, Queue, Rate, Retries, TlsPolicy, TlsVersion, Upstream, UpstreamLimits,
+    Listener, ListenerLimits, ListenerTimeouts, Log, Maintenance, Metrics, OrderLimits, Origins,
+    Probe, ProcessLimits, Queue, Rate, Retries, TlsPolicy, TlsVersion, Upstream, UpstreamLimits,
     UpstreamProtocol, UpstreamTimeouts,
 };
 use crate::value::Name;
@@ -19,6 +19,9 @@ pub const BODY_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// Keys that each rate limit remembers.
 pub const LIMITER_KEYS: usize = 100_000;
+/// Time series of routes, upstreams and tenants: Prometheus needs 4 to 8 KiB for each, so these are
+/// at most a tenth of the memory of the 4 GB machine that the platform runs on.
+pub const MAX_SERIES: usize = 50_000;
 /// What a browser shows when it asks for a password.
 pub const REALM: &str = "restricted";
 /// New connections of one client address.
@@ -144,6 +147,12 @@ impl Default for ProcessLimits {
             upstream_connections: None,
             limiter_keys: LIMITER_KEYS,
         }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { max_series: MAX_SERIES }
     }
 }
 

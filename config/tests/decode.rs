@@ -50,6 +50,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(https.limits.connection_rate, "200/s".parse().ok());
     assert_eq!(https.limits.connection_burst.get(), 400);
     assert_eq!((global.limits.buffered_bytes, global.limits.limiter_keys), (128 << 20, 100_000));
+    assert_eq!(global.metrics.max_series, 50_000);
     assert_eq!((global.log.access, global.log.queue_bytes), (AccessLog::Json, 8 << 20));
     assert_eq!((global.drain.deadline, global.drain.removed_route_grace), (secs(15), secs(30)));
     let timeouts = &accepted.upstreams["u"].value.timeouts;
@@ -86,6 +87,7 @@ certificates:
   default: { names: [b.x] }
 trusted_proxies: [192.0.2.1, "10.0.0.0/8"]
 limits: { buffered_bytes: 1GiB, upstream_connections: 9, limiter_keys: 2000 }
+metrics: { max_series: 1000 }
 log: { access: text, queue_bytes: 1MiB }
 drain: { deadline: 0s, removed_route_grace: 1h }
 routes: { r: { hosts: [a.x], respond: { status: 200 } } }
@@ -129,11 +131,12 @@ fn the_global_part_is_read() {
         (1 << 30, Some(9))
     );
     assert_eq!(global.limits.limiter_keys, 2000);
+    assert_eq!(global.metrics.max_series, 1000);
     assert_eq!((global.log.access, global.log.queue_bytes), (AccessLog::Text, 1 << 20));
     assert_eq!((global.drain.deadline, global.drain.removed_route_grace), (secs(0), secs(3600)));
     let cases = &accepted.tests;
     assert_eq!((cases[0].https, &*cases[0].host, &*cases[0].target), (true, "a.x", "/p?q"));
-    assert_eq!((&cases[0].expect, cases[0].line), (&Expectation::Status(404), 30));
+    assert_eq!((&cases[0].expect, cases[0].line), (&Expectation::Status(404), 31));
     assert_eq!(cases[1].expect, Expectation::Redirect("https://a.x/".into()));
     assert_eq!(cases[2].expect, Expectation::Route(name("r")));
     assert_eq!(cases[2].method.as_str(), "PUT");

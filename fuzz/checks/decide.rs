@@ -146,6 +146,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         endpoints: &mut EndpointRegistry::default(),
         limits: &mut LimitRegistry::default(),
         tenants: &proxy::metrics::TenantLabels::default(),
+        metrics: &proxy::metrics::Metrics::new(),
     };
     compile::compile(&accepted, &compile::empty(), &mut deps)
 });

@@ -154,6 +154,7 @@ fn compiled(accepted: &Accepted) -> Result<Snapshot, Diagnostic> {
             endpoints: &mut EndpointRegistry::default(),
             limits: &mut LimitRegistry::default(),
             tenants: &crate::metrics::TenantLabels::default(),
+            metrics: &crate::metrics::Metrics::new(),
         },
     ))
 }

@@ -1,15 +1,18 @@
 //! Counting on the hot path: plain cells per worker and route, flushed into the shared metric
-//! families by the worker's tick. Label lookups happen once per worker, route and outcome.
+//! families by the worker's tick. Labels are looked up once per worker, route and outcome: which
+//! methods and codes there will be no table knows, and all of them would be thousands of series.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use config::value::Name;
-use prometheus::IntGauge;
+use http::StatusCode;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
+use prometheus::{IntCounter, IntGauge};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Kept, Metrics};
+use crate::request::cause::Cause;
 use crate::route::table::{Action, Route, RouteTarget, Targets};
 
 /// Label value where a request matched no route.
@@ -97,6 +100,9 @@ pub struct RouteMeters {
     sent: LocalIntCounter,
     upstream_ok: LocalIntCounter,
     pub in_flight: IntGauge,
+    /// By cause.
+    local_responses: Kept<&'static str, IntCounter>,
+    tunnels: OnceCell<(IntCounter, IntGauge)>,
     dirty: Cell<bool>,
 }
 
@@ -171,6 +177,8 @@ impl RouteMeters {
             sent: metrics.http_sent_bytes.with_label_values(&[listener, name]).local(),
             upstream_ok: metrics.upstream_requests.with_label_values(&[upstream, "ok"]).local(),
             in_flight: metrics.http_in_flight.with_label_values(&[name]),
+            local_responses: Kept::default(),
+            tunnels: OnceCell::new(),
             dirty: Cell::new(false),
         }
     }
@@ -192,10 +200,28 @@ impl RouteMeters {
         self.upstream_ok.inc();
     }
 
+    /// The edge answered by itself, or cut the stream.
+    pub fn local_response(&self, metrics: &Metrics, cause: &'static str) {
+        let family = &metrics.http_local_responses;
+        let series = || family.with_label_values(&[self.route.as_str(), cause]);
+        self.local_responses.get(cause, series).inc();
+    }
+
+    /// A request became a tunnel, which is open as long as what is returned lives.
+    pub fn tunnel(&self, metrics: &Metrics) -> OpenTunnel {
+        let (upgrades, open) = self.tunnels.get_or_init(|| {
+            let route = [self.route.as_str()];
+            let open = metrics.websocket_connections.with_label_values(&route);
+            (metrics.http_upgrades.with_label_values(&route), open)
+        });
+        upgrades.inc();
+        OpenTunnel::count(open.clone())
+    }
+
     fn count_request(&self, metrics: &Metrics, outcome: &Outcome) {
         let mut requests = self.requests.borrow_mut();
         let counter = requests.entry((outcome.method, outcome.status)).or_insert_with(|| {
-            let code = outcome.status.to_string();
+            let code = code_label(outcome.status);
             let method = method_label(outcome.method);
             let labels = [&self.listener, &self.route, &self.upstream, method, code.as_str()];
             metrics.http_requests.of(self.tenant.as_ref(), &labels).local()
@@ -204,11 +230,11 @@ impl RouteMeters {
     }
 
     fn observe_duration(&self, metrics: &Metrics, outcome: &Outcome) {
-        let class = usize::from(outcome.status / 100).min(5);
+        // 0: none of the five.
+        let class = Some(outcome.status / 100).filter(|class| *class < 6).map_or(0, usize::from);
         let mut durations = self.durations.borrow_mut();
         let histogram = durations[class].get_or_insert_with(|| {
-            let label = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"][class];
-            let labels = [self.route.as_str(), &self.upstream, label];
+            let labels = [self.route.as_str(), &self.upstream, class_label(outcome.status)];
             metrics.http_request_duration.with_label_values(&labels).local()
         });
         histogram.observe(seconds(outcome.duration_us));
@@ -234,6 +260,67 @@ impl Drop for RouteMeters {
     }
 }
 
+/// A tunnel in `edge_websocket_connections`, for as long as it lives.
+pub struct OpenTunnel(IntGauge);
+
+impl OpenTunnel {
+    fn count(gauge: IntGauge) -> OpenTunnel {
+        gauge.inc();
+        OpenTunnel(gauge)
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Of the codes that the http crate knows, which are the registered ones (RFC 9110 §16.2), and our
+/// 499; an endpoint may answer any other, and those count as their class.
+fn code_label(status: u16) -> String {
+    let known = StatusCode::from_u16(status).is_ok_and(|code| code.canonical_reason().is_some());
+    if known || status == Cause::ClientGone.status() {
+        status.to_string()
+    } else {
+        class_label(status).to_owned()
+    }
+}
+
+fn class_label(status: u16) -> &'static str {
+    match status {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        _ => "other",
+    }
+}
+
 fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_a_closed_list() {
+        for (status, label) in [
+            (200, "200"),
+            (404, "404"),
+            (499, "499"),
+            (503, "503"),
+            (299, "2xx"),
+            (599, "5xx"),
+            (600, "other"),
+            (0, "other"),
+        ] {
+            assert_eq!(code_label(status), label, "{status}");
+        }
+        let labels: std::collections::HashSet<String> = (0..=u16::MAX).map(code_label).collect();
+        assert!(labels.len() < 80, "{labels:?}");
+    }
 }

@@ -12,7 +12,7 @@ use super::read::shown;
 use super::{At, Cx, Fields, keys};
 use crate::defaults;
 use crate::model::{
-    AccessLog, Admin, Candidate, Drain, Entry, Global, Log, ProcessLimits, Upstream,
+    AccessLog, Admin, Candidate, Drain, Entry, Global, Log, Metrics, ProcessLimits, Upstream,
 };
 use crate::node::{self, Node};
 use crate::value::{HostPattern, Name, ValueError, quote};
@@ -64,6 +64,7 @@ impl Cx<'_> {
                 })
                 .unwrap_or_default(),
             limits: self.field(top, "limits", Self::process_limits).unwrap_or_default(),
+            metrics: self.field(top, "metrics", Self::metrics).unwrap_or_default(),
             log: self.field(top, "log", Self::log).unwrap_or_default(),
             drain,
             tenants,
@@ -159,6 +160,12 @@ impl Cx<'_> {
             self.field(&fields, "limiter_keys", |cx, node, at| cx.count(node, at, LIMITER_KEYS));
         limits.limiter_keys = keys.unwrap_or(limits.limiter_keys);
         Some(limits)
+    }
+
+    fn metrics(&mut self, node: &Node, at: &At<'_>) -> Option<Metrics> {
+        let fields = self.fields(node, at, &keys::METRICS)?;
+        let max = self.field(&fields, "max_series", |cx, node, at| cx.count(node, at, MAX_SERIES));
+        Some(Metrics { max_series: max.unwrap_or(defaults::MAX_SERIES) })
     }
 
     fn log(&mut self, node: &Node, at: &At<'_>) -> Option<Log> {
@@ -324,4 +331,5 @@ pub(crate) fn only<T>(issuers: &std::collections::BTreeMap<Name, T>) -> Option<N
 
 const BUFFERED_BYTES: RangeInclusive<u64> = 1024 * 1024..=1024 * 1024 * 1024 * 1024;
 const LIMITER_KEYS: RangeInclusive<u64> = 1000..=10_000_000;
+const MAX_SERIES: RangeInclusive<u64> = 1000..=10_000_000;
 const QUEUE_BYTES: RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;

@@ -52,6 +52,7 @@ pub struct Global {
     /// Peers whose `X-Forwarded-*`, `X-Real-IP` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub limits: ProcessLimits,
+    pub metrics: Metrics,
     pub log: Log,
     pub drain: Drain,
     /// `None`: there are none.
@@ -163,6 +164,13 @@ pub struct ProcessLimits {
     pub upstream_connections: Option<usize>,
     /// Keys that each rate limit remembers; those beyond share buckets. Default 100,000.
     pub limiter_keys: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Time series of routes, upstreams and tenants, as they come to be in ordinary use; names
+    /// beyond share the label `other`. Default 50,000.
+    pub max_series: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -16,11 +16,12 @@ pub mod users;
 mod verdicts;
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use config::model::{self, PathRule, Satisfy};
 use prometheus::IntCounter;
 
+use crate::metrics::{Kept, Metrics};
 use crate::route::find::path_matches;
 use addresses::Addresses;
 use credentials::Credentials;
@@ -33,8 +34,8 @@ pub struct Access {
     except: Vec<PathRule>,
     /// The address or the password is enough.
     any: bool,
-    /// The series of what is granted, found once: every request counts there.
-    granted: OnceLock<IntCounter>,
+    /// The series of what was said.
+    said: Kept<Decision, IntCounter>,
 }
 
 struct Table {
@@ -77,13 +78,13 @@ impl Access {
             any: model.satisfy == Satisfy::Any && passwords.is_some(),
             passwords,
             except: model.except.clone(),
-            granted: OnceLock::new(),
+            said: Kept::default(),
         }
     }
 
-    /// Where granted requests are counted; `find` says it once.
-    pub fn granted(&self, find: impl FnOnce() -> IntCounter) -> &IntCounter {
-        self.granted.get_or_init(find)
+    /// Counts what was said to a request on this route, by its label.
+    pub fn count(&self, metrics: &Metrics, route: &str, decision: Decision) {
+        self.said.get(decision, || metrics.auth_decisions_of(route, decision)).inc();
     }
 
     /// Whether paths are read.

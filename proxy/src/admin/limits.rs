@@ -21,13 +21,11 @@ pub(super) fn limits(shared: &Shared) -> Value {
     let of_route = |route: &Arc<Route>| {
         let new = route.limits.iter().filter(|limit| shown.insert(limit.state_id()));
         let limits: Vec<Value> = new.map(|limit| one(limit)).collect();
-        (!limits.is_empty()).then(|| {
-            json!({
-                "route": route.series.name.as_str(),
-                "template": route.series.tenant.is_some(),
-                "limits": limits,
-            })
-        })
+        let template = route.series.tenant.is_some();
+        // A route beyond `metrics.max_series` is called by its own name here.
+        let name = if template { &route.series.name } else { &route.name };
+        (!limits.is_empty())
+            .then(|| json!({ "route": name.as_str(), "template": template, "limits": limits }))
     };
     let routes: Vec<Value> = snapshot.routes.iter().filter_map(of_route).collect();
     json!({ "generation": snapshot.generation, "routes": routes })

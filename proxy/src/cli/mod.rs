@@ -95,6 +95,8 @@ enum Command {
     Completions(pages::CompletionsArgs),
     /// Write the man pages
     Man(pages::ManArgs),
+    /// Print what every metric means, as Markdown
+    Metrics,
     /// Print the version
     Version,
 }
@@ -152,6 +154,10 @@ pub fn main() -> ExitCode {
         }),
         Command::Completions(args) => pages::completions(&args, Cli::command()),
         Command::Man(args) => pages::man(&args, Cli::command()),
+        Command::Metrics => {
+            out::text(&crate::metrics::document());
+            ExitCode::SUCCESS
+        }
         Command::Version => {
             tell!("openclaw-edge {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

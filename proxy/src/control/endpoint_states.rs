@@ -21,18 +21,14 @@ impl EndpointStates {
     /// Looks at every upstream; once a second.
     pub fn refresh(&mut self, metrics: &Metrics, snapshot: &Snapshot) {
         let former = std::mem::take(&mut self.panicking);
-        let mut tenants: HashMap<(&Name, &Name), Sums> = HashMap::new();
+        // Tenants of a template share series, and who is beyond `metrics.max_series`.
+        let mut shown: HashMap<(&Name, Option<&Name>), Sums> = HashMap::new();
         let mut told = 0;
         for upstream in &snapshot.upstreams {
             let counts = Counts::of(upstream);
             let panics = counts.usable == 0 && counts.members() > 0;
-            match &upstream.series.tenant {
-                None => Sums::one(&counts, panics).show(metrics, &upstream.series.name, None),
-                Some(tenant) => {
-                    let sums = tenants.entry((&upstream.series.name, tenant)).or_default();
-                    sums.add(&counts, panics);
-                }
-            }
+            let series = (&upstream.series.name, upstream.series.tenant.as_ref());
+            shown.entry(series).or_default().add(&counts, panics);
             let name = &upstream.name;
             let before = former.contains(name);
             told += usize::from(before != panics);
@@ -46,8 +42,8 @@ impl EndpointStates {
         if let more @ 1.. = told.saturating_sub(LINES) {
             tracing::warn!("the same or the contrary of {more} more upstreams");
         }
-        for ((template, tenant), sums) in tenants {
-            sums.show(metrics, template, Some(tenant));
+        for ((series, tenant), sums) in shown {
+            sums.show(metrics, series, tenant);
         }
     }
 }
@@ -71,12 +67,6 @@ struct Sums {
 }
 
 impl Sums {
-    fn one(counts: &Counts, panics: bool) -> Sums {
-        let mut sums = Sums::default();
-        sums.add(counts, panics);
-        sums
-    }
-
     fn add(&mut self, counts: &Counts, panics: bool) {
         for (sum, (_, count)) in self.states.iter_mut().zip(counts.states) {
             *sum += count;
@@ -148,6 +138,7 @@ mod tests {
     use config::model::{EndpointAddress, EndpointSpec};
 
     use super::*;
+    use crate::metrics::UpstreamCounts;
     use crate::route::compile::empty;
     use crate::route::table::Series;
     use crate::upstream::condition::Health;
@@ -168,7 +159,8 @@ mod tests {
         state.replace(set);
         let transport = Transport::compile(&spec, None);
         let series = Series::own(&name);
-        let upstream = Upstream { name, series, transport, spec: Arc::new(spec), state };
+        let counts = UpstreamCounts::new(&Metrics::new(), "api").into();
+        let upstream = Upstream { name, series, counts, transport, spec: Arc::new(spec), state };
         Snapshot { upstreams: vec![Arc::new(upstream)], ..empty() }
     }
 

@@ -19,7 +19,7 @@ use super::resolve::{Question, Resolver, questions, questions_of};
 use super::shifts::Shifts;
 use crate::clock;
 use crate::limit::LimitRegistry;
-use crate::metrics::TenantLabels;
+use crate::metrics::{Dropped, OTHER, TenantLabels};
 use crate::route::compile::{Deps, compile};
 use crate::route::table::{Action, BoundAddress, Snapshot, Targets};
 use crate::state::Shared;
@@ -85,6 +85,7 @@ impl Publisher {
             tracing::warn!("route {route}: its shift ends ({why}); the configured weights hold");
         }
         self.tenants.follow(accepted);
+        self.count_dropped(accepted.global.metrics.max_series);
         let snapshot = compile(
             accepted,
             &previous,
@@ -99,6 +100,7 @@ impl Publisher {
                 endpoints: &mut self.endpoints,
                 limits: &mut self.limits,
                 tenants: &self.tenants,
+                metrics: &self.shared.metrics,
             },
         );
         let generation = snapshot.generation;
@@ -228,15 +230,27 @@ impl Publisher {
         }
     }
 
-    /// Series of upstreams that have left a split go.
+    fn count_dropped(&mut self, max: usize) {
+        let Some(Dropped { series, names, tenants }) = self.tenants.dropped() else { return };
+        self.shared.metrics.series_dropped.inc_by(series as u64);
+        tracing::warn!(
+            "metrics.max_series ({max}) is reached: {names} routes and upstreams and {tenants} \
+             tenants have no series of their own, about {series} fewer; they are counted as `{OTHER}`"
+        );
+    }
+
+    /// Series of upstreams that have left a split go. A share among those that share a name would
+    /// be nobody's.
     fn count_splits(&self, snapshot: &Snapshot) {
         let family = &self.shared.metrics.upstream_split_weight;
         family.reset();
         for route in &snapshot.routes {
             let Action::Forward(Targets::Split(split)) = &route.action else { continue };
             for (part, share) in split.shares() {
-                let labels = [route.name.as_str(), part.upstream.name.as_str()];
-                family.with_label_values(&labels).set(share);
+                let labels = [&route.series.name, &part.upstream.series.name];
+                if labels == [&route.name, &part.upstream.name] {
+                    family.with_label_values(&labels.map(Name::as_str)).set(share);
+                }
             }
         }
     }

@@ -58,7 +58,7 @@ fn begin(
 ) {
     if policy.tls.is_none() {
         let client = Client::new(admission.listener, peer, None).at(io.local_addr());
-        let open = Open::count(&local, &policy, "h1");
+        let open = Open::count(Some(&policy.counts.http1));
         tokio::task::spawn_local(async move {
             let _held = (admission, open);
             h1::serve(local, client, io).await;
@@ -90,13 +90,13 @@ fn serve_tls(
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Box::new(TlsIo::new(&local.shared, stream, MAX_TLS_BUFFER));
     if http2 {
-        let open = Open::count(&local, &policy, "h2");
+        let open = Open::count(policy.counts.tls.as_ref().map(|tls| &tls.http2));
         tokio::task::spawn_local(async move {
             let _held = (admission, open);
             h2::serve(local, client, stream).await;
         });
     } else {
-        let open = Open::count(&local, &policy, "h1");
+        let open = Open::count(Some(&policy.counts.http1));
         let f = async move {
             let _held = (admission, open);
             h1::serve(local, client, stream).await;
@@ -106,20 +106,18 @@ fn serve_tls(
 }
 
 /// The open-connections gauge, for as long as a connection lives.
-struct Open(IntGauge);
+struct Open(Option<IntGauge>);
 
 impl Open {
-    fn count(local: &Local, policy: &ListenerPolicy, protocol: &str) -> Open {
-        let labels = [policy.name.as_str(), protocol];
-        let gauge = local.shared.metrics.connections.with_label_values(&labels);
-        gauge.inc();
-        Open(gauge)
+    fn count(gauge: Option<&IntGauge>) -> Open {
+        gauge.inspect(|gauge| gauge.inc());
+        Open(gauge.cloned())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.as_ref().inspect(|gauge| gauge.dec());
     }
 }
 
@@ -148,9 +146,9 @@ async fn handshake(
     io: TcpStream,
 ) -> Option<TlsStream<TcpStream>> {
     let config = policy.tls.as_ref()?;
-    let failed = |reason: &str| {
-        let labels = [policy.name.as_str(), reason];
-        local.shared.metrics.tls_handshake_failures.with_label_values(&labels).inc();
+    let counts = policy.counts.tls.as_ref()?;
+    let failed = |reason: &'static str| {
+        counts.failed(&local.shared.metrics, reason);
         None
     };
     let Some(_under_way) = Handshake::begin(local, policy.limits.handshakes) else {
@@ -172,7 +170,10 @@ async fn handshake(
         Some(Err(error)) => failed(failure(&error)),
         Some(Ok(mut stream)) => {
             stream.get_mut().1.set_buffer_limit(Some(MAX_TLS_BUFFER));
-            count(local, policy, &stream, clock::process_us() - started);
+            let session = stream.get_ref().1;
+            let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+            let took_us = clock::process_us() - started;
+            counts.finished(&local.shared.metrics, version(session), resumed, took_us);
             Some(stream)
         }
     }
@@ -193,22 +194,10 @@ fn failure(error: &io::Error) -> &'static str {
     }
 }
 
-fn count(local: &Local, policy: &ListenerPolicy, stream: &TlsStream<TcpStream>, took_us: u64) {
-    let metrics = &local.shared.metrics;
-    let name = policy.name.as_str();
-    let session = stream.get_ref().1;
-    let resumed = match session.handshake_kind() {
-        Some(rustls::HandshakeKind::Resumed) => "true",
-        _ => "false",
-    };
-    metrics.tls_handshakes.with_label_values(&[name, version(session), resumed]).inc();
-    metrics.tls_handshake_duration.with_label_values(&[name]).observe(took_us as f64 / 1e6);
-}
-
 /// A CA has seen its certificate; the connection is closed.
 fn count_validation(local: &Local, peer: SocketAddr, stream: &TlsStream<TcpStream>) {
     let shared = &local.shared;
-    shared.metrics.acme_challenges.with_label_values(&["tls-alpn-01"]).inc();
+    shared.metrics.acme_challenges.tls_alpn_01.inc();
     if let Some(name) = stream.get_ref().1.server_name() {
         shared.challenges.count_alpn(name, peer.ip().to_canonical());
     }

@@ -199,8 +199,7 @@ fn protocol_error(local: &Local, policy: &ListenerPolicy, error: HeadError) {
         HeadError::Version => "version",
         HeadError::Bad(reason) => reason,
     };
-    let labels = [policy.name.as_str(), "h1", reason];
-    local.shared.metrics.http_protocol_errors.with_label_values(&labels).inc();
+    policy.counts.protocol_error(&local.shared.metrics, "h1", reason);
 }
 
 impl From<HeadError> for Rejection {

@@ -239,7 +239,6 @@ impl<S: Stream + 'static> Driver<S> {
             End::Late(Wait::Pong) => "ping_timeout",
             _ => return,
         };
-        let labels = [self.policy.name.as_str(), "h2", label];
-        self.local.shared.metrics.http_protocol_errors.with_label_values(&labels).inc();
+        self.policy.counts.protocol_error(&self.local.shared.metrics, "h2", label);
     }
 }

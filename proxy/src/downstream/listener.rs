@@ -118,8 +118,7 @@ fn peer_fault(error: &io::Error) -> bool {
 fn admit(local: &Rc<Local>, id: usize, io: TcpStream, peer: SocketAddr) {
     let snapshot = local.snapshot();
     let Some(policy) = snapshot.listeners.get(id) else { return };
-    let name = [policy.name.as_str()];
-    local.shared.metrics.connections_accepted.with_label_values(&name).inc();
+    policy.counts.accepted.inc();
     match Admission::enter(local, id, policy, peer) {
         Ok(admission) => connection::spawn(local.clone(), policy.clone(), admission, io, peer),
         Err(reason) => count_rejected(local, id, reason),
@@ -130,10 +129,11 @@ fn contains(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
-pub fn count_rejected(local: &Local, id: usize, reason: &str) {
+pub fn count_rejected(local: &Local, id: usize, reason: &'static str) {
     let snapshot = local.snapshot();
-    let name = snapshot.listeners.get(id).map_or("", |policy| policy.name.as_str());
-    local.shared.metrics.connections_rejected.with_label_values(&[name, reason]).inc();
+    if let Some(policy) = snapshot.listeners.get(id) {
+        policy.counts.rejected(&local.shared.metrics, reason);
+    }
 }
 
 /// A connection's place under the limits; given back on drop.

@@ -10,7 +10,7 @@ use config::model::{ListenerTimeouts, UpstreamTimeouts};
 
 use super::attempt::{Attempt, Attempts};
 use super::download::{Download, Shape, Step};
-use super::tunnel::{self, First, Limits, OpenTunnel};
+use super::tunnel::{self, First, Limits};
 use super::upload::Upload;
 use crate::buffers::{REWRITE_BYTES, SCRATCH_BYTES};
 use crate::http1::body::BodyDecoder;
@@ -375,10 +375,7 @@ impl Exchange {
     }
 
     async fn tunnel<S: Stream>(mut self, job: &mut Job<'_, S>, deadline_ms: u64) -> End {
-        let metrics = &job.local.shared.metrics;
-        let route = [job.plan.route.series.name.as_str()];
-        metrics.http_upgrades.with_label_values(&route).inc();
-        let _open = OpenTunnel::count(metrics.websocket_connections.with_label_values(&route));
+        let _open = job.record.tunnel();
         let early = std::mem::take(job.carry);
         let first = First { from_client: &early, from_upstream: &[] };
         let limits = Limits::new(job.plan, deadline_ms);

@@ -5,8 +5,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use prometheus::IntGauge;
-
 use super::outbox::Outbox;
 use super::paced::Pace;
 use crate::buffers::SCRATCH_BYTES;
@@ -120,22 +118,6 @@ impl Lane {
 enum Broken {
     From,
     To,
-}
-
-/// A tunnel in `edge_websocket_connections`, for as long as it lives.
-pub struct OpenTunnel(IntGauge);
-
-impl OpenTunnel {
-    pub fn count(gauge: IntGauge) -> OpenTunnel {
-        gauge.inc();
-        OpenTunnel(gauge)
-    }
-}
-
-impl Drop for OpenTunnel {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// First bytes of each direction, already read.

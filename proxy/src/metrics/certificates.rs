@@ -2,7 +2,8 @@
 
 use acme::ca::Asked;
 
-use super::{Def, Metrics};
+use super::Metrics;
+use super::family::Def;
 
 impl Metrics {
     /// Counts a request to a CA.
@@ -14,50 +15,73 @@ impl Metrics {
     }
 }
 
-pub(super) const CERTIFICATE_NOT_BEFORE: Def = (
-    "edge_certificate_not_before_timestamp_seconds",
-    "Start of validity, Unix time.",
-    &["certificate"],
-);
-pub(super) const CERTIFICATE_NOT_AFTER: Def = (
-    "edge_certificate_not_after_timestamp_seconds",
-    "End of validity, Unix time.",
-    &["certificate"],
-);
-pub(super) const CERTIFICATE_RENEWAL: Def = (
-    "edge_certificate_renewal_timestamp_seconds",
-    "When the certificate is to be renewed, Unix time",
-    &["certificate"],
-);
-pub(super) const CERTIFICATE_READY: Def = (
-    "edge_certificate_ready",
-    "1: a certificate that is valid now serves; 0: a placeholder, or an expired one",
-    &["certificate"],
-);
-pub(super) const CERTIFICATE_INFO: Def = (
-    "edge_certificate_info",
-    "What serves, value 1",
-    &["certificate", "issuer", "key_type", "serial"],
-);
-pub(super) const ACME_ORDERS: Def =
-    ("edge_acme_orders_total", "Orders that have ended, by result", &["issuer", "result"]);
-pub(super) const ACME_NEXT_ATTEMPT: Def = (
-    "edge_acme_next_attempt_timestamp_seconds",
-    "When something is next tried or renewed, Unix time",
-    &["certificate"],
-);
-pub(super) const ACME_CHALLENGES: Def =
-    ("edge_acme_challenges_total", "Answers given to a CA that validates a name.", &["type"]);
-pub(super) const ACME_REQUESTS: Def = (
-    "edge_acme_requests_total",
-    "Requests to a CA, by what was asked for and how it answered.",
-    &["issuer", "action", "code"],
-);
-pub(super) const ACME_REQUEST_DURATION: Def = (
-    "edge_acme_request_duration_seconds",
-    "Requests to a CA, from name lookup to the end of the answer, or to giving up.",
-    &["issuer", "action"],
-);
+pub(super) const CERTIFICATE_NOT_BEFORE: Def = Def {
+    name: "edge_certificate_not_before_timestamp_seconds",
+    help: "Start of validity, Unix time.",
+    detail: "`certificate` is the entry's name, or the host for one of the default issuer.",
+    labels: &["certificate"],
+};
+pub(super) const CERTIFICATE_NOT_AFTER: Def = Def {
+    name: "edge_certificate_not_after_timestamp_seconds",
+    help: "End of validity, Unix time.",
+    detail: "",
+    labels: &["certificate"],
+};
+pub(super) const CERTIFICATE_RENEWAL: Def = Def {
+    name: "edge_certificate_renewal_timestamp_seconds",
+    help: "When the certificate is to be renewed, Unix time.",
+    detail: "Whatever fails meanwhile. Ordered certificates only.",
+    labels: &["certificate"],
+};
+pub(super) const CERTIFICATE_READY: Def = Def {
+    name: "edge_certificate_ready",
+    help: "1: a certificate that is valid now serves; 0: a placeholder, or an expired one.",
+    detail: "",
+    labels: &["certificate"],
+};
+pub(super) const CERTIFICATE_INFO: Def = Def {
+    name: "edge_certificate_info",
+    help: "What serves; the value is 1.",
+    detail: "`issuer`: the name of the issuer that made it (its `fallback`'s, where that did), \
+        `imported`, `former` (of a CA that is not configured any more), `file` or `internal`; \
+        `key_type`: `ecdsa`, `rsa` or `other`.",
+    labels: &["certificate", "issuer", "key_type", "serial"],
+};
+pub(super) const ACME_ORDERS: Def = Def {
+    name: "edge_acme_orders_total",
+    help: "Orders that have ended, by result.",
+    detail: "`issued`, `invalid` (a name could not be validated), `refused` (limits, account, \
+        policy), `unavailable` (the CA), `local` (disk, key).",
+    labels: &["issuer", "result"],
+};
+pub(super) const ACME_NEXT_ATTEMPT: Def = Def {
+    name: "edge_acme_next_attempt_timestamp_seconds",
+    help: "When something is next tried or renewed, Unix time.",
+    detail: "",
+    labels: &["certificate"],
+};
+pub(super) const ACME_CHALLENGES: Def = Def {
+    name: "edge_acme_challenges_total",
+    help: "Answers given to a CA that validates a name.",
+    detail: "`type`: `http-01`, `tls-alpn-01`.",
+    labels: &["type"],
+};
+pub(super) const ACME_REQUESTS: Def = Def {
+    name: "edge_acme_requests_total",
+    help: "Requests to a CA, by what was asked for and how it answered.",
+    detail: "`action`: `directory`, `new_nonce`, `new_account`, `new_order`, `revoke_cert`, \
+        `renewal_info`, or `resource` for what the CA made up (orders, authorizations, \
+        challenges, certificates). `code`: `2xx`, `3xx`, `4xx` but for `429`, `5xx`, `none` \
+        without a whole answer. `issuer`: of issuers with one directory the one that was used \
+        first; a trial on `staging` counts with its issuer.",
+    labels: &["issuer", "action", "code"],
+};
+pub(super) const ACME_REQUEST_DURATION: Def = Def {
+    name: "edge_acme_request_duration_seconds",
+    help: "Requests to a CA, from name lookup to the end of the answer, or to giving up.",
+    detail: "",
+    labels: &["issuer", "action"],
+};
 
 #[cfg(test)]
 mod tests {

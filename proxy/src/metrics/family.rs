@@ -8,16 +8,27 @@ use prometheus::{
     Registry,
 };
 
-use super::Def;
 use super::tenants::WithTenants;
 
-/// What a family is called; for the test that compares with the document.
+/// What is written of a family.
+#[derive(Clone, Copy, Debug)]
+pub struct Def {
+    pub name: &'static str,
+    /// One sentence: what is counted. Its HELP text.
+    pub help: &'static str,
+    /// What else there is to know, for the document alone: label values, units, limits.
+    pub detail: &'static str,
+    pub labels: &'static [&'static str],
+}
+
+/// A family as it is registered.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
-    pub name: &'static str,
+    pub def: Def,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    pub labels: &'static [&'static str],
+    /// Upper ends, in seconds; empty but for histograms.
+    pub buckets: &'static [f64],
 }
 
 /// The registry while it is filled.
@@ -30,67 +41,69 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    pub fn counters(&mut self, (name, help, labels): Def) -> IntCounterVec {
-        self.add(name, "counter", labels, IntCounterVec::new(Opts::new(name, help), labels))
+    pub fn counters(&mut self, def: Def) -> IntCounterVec {
+        self.add(def, "counter", IntCounterVec::new(opts(def), def.labels))
     }
 
-    pub fn counter(&mut self, (name, help, labels): Def) -> IntCounter {
-        self.add(name, "counter", labels, IntCounter::new(name, help))
+    pub fn counter(&mut self, def: Def) -> IntCounter {
+        self.add(def, "counter", IntCounter::with_opts(opts(def)))
     }
 
-    pub fn gauges(&mut self, (name, help, labels): Def) -> IntGaugeVec {
-        self.add(name, "gauge", labels, IntGaugeVec::new(Opts::new(name, help), labels))
+    pub fn gauges(&mut self, def: Def) -> IntGaugeVec {
+        self.add(def, "gauge", IntGaugeVec::new(opts(def), def.labels))
     }
 
     /// Of numbers that are not whole.
-    pub fn fractions(&mut self, (name, help, labels): Def) -> GaugeVec {
-        self.add(name, "gauge", labels, GaugeVec::new(Opts::new(name, help), labels))
+    pub fn fractions(&mut self, def: Def) -> GaugeVec {
+        self.add(def, "gauge", GaugeVec::new(opts(def), def.labels))
     }
 
-    pub fn gauge(&mut self, (name, help, labels): Def) -> IntGauge {
-        self.add(name, "gauge", labels, IntGauge::new(name, help))
+    pub fn gauge(&mut self, def: Def) -> IntGauge {
+        self.add(def, "gauge", IntGauge::with_opts(opts(def)))
     }
 
-    pub fn histograms(&mut self, (name, help, labels): Def, buckets: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.add(name, "histogram", labels, HistogramVec::new(opts, labels))
+    pub fn histograms(&mut self, def: Def, buckets: &'static [f64]) -> HistogramVec {
+        let opts = HistogramOpts::new(def.name, def.help).buckets(buckets.to_vec());
+        self.families.push(Family { def, kind: "histogram", buckets });
+        registered(&self.registry, def.name, HistogramVec::new(opts, def.labels))
     }
 
     /// The last of the labels is `tenant`.
     pub fn tenant_counters(&mut self, def: Def) -> WithTenants<IntCounterVec> {
-        let made = |labels: &[&str]| IntCounterVec::new(Opts::new(def.0, def.1), labels);
-        self.with_tenants(def, "counter", made)
+        self.with_tenants(def, "counter", |labels| IntCounterVec::new(opts(def), labels))
     }
 
     /// The last of the labels is `tenant`.
     pub fn tenant_gauges(&mut self, def: Def) -> WithTenants<IntGaugeVec> {
-        let made = |labels: &[&str]| IntGaugeVec::new(Opts::new(def.0, def.1), labels);
-        self.with_tenants(def, "gauge", made)
+        self.with_tenants(def, "gauge", |labels| IntGaugeVec::new(opts(def), labels))
     }
 
     fn with_tenants<V: Collector + Clone + 'static>(
         &mut self,
-        (name, _, labels): Def,
+        def: Def,
         kind: &'static str,
         made: impl Fn(&[&str]) -> prometheus::Result<V>,
     ) -> WithTenants<V> {
-        let plain = labels.split_last().map_or(labels, |(_, plain)| plain);
+        let plain = def.labels.split_last().map_or(def.labels, |(_, plain)| plain);
         WithTenants {
-            plain: self.add(name, kind, labels, made(plain)),
-            tenants: registered(&self.tenants, name, made(labels)),
+            plain: self.add(def, kind, made(plain)),
+            tenants: registered(&self.tenants, def.name, made(def.labels)),
         }
     }
 
     fn add<T: Collector + Clone + 'static>(
         &mut self,
-        name: &'static str,
+        def: Def,
         kind: &'static str,
-        labels: &'static [&'static str],
         made: prometheus::Result<T>,
     ) -> T {
-        self.families.push(Family { name, kind, labels });
-        registered(&self.registry, name, made)
+        self.families.push(Family { def, kind, buckets: &[] });
+        registered(&self.registry, def.name, made)
     }
+}
+
+fn opts(def: Def) -> Opts {
+    Opts::new(def.name, def.help)
 }
 
 fn registered<T: Collector + Clone + 'static>(

@@ -7,6 +7,7 @@ use config::merge::Accepted;
 use config::model::TenantOf;
 use config::value::Name;
 
+use super::budget::{Budget, Dropped};
 use crate::route::table::Series;
 
 /// Labels for the first so many tenants; those beyond share `other`. A tenant keeps what it has as
@@ -16,6 +17,7 @@ pub struct TenantLabels {
     most: usize,
     own: BTreeSet<Name>,
     followed: Option<Arc<Accepted>>,
+    budget: Budget,
 }
 
 impl TenantLabels {
@@ -25,7 +27,8 @@ impl TenantLabels {
             return;
         }
         let former = self.followed.replace(accepted.clone());
-        let most = accepted.global.tenants.as_ref().map_or(0, |tenants| tenants.metric_tenants);
+        self.budget.follow(accepted);
+        let most = self.budget.tenants();
         // Another number: everybody begins anew.
         let former = former.filter(|_| self.most == most);
         if former.is_none() {
@@ -46,11 +49,19 @@ impl TenantLabels {
     /// What something is counted under that is called `name`.
     pub fn series(&self, name: &Name, made_of: Option<&TenantOf>) -> Series {
         match made_of {
+            None if self.budget.is_beyond(name) => {
+                Series { name: Name::new(OTHER).unwrap_or_else(|_| name.clone()), tenant: None }
+            }
             None => Series::own(name),
             Some(TenantOf { tenant, template }) => {
                 Series { name: template.clone(), tenant: self.of(tenant) }
             }
         }
+    }
+
+    /// What `metrics.max_series` has cost since this was asked last.
+    pub fn dropped(&mut self) -> Option<Dropped> {
+        self.budget.dropped()
     }
 
     /// Whether this tenant shares a label with others.

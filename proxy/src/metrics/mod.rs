@@ -1,14 +1,22 @@
-//! Every metric family in one struct: a name, a label or a help text is written here and nowhere
-//! else. `METRICS.md` documents them; a test compares the two.
+//! Every metric family in one struct. A name, a label or a text of one is written in this directory
+//! and nowhere else: `METRICS.md` is printed from it by `openclaw-edge metrics`.
 //!
 //! Label values come from the configuration or from closed lists, never from a client.
 
+mod budget;
 mod certificates;
+mod connections;
+mod counts;
+mod document;
 mod family;
 mod forget;
+mod kept;
 mod labels;
 mod limits;
+mod process;
+mod requests;
 mod tenants;
+mod upstreams;
 
 use std::collections::BTreeMap;
 
@@ -24,13 +32,37 @@ use certificates::{
     CERTIFICATE_INFO, CERTIFICATE_NOT_AFTER, CERTIFICATE_NOT_BEFORE, CERTIFICATE_READY,
     CERTIFICATE_RENEWAL,
 };
+use connections::{
+    CONNECTIONS, CONNECTIONS_ACCEPTED, CONNECTIONS_REJECTED, LISTENER_CONNECTION_LIMIT,
+    TLS_HANDSHAKE_DURATION, TLS_HANDSHAKE_FAILURES, TLS_HANDSHAKES,
+};
 use family::Catalogue;
 use limits::{
     RATE_LIMIT_DECISIONS, RATE_LIMIT_EVICTIONS, RATE_LIMIT_KEYS, RATE_LIMIT_OVERFLOW,
     RATE_LIMIT_STREAMS,
 };
+use process::{
+    BUFFERED_BYTES, BUILD_INFO, CONFIG_GENERATION, CONFIG_INFO, CONFIG_LAST_RELOAD_SUCCESS,
+    CONFIG_LAST_RELOAD_SUCCESSFUL, CONFIG_OBJECTS, CONFIG_RELOADS, LOG_DROPPED, REQUEST_PANICS,
+    SERIES_DROPPED, TENANTS,
+};
+use requests::{
+    AUTH_DECISIONS, AUTH_QUEUE_LENGTH, HTTP_FIRST_BYTE, HTTP_IN_FLIGHT, HTTP_LOCAL_RESPONSES,
+    HTTP_PROTOCOL_ERRORS, HTTP_RECEIVED_BYTES, HTTP_REQUEST_DURATION, HTTP_REQUESTS,
+    HTTP_SENT_BYTES, HTTP_UPGRADES, WEBSOCKET_CONNECTIONS,
+};
+use upstreams::{
+    UPSTREAM_CANCELLED, UPSTREAM_CONNECT_DURATION, UPSTREAM_CONNECTION_ERRORS,
+    UPSTREAM_CONNECTIONS, UPSTREAM_EJECTIONS, UPSTREAM_ENDPOINTS, UPSTREAM_HEALTH_CHECKS,
+    UPSTREAM_PANIC, UPSTREAM_QUEUE_LENGTH, UPSTREAM_REQUEST_DURATION, UPSTREAM_REQUESTS,
+    UPSTREAM_RETRIES, UPSTREAM_SPLIT_WEIGHT,
+};
 
+pub use budget::Dropped;
+pub use counts::{ChallengeCounts, ListenerCounts, UpstreamCounts};
+pub use document::document;
 pub use family::Family;
+pub use kept::Kept;
 pub use labels::{OTHER, TenantLabels};
 pub use tenants::WithTenants;
 
@@ -89,7 +121,7 @@ pub struct Metrics {
     pub certificate_info: IntGaugeVec,
     pub acme_orders: IntCounterVec,
     pub acme_next_attempt: IntGaugeVec,
-    pub acme_challenges: IntCounterVec,
+    pub acme_challenges: ChallengeCounts,
     pub acme_requests: IntCounterVec,
     pub acme_request_duration: HistogramVec,
 
@@ -101,6 +133,7 @@ pub struct Metrics {
     pub config_objects: IntGaugeVec,
     pub tenants: IntGaugeVec,
 
+    pub series_dropped: IntCounter,
     pub buffered_bytes: IntGauge,
     pub log_dropped: IntCounter,
     pub request_panics: IntCounter,
@@ -155,7 +188,7 @@ impl Metrics {
             certificate_info: c.gauges(CERTIFICATE_INFO),
             acme_orders: c.counters(ACME_ORDERS),
             acme_next_attempt: c.gauges(ACME_NEXT_ATTEMPT),
-            acme_challenges: c.counters(ACME_CHALLENGES),
+            acme_challenges: ChallengeCounts::new(&c.counters(ACME_CHALLENGES)),
             acme_requests: c.counters(ACME_REQUESTS),
             acme_request_duration: c.histograms(ACME_REQUEST_DURATION, DURATIONS),
             config_reloads: c.counters(CONFIG_RELOADS),
@@ -165,6 +198,7 @@ impl Metrics {
             config_generation: c.gauge(CONFIG_GENERATION),
             config_objects: c.gauges(CONFIG_OBJECTS),
             tenants: c.gauges(TENANTS),
+            series_dropped: c.counter(SERIES_DROPPED),
             buffered_bytes: c.gauge(BUFFERED_BYTES),
             log_dropped: c.counter(LOG_DROPPED),
             request_panics: c.counter(REQUEST_PANICS),
@@ -174,11 +208,16 @@ impl Metrics {
             catalogue: c.families,
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.register_process();
+        metrics
+    }
+
+    /// The usual `process_*` families.
+    fn register_process(&self) {
         #[cfg(target_os = "linux")]
-        let _ = metrics
+        let _ = self
             .registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
-        metrics
     }
 
     /// All families as Prometheus text 0.0.4.
@@ -211,17 +250,12 @@ impl Metrics {
         }
     }
 
-    /// Counts what `access` said to a request.
-    pub fn auth_decided(&self, route: &str, decision: Decision) {
-        self.auth_decisions_of(route, decision).inc();
-    }
-
     /// The series that such decisions on this route are counted in.
     pub fn auth_decisions_of(&self, route: &str, decision: Decision) -> IntCounter {
         self.auth_decisions.with_label_values(&[route, decision.label()])
     }
 
-    /// Every family but `process_*`, in the order of this file.
+    /// Every family but `process_*`, in the order of the document.
     pub fn families(&self) -> &[Family] {
         &self.catalogue
     }
@@ -243,174 +277,11 @@ const DURATIONS: &[f64] = &[
 const HANDSHAKES: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-type Def = (&'static str, &'static str, &'static [&'static str]);
-
-const HTTP_REQUESTS: Def = (
-    "edge_http_requests_total",
-    "Requests that were answered, by the endpoint or by the edge.",
-    &["listener", "route", "upstream", "method", "code", "tenant"],
-);
-const HTTP_REQUEST_DURATION: Def = (
-    "edge_http_request_duration_seconds",
-    "First byte of the request head to last byte of the response.",
-    &["route", "upstream", "code_class"],
-);
-const HTTP_FIRST_BYTE: Def = (
-    "edge_http_response_first_byte_seconds",
-    "First byte of the request head to first byte of the response head.",
-    &["route", "upstream"],
-);
-const HTTP_RECEIVED_BYTES: Def =
-    ("edge_http_received_bytes_total", "Request body bytes from clients.", &["listener", "route"]);
-const HTTP_SENT_BYTES: Def =
-    ("edge_http_sent_bytes_total", "Response body bytes to clients.", &["listener", "route"]);
-const HTTP_IN_FLIGHT: Def =
-    ("edge_http_requests_in_flight", "Requests under way, tunnels included.", &["route"]);
-const HTTP_LOCAL_RESPONSES: Def = (
-    "edge_http_local_responses_total",
-    "Answers the edge itself made, by cause.",
-    &["route", "reason"],
-);
-const HTTP_PROTOCOL_ERRORS: Def = (
-    "edge_http_protocol_errors_total",
-    "Requests refused for what their bytes are.",
-    &["listener", "protocol", "reason"],
-);
-const AUTH_DECISIONS: Def = (
-    "edge_auth_decisions_total",
-    "Requests on routes with `access`, by what it said.",
-    &["route", "result"],
-);
-const AUTH_QUEUE_LENGTH: Def =
-    ("edge_auth_queue_length", "Passwords queued for verification or being verified.", &[]);
-const WEBSOCKET_CONNECTIONS: Def =
-    ("edge_websocket_connections", "Open WebSocket tunnels.", &["route"]);
-const HTTP_UPGRADES: Def =
-    ("edge_http_upgrades_total", "Requests that became a tunnel.", &["route"]);
-
-const CONNECTIONS: Def =
-    ("edge_connections", "Open client connections.", &["listener", "protocol"]);
-const CONNECTIONS_ACCEPTED: Def =
-    ("edge_connections_accepted_total", "Accepted client connections.", &["listener"]);
-const CONNECTIONS_REJECTED: Def = (
-    "edge_connections_rejected_total",
-    "Client connections closed at accept, by limit.",
-    &["listener", "reason"],
-);
-const LISTENER_CONNECTION_LIMIT: Def = (
-    "edge_listener_connection_limit",
-    "Client connections that the listener may have.",
-    &["listener"],
-);
-const TLS_HANDSHAKES: Def =
-    ("edge_tls_handshakes_total", "Finished TLS handshakes.", &["listener", "version", "resumed"]);
-const TLS_HANDSHAKE_FAILURES: Def =
-    ("edge_tls_handshake_failures_total", "Failed TLS handshakes.", &["listener", "reason"]);
-const TLS_HANDSHAKE_DURATION: Def =
-    ("edge_tls_handshake_duration_seconds", "Accept to finished TLS handshake.", &["listener"]);
-
-const UPSTREAM_REQUESTS: Def = (
-    "edge_upstream_requests_total",
-    "Attempts to have a request answered by an endpoint.",
-    &["upstream", "result"],
-);
-const UPSTREAM_REQUEST_DURATION: Def = (
-    "edge_upstream_request_duration_seconds",
-    "Attempts to have a request answered: connection had to answer complete, or failed.",
-    &["upstream", "result"],
-);
-const UPSTREAM_CONNECT_DURATION: Def =
-    ("edge_upstream_connect_duration_seconds", "Connect to an endpoint.", &["upstream"]);
-const UPSTREAM_CONNECTIONS: Def =
-    ("edge_upstream_connections", "Open connections to endpoints.", &["upstream", "state"]);
-const UPSTREAM_CONNECTION_ERRORS: Def = (
-    "edge_upstream_connection_errors_total",
-    "Connections to endpoints that could not be made or broke.",
-    &["upstream", "reason"],
-);
-const UPSTREAM_RETRIES: Def = (
-    "edge_upstream_retries_total",
-    "Further attempts after a failed one, by cause.",
-    &["upstream", "reason"],
-);
-const UPSTREAM_CANCELLED: Def =
-    ("edge_upstream_cancelled_total", "Attempts ended because the client was gone.", &["upstream"]);
-const UPSTREAM_EJECTIONS: Def = (
-    "edge_upstream_ejections_total",
-    "Times that an endpoint was left alone after failures in a row.",
-    &["upstream"],
-);
-const UPSTREAM_QUEUE_LENGTH: Def =
-    ("edge_upstream_queue_length", "Requests that wait for an endpoint.", &["upstream"]);
-const UPSTREAM_ENDPOINTS: Def = (
-    "edge_upstream_endpoints",
-    "Endpoints by state; an unresolved one is a name without address so far.",
-    &["upstream", "state", "tenant"],
-);
-const UPSTREAM_PANIC: Def =
-    ("edge_upstream_panic", "1: none of the endpoints can be used.", &["upstream", "tenant"]);
-const UPSTREAM_HEALTH_CHECKS: Def = (
-    "edge_upstream_health_checks_total",
-    "Answers to health checks, by result.",
-    &["upstream", "result"],
-);
-const UPSTREAM_SPLIT_WEIGHT: Def = (
-    "edge_upstream_split_weight",
-    "Share of a route's requests that an upstream of its split gets now, 0 to 1.",
-    &["route", "upstream"],
-);
-
-const CONFIG_RELOADS: Def =
-    ("edge_config_reloads_total", "Readings of the config file, the first included.", &["result"]);
-const CONFIG_LAST_RELOAD_SUCCESSFUL: Def =
-    ("edge_config_last_reload_successful", "1 unless the last reading was refused.", &[]);
-const CONFIG_LAST_RELOAD_SUCCESS: Def = (
-    "edge_config_last_reload_success_timestamp_seconds",
-    "When the last reading was accepted, Unix time.",
-    &[],
-);
-const CONFIG_INFO: Def =
-    ("edge_config_info", "1; the label names the content that serves.", &["hash"]);
-const CONFIG_GENERATION: Def =
-    ("edge_config_generation", "Number of the table that serves, from 1.", &[]);
-const CONFIG_OBJECTS: Def =
-    ("edge_config_objects", "Configured entries by kind and state.", &["kind", "state"]);
-
-const TENANTS: Def = ("edge_tenants", "Entries of the tenant registry by state.", &["state"]);
-
-const BUFFERED_BYTES: Def =
-    ("edge_buffered_bytes", "Bytes held for peers that do not take them.", &[]);
-const LOG_DROPPED: Def =
-    ("edge_log_dropped_total", "Access-log lines dropped because the queue was full.", &[]);
-const REQUEST_PANICS: Def =
-    ("edge_request_panics_total", "Requests ended by a panic of ours: a bug each.", &[]);
-const BUILD_INFO: Def = ("edge_build_info", "1; the label names the version.", &["version"]);
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
-
-    #[test]
-    fn the_document_lists_every_family_as_it_is() {
-        let documented: Vec<(String, String, String)> = include_str!("../../METRICS.md")
-            .lines()
-            .filter(|line| line.starts_with("| `edge_"))
-            .map(|line| {
-                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-                let labels = cells[3].replace('`', "").replace(", ", ",");
-                (cells[1].trim_matches('`').to_owned(), cells[2].to_owned(), labels)
-            })
-            .collect();
-        let metrics = Metrics::new();
-        let registered: Vec<_> = metrics
-            .families()
-            .iter()
-            .map(|f| (f.name.to_owned(), f.kind.to_owned(), f.labels.join(",")))
-            .collect();
-        assert_eq!(documented, registered);
-    }
 
     #[test]
     fn a_removed_route_leaves_no_series_and_takes_no_other_with_it() {

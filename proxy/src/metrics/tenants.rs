@@ -84,6 +84,6 @@ mod tests {
         assert!(text.contains("acme") && text.contains("upstream=\"api\"} 1"), "{text}");
         metrics.forget_series_of_upstreams(&[("gateway", Some("acme"))].into());
         let text = String::from_utf8(metrics.render()).unwrap();
-        assert!(!text.contains("acme") && text.contains("upstream=\"api\"} 1"), "{text}");
+        assert!(!text.contains("tenant=") && text.contains("upstream=\"api\"} 1"), "{text}");
     }
 }

@@ -49,13 +49,8 @@ impl Tables<'_> {
     }
 
     pub fn count_auth(&self, route: &Route, decision: access::Decision) {
-        let Some(metrics) = self.metrics else { return };
-        let name = route.series.name.as_str();
-        match &route.access {
-            Some(access) if decision == access::Decision::Granted => {
-                access.granted(|| metrics.auth_decisions_of(name, decision)).inc();
-            }
-            _ => metrics.auth_decided(name, decision),
+        if let (Some(metrics), Some(access)) = (self.metrics, &route.access) {
+            access.count(metrics, route.series.name.as_str(), decision);
         }
     }
 }

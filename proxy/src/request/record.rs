@@ -17,7 +17,7 @@ use crate::access;
 use crate::clock;
 use crate::limit::{Moment, StreamGuard};
 use crate::local::Local;
-use crate::meters::{self, Counted, Outcome, RouteMeters};
+use crate::meters::{self, Counted, OpenTunnel, Outcome, RouteMeters};
 use crate::route::table::{Action, Route, RouteTarget, Targets};
 
 /// A worker hands its lines over when it has this many bytes, or at its tick.
@@ -207,8 +207,7 @@ impl Record {
         }
         if matches!(answer.kind, AnswerKind::Challenge(_)) {
             self.challenge = true;
-            let metrics = &self.local.shared.metrics;
-            metrics.acme_challenges.with_label_values(&["http-01"]).inc();
+            self.local.shared.metrics.acme_challenges.http_01.inc();
         }
     }
 
@@ -228,7 +227,15 @@ impl Record {
 
     /// Counts what `access` said.
     pub fn auth(&self, route: &Route, decision: access::Decision) {
-        self.local.shared.metrics.auth_decided(route.series.name.as_str(), decision);
+        if let Some(access) = &route.access {
+            access.count(&self.local.shared.metrics, route.series.name.as_str(), decision);
+        }
+    }
+
+    /// It became a tunnel: counts it, and as open for as long as what is returned lives.
+    pub fn tunnel(&self) -> OpenTunnel {
+        let meters = self.meters.clone().unwrap_or_else(|| self.meters());
+        meters.tunnel(&self.local.shared.metrics)
     }
 
     pub fn endpoint(&mut self, text: &Arc<str>) {
@@ -309,16 +316,16 @@ impl Record {
         }
         let duration_us = self.elapsed_us();
         let metrics = &self.local.shared.metrics;
-        match self.meters.take() {
+        let meters = match self.meters.take() {
             Some(meters) => {
                 meters.in_flight.dec();
-                meters.add(metrics, &self.outcome(duration_us));
+                meters
             }
-            None => self.meters().add(metrics, &self.outcome(duration_us)),
-        }
+            None => self.meters(),
+        };
+        meters.add(metrics, &self.outcome(duration_us));
         if let Some(rejection) = self.rejection {
-            let labels = [self.counted().label(), rejection.cause.code()];
-            metrics.http_local_responses.with_label_values(&labels).inc();
+            meters.local_response(metrics, rejection.cause.code());
         }
         self.log(duration_us);
         self.local.buffers.give_text(std::mem::take(&mut self.text));

@@ -28,7 +28,7 @@ use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::filter::security;
 use crate::limit::{LimitRegistry, Owner, RouteLimits};
-use crate::metrics::TenantLabels;
+use crate::metrics::{ListenerCounts, Metrics, TenantLabels, UpstreamCounts};
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, Resolved, Upstream};
 use crate::upstream::transport::Transport;
 
@@ -48,6 +48,8 @@ pub struct Deps<'a> {
     pub endpoints: &'a mut EndpointRegistry,
     pub limits: &'a mut LimitRegistry,
     pub tenants: &'a TenantLabels,
+    /// Where what is compiled counts.
+    pub metrics: &'a Metrics,
 }
 
 /// Descriptors kept back from the limits: listeners, admin, log, certificates.
@@ -58,10 +60,11 @@ const MOST_CLIENT_CONNECTIONS: usize = 15_000;
 pub fn compile(accepted: &Accepted, previous: &Snapshot, deps: &mut Deps<'_>) -> Snapshot {
     let global = &accepted.global;
     let mut former = InOrder::new(&previous.upstreams, |upstream| &upstream.name);
+    let mut counts = HashMap::new();
     let upstreams: Vec<Arc<Upstream>> = accepted
         .upstreams
         .iter()
-        .map(|(name, entry)| upstream(&entry.value, former.find(name), deps))
+        .map(|(name, entry)| upstream(&entry.value, former.find(name), &mut counts, deps))
         .collect();
     let https_port = https_port(&accepted.global, deps.bound);
     let routes = routes(accepted, previous, &upstreams, https_port, deps);
@@ -183,6 +186,7 @@ fn client_connections(nofile: u64) -> usize {
 fn upstream(
     spec: &Arc<model::Upstream>,
     former: Option<&Arc<Upstream>>,
+    counts: &mut HashMap<Name, Arc<UpstreamCounts>>,
     deps: &mut Deps<'_>,
 ) -> Arc<Upstream> {
     let series = deps.tenants.series(&spec.name, spec.tenant.as_ref());
@@ -197,8 +201,13 @@ fn upstream(
     set.expect_checks(spec);
     let state = former.map(|former| former.state.clone()).unwrap_or_default();
     state.replace(set);
+    // Those of a template share them.
+    let counts = counts
+        .entry(series.name.clone())
+        .or_insert_with(|| UpstreamCounts::new(deps.metrics, series.name.as_str()).into());
     Arc::new(Upstream {
         name: spec.name.clone(),
+        counts: counts.clone(),
         series,
         transport: Transport::compile(spec, former.map(|former| &former.transport)),
         spec: spec.clone(),
@@ -226,6 +235,7 @@ fn listeners(
     let keys = accepted.global.limits.limiter_keys;
     let mut policy = |listener: &model::Listener| ListenerPolicy {
         name: listener.name.clone(),
+        counts: ListenerCounts::new(deps.metrics, listener.name.as_str(), listener.tls.is_some()),
         tls: listener.tls.as_ref().map(|policy| {
             let http2 = listener.http2.enabled;
             tls::listener_tls(policy, http2, &deps.certs, &deps.challenges, &deps.ticketer)
@@ -399,6 +409,7 @@ pub mod lab {
                 endpoints: &mut self.endpoints,
                 limits: &mut self.limits,
                 tenants: &TenantLabels::default(),
+                metrics: &Metrics::new(),
             };
             super::compile(accepted, previous, &mut deps)
         }

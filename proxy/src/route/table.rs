@@ -22,6 +22,7 @@ use crate::filter::cors::CorsPolicy;
 use crate::filter::pages::Pages;
 use crate::filter::rewrite::Rewrite;
 use crate::limit::{AddressRate, RouteLimits};
+use crate::metrics::ListenerCounts;
 use crate::request::client::Client;
 use crate::request::view::split_target;
 use crate::upstream::endpoint::Upstream;
@@ -62,6 +63,7 @@ pub struct Limits {
 /// The live half of a listener: everything but its bound addresses.
 pub struct ListenerPolicy {
     pub name: Name,
+    pub counts: ListenerCounts,
     /// `None`: plaintext.
     pub tls: Option<ListenerTls>,
     /// `Some`: known hosts are redirected to https on this public port.

@@ -59,9 +59,7 @@ impl<'a> Wanted<'a> {
         {
             let reason =
                 if rejection.detail.is_empty() { rejection.cause.code() } else { rejection.detail };
-            let labels = [self.upstream.series.name.as_str(), reason];
-            let errors = &self.local.shared.metrics.upstream_connection_errors;
-            errors.with_label_values(&labels).inc();
+            self.upstream.counts.connection_error(&self.local.shared.metrics, reason);
         }
         outcome
     }
@@ -105,14 +103,12 @@ impl<'a> Wanted<'a> {
     }
 
     fn gauges(self) -> ConnectionGauges {
-        ConnectionGauges::new(&self.local.shared.metrics, self.upstream.series.name.as_str())
+        ConnectionGauges::new(&self.upstream.counts)
     }
 
     fn observe(self, started_us: u64) {
         let seconds = (clock::process_us() - started_us) as f64 / 1e6;
-        let name = [self.upstream.series.name.as_str()];
-        let durations = &self.local.shared.metrics.upstream_connect_duration;
-        durations.with_label_values(&name).observe(seconds);
+        self.upstream.counts.connect_duration.observe(seconds);
     }
 }
 

@@ -6,12 +6,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use config::model::{self, EndpointAddress};
 use config::value::Name;
-use prometheus::Histogram;
 
 use super::balance::{Latency, Table};
 use super::budget::RetryBudget;
@@ -21,12 +20,14 @@ use super::keep_alive::KeepAlive;
 use super::passive::EjectionGate;
 use super::queue::Queue;
 use super::transport::Transport;
+use crate::metrics::UpstreamCounts;
 use crate::route::table::Series;
 
 /// A named group of endpoints with one policy.
 pub struct Upstream {
     pub name: Name,
     pub series: Series,
+    pub counts: Arc<UpstreamCounts>,
     pub spec: Arc<model::Upstream>,
     /// How endpoints are spoken to.
     pub transport: Arc<Transport>,
@@ -48,8 +49,6 @@ pub struct UpstreamState {
     pub queue: Queue,
     pub budget: RetryBudget,
     pub gate: EjectionGate,
-    /// `edge_upstream_request_duration_seconds` of good answers: looked up once.
-    pub ok_duration: OnceLock<Histogram>,
 }
 
 /// The endpoints of one upstream at one moment.

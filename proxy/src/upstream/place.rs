@@ -79,8 +79,7 @@ impl Place {
         let (now_ms, gate) = (self.local.timers.now_ms(), &self.upstream.state.gate);
         let condition = &self.endpoint.condition;
         if let Some(time) = condition.failure(policy, now_ms, gate, &set.members) {
-            let labels = [self.upstream.series.name.as_str()];
-            self.local.shared.metrics.upstream_ejections.with_label_values(&labels).inc();
+            self.upstream.counts.ejections.inc();
             tracing::warn!(
                 "upstream {}: {} is ejected for {}: {} requests in a row failed",
                 self.upstream.name,

@@ -10,7 +10,7 @@ use prometheus::IntGauge;
 
 use super::endpoint::{Endpoint, Upstream, UpstreamState};
 use super::io::UpstreamIo;
-use crate::metrics::Metrics;
+use crate::metrics::UpstreamCounts;
 use crate::state::Shared;
 
 /// Idle connections kept per endpoint and worker; more are closed.
@@ -50,16 +50,15 @@ pub struct Books {
     pooled: bool,
 }
 
-/// `edge_upstream_connections` of one upstream; looked up once per connection.
+/// `edge_upstream_connections` of one upstream.
 pub struct ConnectionGauges {
     active: IntGauge,
     idle: IntGauge,
 }
 
 impl ConnectionGauges {
-    pub fn new(metrics: &Metrics, upstream: &str) -> ConnectionGauges {
-        let gauge = |state| metrics.upstream_connections.with_label_values(&[upstream, state]);
-        ConnectionGauges { active: gauge("active"), idle: gauge("idle") }
+    pub fn new(counts: &UpstreamCounts) -> ConnectionGauges {
+        ConnectionGauges { active: counts.active.clone(), idle: counts.idle.clone() }
     }
 }
 

@@ -174,6 +174,48 @@ fn labels_do_not_come_from_clients() {
 }
 
 #[test]
+fn routes_beyond_the_bound_of_series_are_counted_together() {
+    const N: usize = 8;
+    let backend = Backend::ok();
+    let mut text = "metrics: { max_series: 1000 }\nupstreams:\n".to_owned();
+    for n in 0..N {
+        text += &format!("  up-{n}: {{ endpoints: [\"{}\"] }}\n", backend.addr);
+    }
+    text += "routes:\n";
+    for n in 0..N {
+        let limit = "rate_limits: [{ name: each, key: client_ip, rate: 50/s }]";
+        let host = format!("hosts: [r-{n}.openclaw.example]");
+        text += &format!("  r-{n}: {{ {host}, upstream: up-{n}, {limit} }}\n");
+    }
+    let edge = Edge::start(&Conf::new(text));
+    edge.wait_stderr("metrics.max_series (1000) is reached: ");
+    let mut client = edge.client();
+    for n in 0..N {
+        client.get(&format!("r-{n}.openclaw.example"), "/").assert_ok("ok");
+    }
+    crate::harness::wait_until("all requests to be counted", || {
+        edge.metric("edge_http_requests_total") == N as f64
+    });
+    let text = edge.admin("/metrics").body;
+    let named = |prefix: &str| {
+        let own = (0..N).filter(|n| text.contains(&format!("=\"{prefix}-{n}\""))).count();
+        assert!((1..N).contains(&own) && text.contains(&format!("=\"{prefix}-0\"")), "{text}");
+        (N - own) as f64
+    };
+    let (routes, upstreams) = (named("r"), named("up"));
+    assert_eq!(edge.metric("edge_http_requests_total{route=\"other\"}"), routes);
+    assert_eq!(edge.metric("edge_rate_limit_keys{route=\"other\",limit=\"each\"}"), routes);
+    assert_eq!(edge.metric("edge_upstream_requests_total{upstream=\"other\"}"), upstreams);
+    assert_eq!(edge.metric("edge_upstream_endpoints{upstream=\"other\"}"), upstreams);
+    assert!(edge.metric("edge_metrics_series_dropped_total") > 100.0 * routes);
+    let bounded = |line: &&str| line.contains("route=\"") || line.contains("upstream=\"");
+    assert!(text.lines().filter(bounded).count() <= 1000, "{text}");
+    // Elsewhere each has its name.
+    edge.wait_log("route", "r-7");
+    assert!(edge.admin("/api/v1/limits").body.contains("\"r-7\""));
+}
+
+#[test]
 fn its_connections_are_bounded() {
     let (_backend, edge) = app();
     let addr = edge.admin_addr();

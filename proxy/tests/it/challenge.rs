@@ -79,6 +79,7 @@ impl Edge {
         assert!(accepted.quarantined.is_empty(), "{:?}", accepted.quarantined);
         let bound =
             |name, address, tls| BoundAddress { listener: Name::new(name).unwrap(), address, tls };
+        let shared = Shared::new(Sink::start_on(1 << 20, log.clone()).0);
         let snapshot = compile(
             &accepted,
             &empty(),
@@ -95,11 +96,11 @@ impl Edge {
                 endpoints: &mut EndpointRegistry::default(),
                 limits: &mut LimitRegistry::default(),
                 tenants: &proxy::metrics::TenantLabels::default(),
+                metrics: &shared.metrics,
             },
         );
-        let sink = Sink::start_on(1 << 20, log.clone()).0;
         let snapshot = ArcSwap::from_pointee(snapshot);
-        let shared = Arc::new(Shared { snapshot, certs, challenges, ..Shared::new(sink) });
+        let shared = Arc::new(Shared { snapshot, certs, challenges, ..shared });
         let sockets = [http_socket, https_socket].into_iter().enumerate();
         let sockets =
             sockets.map(|(id, socket)| Listening { id, socket, inherited: false }).collect();

@@ -176,6 +176,14 @@ fn the_examples_are_good() {
     assert!(seen > 0, "no example was checked");
 }
 
+#[test]
+fn metrics_are_described_as_the_page_has_it() {
+    let output = command(&["metrics"]);
+    assert_eq!(output.status.code(), Some(0));
+    let page = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/METRICS.md")).unwrap();
+    assert!(output.stdout == page, "run `cargo run -p proxy -- metrics >proxy/METRICS.md`");
+}
+
 /// They are made from the command line: each command is there, and a shell takes them.
 #[test]
 fn completions_and_man_pages() {

@@ -363,6 +363,12 @@ fn workers_touch_no_files_names_or_system_clock() {
 }
 
 #[test]
+fn workers_look_up_no_series() {
+    absent(&DATA_PLANE, &[], &["with_label_values", "get_metric_with"]);
+    absent(&["proxy/src/worker.rs", "proxy/src/local.rs"], &[], &["with_label_values"]);
+}
+
+#[test]
 fn the_pure_parts_have_no_async_and_no_sockets() {
     let pure = ["proxy/src/filter", "proxy/src/http1", "proxy/src/request", "proxy/src/route"];
     absent(&pure, &[], &["async ", ".await", "tokio", "TcpStream"]);

@@ -49,6 +49,7 @@ pub(crate) const TOP: Keys = Keys {
         "certificates",
         "trusted_proxies",
         "limits",
+        "metrics",
         "log",
         "drain",
         "defaults",
@@ -193,6 +194,21 @@ pub(crate) const LIMITS: Keys = Keys {
     later: &[],
 };
 
+pub(crate) const METRICS: Keys = Keys {
+    path: "metrics",
+    known: &["max_series"],
+    foreign: &[
+        ("tenants", "write it under `tenants.metrics`"),
+        ("enabled", "`/metrics` needs no switch: remove it"),
+        ("listen", "write `admin.listen`"),
+        ("address", "write `admin.listen`"),
+        ("port", "write `admin.listen`"),
+        ("series", "write `max_series`"),
+        ("limit", "write `max_series`"),
+    ],
+    later: &[],
+};
+
 pub(crate) const LOG: Keys = Keys {
     path: "log",
     known: &["access", "queue_bytes"],
@@ -249,6 +265,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &ORDER_LIMITS,
     &CERTIFICATE,
     &LIMITS,
+    &METRICS,
     &LOG,
     &DRAIN,
     &DEFAULTS,

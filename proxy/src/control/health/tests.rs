@@ -11,6 +11,7 @@ use config::model::{
 
 use super::test_server::{GrpcStatus, HOST, Reply, TestServer};
 use super::*;
+use crate::metrics::UpstreamCounts;
 use crate::route::table::Series;
 use crate::upstream::endpoint::{EndpointRegistry, EndpointSet, UpstreamState};
 use crate::upstream::transport::Transport;
@@ -57,6 +58,7 @@ impl Bed {
         self.checker.set_endpoints(&Upstream {
             name: self.spec.name.clone(),
             series: Series::own(&self.spec.name),
+            counts: UpstreamCounts::new(&self.shared.metrics, "api").into(),
             transport: Transport::compile(&self.spec, None),
             spec: Arc::new(self.spec.clone()),
             state: self.state.clone(),

@@ -272,8 +272,7 @@ impl Attempts {
     }
 
     fn count_retry(&self, reason: &'static str) {
-        let labels = [self.upstream().series.name.as_str(), reason];
-        self.local.shared.metrics.upstream_retries.with_label_values(&labels).inc();
+        self.upstream().counts.retry(&self.local.shared.metrics, reason);
     }
 }
 

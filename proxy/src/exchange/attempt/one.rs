@@ -10,7 +10,6 @@ use crate::local::Local;
 use crate::request::cause::{Cause, Rejection};
 use crate::request::plan::Plan;
 use crate::upstream::balance::sticky::sticky_id;
-use crate::upstream::endpoint::Upstream;
 use crate::upstream::place::Place;
 use crate::upstream::pool::UpstreamConnection;
 use crate::upstream::tcp_info::{self, TcpInfo};
@@ -76,7 +75,7 @@ impl Attempt {
     pub fn failed(&mut self, local: &Local, rejection: Rejection, begun: bool) {
         let cause = rejection.cause;
         let elapsed_us = clock::process_us() - self.started_us;
-        count_failed(local, self.place.upstream(), cause, elapsed_us);
+        self.place.upstream().counts.failed(&local.shared.metrics, cause, elapsed_us);
         let own_fault = matches!(
             cause,
             Cause::UpstreamClosed | Cause::UpstreamProtocol | Cause::FirstByteTimeout
@@ -91,19 +90,14 @@ impl Attempt {
 
     /// The answer is dropped in favour of another endpoint's.
     pub(super) fn replaced(&self, local: &Local) {
-        let labels = [self.place.upstream().series.name.as_str(), "replaced"];
-        local.shared.metrics.upstream_requests.with_label_values(&labels).inc();
+        self.place.upstream().counts.replaced(&local.shared.metrics);
     }
 
     /// The answer is complete; `reuse`: the connection may carry another request.
     pub fn finish(self, local: &Local, reuse: bool) {
         let Attempt { connection, place, started_us, .. } = self;
         let upstream = place.upstream();
-        let durations = upstream.state.ok_duration.get_or_init(|| {
-            let labels = [upstream.series.name.as_str(), "ok"];
-            local.shared.metrics.upstream_request_duration.with_label_values(&labels)
-        });
-        durations.observe(seconds(clock::process_us() - started_us));
+        upstream.counts.duration.observe(seconds(clock::process_us() - started_us));
         let keep_alive = upstream.spec.timeouts.keep_alive;
         drop(place);
         if reuse {
@@ -143,18 +137,6 @@ pub(super) fn acked(connection: &mut UpstreamConnection) -> Option<u64> {
 fn look(connection: &mut UpstreamConnection) -> Option<TcpInfo> {
     let socket: BorrowedFd<'_> = connection.io.socket()?;
     tcp_info::look(socket).ok()
-}
-
-/// Counts an attempt that did not end well.
-fn count_failed(local: &Local, upstream: &Upstream, cause: Cause, elapsed_us: u64) {
-    let metrics = &local.shared.metrics;
-    let name = upstream.series.name.as_str();
-    let labels = [name, cause.code()];
-    metrics.upstream_requests.with_label_values(&labels).inc();
-    metrics.upstream_request_duration.with_label_values(&labels).observe(seconds(elapsed_us));
-    if cause == Cause::ClientGone {
-        metrics.upstream_cancelled.with_label_values(&[name]).inc();
-    }
 }
 
 fn seconds(us: u64) -> f64 {

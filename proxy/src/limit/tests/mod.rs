@@ -15,7 +15,7 @@ use config::model::{AddressPrefix, KeyPart, LimitKey, Missing, Rate, RateLimit};
 use config::value::Name;
 
 use super::clock::HandClock;
-use super::{Limit, LimitRegistry, Owner, Pass, Refuse, Verdict};
+use super::{Key, Limit, LimitRegistry, Origin, Owner, Pass, Refuse, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
