@@ -75,7 +75,8 @@ pub struct Asked {
 pub struct Origin {
     high: u64,
     low: u64,
-    v4: bool,
+    /// 4 or 6: a number as well.
+    family: u64,
 }
 
 impl Origin {
@@ -83,10 +84,10 @@ impl Origin {
     #[inline(never)]
     pub fn of(address: &IpAddr) -> Origin {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Origin { high: 0, low: v4.to_bits().into(), v4: true },
+            IpAddr::V4(v4) => Origin { high: 0, low: v4.to_bits().into(), family: 4 },
             IpAddr::V6(v6) => {
                 let bits = v6.to_bits();
-                Origin { high: (bits >> 64) as u64, low: bits as u64, v4: false }
+                Origin { high: (bits >> 64) as u64, low: bits as u64, family: 6 }
             }
         }
     }
@@ -164,7 +165,7 @@ impl KeyHasher {
     /// The client here.
     pub fn client(&self, origin: &Origin, prefix: &AddressPrefix) -> Client {
         let bits = u128::from(origin.high) << 64 | u128::from(origin.low);
-        if origin.v4 {
+        if origin.family == 4 {
             return Client { narrow: self.prefix(4, bits << 96, prefix.v4), wide: None };
         }
         let aggregate = prefix.v6_aggregate.filter(|aggregate| *aggregate < prefix.v6);
@@ -251,7 +252,7 @@ struct Question {
 impl Question {
     /// Nobody cuts so.
     const NONE: Question =
-        Question { key: 0, cut: 0, origin: Origin { high: 0, low: 0, v4: false } };
+        Question { key: 0, cut: 0, origin: Origin { high: 0, low: 0, family: 0 } };
 }
 
 thread_local! {

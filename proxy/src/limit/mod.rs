@@ -210,6 +210,7 @@ impl<C: LimitClock> Limit<C> {
         !self.spec.exempt.is_empty() && self.is_exempt(address)
     }
 
+    #[inline(never)]
     fn is_exempt(&self, address: &IpAddr) -> bool {
         let address = address.to_canonical();
         let exempt = self.spec.exempt.iter().any(|net| net.contains(&address));

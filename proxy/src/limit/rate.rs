@@ -119,7 +119,7 @@ impl<C: LimitClock> Tiers<C> {
         let of_tenant = |hash: u64| hash ^ tenant;
         let narrow = of_tenant(client.narrow);
         let client = Client { narrow, wide: client.wide.map(of_tenant) };
-        let visit = self.narrow.visit(client.narrow, By::Client(client), now);
+        let visit = self.narrow.visit(client.narrow, By::Network(client.network()), now);
         let outcome = self.narrow.governor.check_key(&visit);
         self.with_wider(self.narrow.answer(outcome, &visit), client.wide, now).passes()
     }
@@ -205,12 +205,12 @@ impl<C: LimitClock> StateStore for Store<C> {
             _ => true,
         };
         let elsewhere = || {
-            let client = match visit.by {
-                By::Origin(origin, _) => self.clients.at(&origin),
-                By::Client(client) => client,
+            let network = match visit.by {
+                By::Origin(origin, _) => self.clients.at(&origin).network(),
+                By::Network(network) => network,
                 By::Parts => return None,
             };
-            Some((&*self.buckets, client.network()))
+            Some((&*self.buckets, network))
         };
         self.table.visit(visit, may_create, elsewhere, decide)
     }

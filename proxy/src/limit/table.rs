@@ -12,7 +12,7 @@ use governor::nanos::Nanos;
 
 use super::clock::LimitClock;
 use super::counter::Counter;
-use super::key::{Client, Origin};
+use super::key::Origin;
 use super::slot::{Slot, Tick, tick};
 
 /// Buckets for keys that do not fit.
@@ -71,7 +71,8 @@ pub struct Visit {
 pub enum By {
     /// A client here, and whether it may draw the key.
     Origin(Origin, bool),
-    Client(Client),
+    /// A client that shares an overflow bucket by this hash.
+    Network(u64),
     /// Other keys, which are counted by themselves: where it does not fit, it is not counted.
     Parts,
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use benches::report::{Machine, number};
-use benches::stats::{Spread, percentile};
+use benches::stats::Spread;
 use serde::Serialize;
 
 use crate::cases::{Case, Goal};
@@ -117,7 +117,6 @@ impl Table {
         out += "\n";
         self.main_table(&mut out);
         self.goal_table(&mut out);
-        self.delta_table(&mut out);
         self.latency_table(&mut out);
         self.memory_table(&mut out);
         self.footer(&mut out);
@@ -163,33 +162,6 @@ impl Table {
                 .collect();
             let (goal, verdict) = verdict(row.goal, mine);
             let _ = writeln!(out, "| {} | {} | {goal} | {verdict} |", row.case, ratios.join(" | "));
-        }
-    }
-
-    /// What every policy costs on top of requests without any, where both were measured.
-    fn delta_table(&self, out: &mut String) {
-        let Some(all) = self.rows.iter().find(|row| row.case == "al") else { return };
-        let bases = ["an", "a"].map(|case| self.rows.iter().find(|row| row.case == case));
-        let peers = self.peers();
-        let _ = writeln!(
-            out,
-            "\n## What limits, access, CORS and headers cost\n\nMedian of the differences within \
-             one repetition [quartiles], CPU per request. an has the same fields and no policy, a \
-             not even the fields. Goal of ours: al less than {POLICY_GOAL:.0} % over an.\n\n\
-             | | {} | verdict |\n|---|{}---|",
-            peers.join(" | "),
-            "---|".repeat(peers.len())
-        );
-        for base in bases.into_iter().flatten() {
-            let of = |peer: &str| delta(all.cell(peer)?, base.cell(peer)?);
-            let cells: Vec<String> =
-                peers.iter().map(|peer| of(peer).map_or("–".into(), delta_text)).collect();
-            let verdict = match (base.case, of(OURS)) {
-                ("an", Some(delta)) if delta.median < POLICY_GOAL => "met",
-                ("an", Some(_)) => "**not met**",
-                _ => "–",
-            };
-            let _ = writeln!(out, "| al / {} | {} | {verdict} |", base.case, cells.join(" | "));
         }
     }
 
@@ -276,8 +248,6 @@ impl Table {
 }
 
 const OURS: &str = "openclaw-edge";
-/// Per cent of CPU per request.
-pub const POLICY_GOAL: f64 = 3.0;
 
 /// For a shell.
 fn quoted(word: &str) -> String {
@@ -293,20 +263,6 @@ fn ratio(ours: &Cell, theirs: &Cell) -> Option<String> {
     let pairs = ours.samples.iter().zip(&theirs.samples);
     let each = Spread::of(pairs.filter_map(|(a, b)| Some(a.value? / b.value?)))?;
     Some(format!("**{of_medians:.2}** [{:.2}–{:.2}]", each.min, each.max))
-}
-
-/// Per cent, with the quartiles in the place of the extremes.
-fn delta(more: &Cell, less: &Cell) -> Option<Spread> {
-    let pairs = more.samples.iter().zip(&less.samples);
-    let mut each: Vec<f64> =
-        pairs.filter_map(|(more, less)| Some((more.value? / less.value? - 1.0) * 100.0)).collect();
-    each.sort_by(f64::total_cmp);
-    let median = Spread::of(each.iter().copied())?.median;
-    Some(Spread { median, min: percentile(&each, 0.25)?, max: percentile(&each, 0.75)? })
-}
-
-fn delta_text(Spread { median, min, max }: Spread) -> String {
-    format!("**{median:+.1} %** [{min:+.1}–{max:+.1}]")
 }
 
 fn verdict(goal: Option<Goal>, ours: &Cell) -> (String, &'static str) {
@@ -348,14 +304,6 @@ mod tests {
         assert_eq!(row.cells[1].text(), "7.00 [6.00–8.80] **0.64**");
         assert_eq!(verdict(row.goal, &row.cells[1]), ("≤ 0.75".into(), "met"));
         assert!(row.command.contains("-d3s --latency '-HHost: app.openclaw.example' http://"));
-    }
-
-    #[test]
-    fn policies_are_compared_within_a_repetition() {
-        let (with, without) =
-            (row("al", samples(&[10.2, 20.8, 30.6])), row("an", samples(&[10.0, 20.0, 30.0])));
-        let delta = delta(&with.cells[1], &without.cells[1]).unwrap();
-        assert_eq!(delta_text(delta), "**+2.0 %** [+2.0–+4.0]");
     }
 
     #[test]

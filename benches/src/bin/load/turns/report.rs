@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::{Measured, Pair};
 use crate::peers::Peer;
-use crate::table::POLICY_GOAL;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -195,6 +194,9 @@ fn range([low, high]: [f64; 2]) -> String {
 fn number_of(count: u64) -> String {
     number(count as f64)
 }
+
+/// Per cent of CPU per request.
+const POLICY_GOAL: f64 = 3.0;
 
 #[cfg(test)]
 mod tests {
