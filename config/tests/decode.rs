@@ -50,7 +50,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(https.limits.connection_rate, "200/s".parse().ok());
     assert_eq!(https.limits.connection_burst.get(), 400);
     assert_eq!((global.limits.buffered_bytes, global.limits.limiter_keys), (128 << 20, 100_000));
-    assert_eq!(global.metrics.max_series, 50_000);
+    assert_eq!(global.metrics.max_series, 200_000);
     assert_eq!((global.log.access, global.log.queue_bytes), (AccessLog::Json, 8 << 20));
     assert_eq!((global.drain.deadline, global.drain.removed_route_grace), (secs(15), secs(30)));
     let timeouts = &accepted.upstreams["u"].value.timeouts;

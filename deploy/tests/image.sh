@@ -270,6 +270,8 @@ bare() {
     setcap -r "$scratch/bundle/rootfs/usr/bin/openclaw-edge"
     container without run --config /etc/openclaw-edge/edge.yaml
     until_it_holds "a refused port" grep -q "Permission denied" without/stderr
+    # Its cgroup is this machine's.
+    runc --root "$scratch/runc" delete --force without
 }
 
 case ${1:-} in

@@ -5,9 +5,6 @@
 # (`soak rollout`). Each time the next process starts beside the one that serves, is ready by its own
 # health check, and only then the first gets its SIGTERM. Nothing may be refused, reset or fail; the
 # same load must notice processes that are killed instead. Takes root; a minute.
-#
-# Not in .ci/run yet: five runs in a row with a release build are to show that it holds.
-# Only by make test-deploy.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 replacements=${REPLACEMENTS:-20}

@@ -11,7 +11,7 @@ SYSTEM=(python3=python3 setpriv=util-linux sha256sum=coreutils openssl=openssl n
     podman=podman crun=crun runc=runc skopeo=skopeo umoci=umoci setcap=libcap2-bin curl=curl ip=iproute2
     systemd-analyze=systemd strace=strace jq=jq prometheus=prometheus promtool=prometheus
     pebble=pebble pebble-challtestsrv=pebble htpasswd=apache2-utils
-    debootstrap=debootstrap lintian=lintian dpkg-shlibdeps=dpkg-dev nsenter=util-linux)
+    debootstrap=debootstrap lintian=lintian dpkg-shlibdeps=dpkg-dev nsenter=util-linux pgrep=procps)
 
 main() {
     local tools

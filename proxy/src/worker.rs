@@ -63,10 +63,10 @@ async fn run(local: Rc<Local>, sockets: Vec<Listening>, ticks: &AtomicU64) {
     let mut accepting = JoinSet::new();
     local.wall.tick();
     local.timers.tick(false, false);
-    for Listening { id, socket, inherited } in sockets {
+    for Listening { id, socket, after } in sockets {
         match TcpListener::from_std(socket) {
             Ok(socket) => {
-                accepting.spawn_local(listener::accept_loop(local.clone(), id, socket, inherited));
+                accepting.spawn_local(listener::accept_loop(local.clone(), id, socket, after));
             }
             Err(error) => tracing::error!(%error, "listening socket could not be used"),
         }

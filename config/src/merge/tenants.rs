@@ -409,10 +409,8 @@ impl<'r> Served<'r> {
             // Its former version may serve other paths of the host.
             owners.iter().any(|owner| *owner != Some(tenant))
         };
-        let by_another_tenant = |owners: &BTreeSet<Option<&Name>>| {
-            owners.iter().flatten().any(|owner| *owner != tenant)
-        };
-        // Refused for being under another's wildcard: that goes on to serve there.
+        // Another's, which it is refused for, or that of its own former version: it goes on to serve.
+        let by_a_tenant = |owners: &BTreeSet<Option<&Name>>| owners.iter().any(Option::is_some);
         let above = match host {
             HostPattern::Exact(name) => name.split_once('.').map(|(_, suffix)| suffix),
             HostPattern::Wildcard(_) => None,
@@ -420,6 +418,6 @@ impl<'r> Served<'r> {
         let above = above.and_then(|suffix| self.hosts.get(&HostPattern::Wildcard(suffix.into())));
         self.places.contains(&(host, path))
             || self.hosts.get(host).is_some_and(of_another)
-            || above.is_some_and(by_another_tenant)
+            || above.is_some_and(by_a_tenant)
     }
 }

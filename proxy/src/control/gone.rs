@@ -88,13 +88,17 @@ impl Labels {
         let used = snapshot.routes.iter().map(|route| &route.series).collect();
         let (names, series) = unused(&self.routes, &used);
         if !series.is_empty() {
-            metrics.forget_routes(&names);
+            if !names.is_empty() {
+                metrics.forget_routes(&names);
+            }
             metrics.forget_series_of_routes(&series);
         }
         let used = snapshot.upstreams.iter().map(|upstream| &upstream.series).collect();
         let (names, series) = unused(&self.upstreams, &used);
         if !series.is_empty() {
-            metrics.forget_upstreams(&names);
+            if !names.is_empty() {
+                metrics.forget_upstreams(&names);
+            }
             metrics.forget_series_of_upstreams(&series);
         }
     }

@@ -28,19 +28,29 @@ pub struct Listening {
     /// Index into the snapshot's listeners.
     pub id: usize,
     pub socket: std::net::TcpListener,
-    /// Others have it too: the workers beside this one, and whoever handed it over.
-    pub inherited: bool,
+    pub after: After,
+}
+
+/// Who takes connections of this socket's address when it closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It is inherited. Others have it too: the workers beside this one, and whoever handed it over.
+    Others,
+    /// A process that shares the ports, and to which the kernel moves what is on its way.
+    NextProcess,
+    Nobody,
 }
 
 /// Accepts until the drain begins and the queue is empty, then closes the socket: closing with
 /// connections in the queue would reset them (facts/security.md §7). Of an inherited socket the
 /// queue outlives this process: it is left to the next one, at once.
-pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, inherited: bool) {
+pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, after: After) {
     let timer = local.timers.timer();
+    let inherited = after == After::Others;
     loop {
         match next(&local, &socket, &timer, inherited).await {
             None if inherited => return,
-            None => return empty_queue(&local, id, socket),
+            None => return empty_queue(&local, id, socket, after),
             Some(Ok((io, peer))) => admit(&local, id, io, peer),
             Some(Err(error)) => {
                 complain(&error);
@@ -54,9 +64,9 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, inher
 }
 
 /// Takes what waits in the queue and closes the socket.
-fn empty_queue(local: &Rc<Local>, id: usize, socket: TcpListener) {
+fn empty_queue(local: &Rc<Local>, id: usize, socket: TcpListener, after: After) {
     let Ok(socket) = socket.into_std() else { return };
-    retire(socket, |io, peer| {
+    retire(socket, after == After::NextProcess, |io, peer| {
         let accepted = io.set_nonblocking(true).and_then(|()| TcpStream::from_std(io));
         if let Ok(io) = accepted {
             admit(local, id, io, peer);

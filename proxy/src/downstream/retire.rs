@@ -1,6 +1,6 @@
 //! Closes a listening socket beside which another process listens, without a reset.
 //!
-//! Its queue is emptied first, yet the kernel may be completing a handshake on another CPU just
+//! Its queue is emptied, yet the kernel may be completing a handshake on another CPU just
 //! then. Where that connection reaches the queue of a socket that has been closed meanwhile it is
 //! reset, `tcp_migrate_req` or not: 32 of 863,500 in 7,032 closings (Linux 6.18). So the last packet
 //! of a handshake is kept out for a moment before. The connection is not there yet then, and the
@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
 
-const MIGRATION: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 /// Longer than the kernel is busy with one packet, also where a hypervisor takes its CPU away: 30 us
 /// were not enough (a reset in one of six runs of deploy/tests/replace.sh). Clients whose handshake
 /// falls into it wait for their own retransmission, mostly 200 ms, so it is no longer than that.
 const IN_THE_KERNEL: Duration = Duration::from_millis(1);
 
-/// Gives `admit` what waits in the queue, and closes the socket.
-pub fn retire(socket: TcpListener, mut admit: impl FnMut(TcpStream, SocketAddr)) {
-    empty(&socket, &mut admit);
-    // Without migration a handshake that is not complete at the close is lost.
-    if migrates() && bar(&socket).is_ok() {
+/// Gives `admit` what waits in the queue, and closes the socket. `next`: another process takes
+/// what is not in the queue yet. Where there is none the bar would only keep clients from hearing
+/// that nobody listens.
+pub fn retire(socket: TcpListener, next: bool, mut admit: impl FnMut(TcpStream, SocketAddr)) {
+    if next && bar(&socket).is_ok() {
+        // The worker's thread stands still for it, once in its life.
         std::thread::sleep(IN_THE_KERNEL);
     }
     empty(&socket, &mut admit);
@@ -30,15 +30,23 @@ pub fn retire(socket: TcpListener, mut admit: impl FnMut(TcpStream, SocketAddr))
 
 /// Asks the kernel rather than the event loop.
 fn empty(socket: &TcpListener, admit: &mut impl FnMut(TcpStream, SocketAddr)) {
-    while let Ok((stream, peer)) = socket.accept() {
-        // A connection that was made meanwhile has inherited the filter; others have none.
-        let _ = SockRef::from(&stream).detach_filter();
-        admit(stream, peer);
+    loop {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                // A connection that was made meanwhile has inherited the filter; others have none.
+                let _ = SockRef::from(&stream).detach_filter();
+                admit(stream, peer);
+            }
+            // One of them has gone; others may wait behind it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    tracing::warn!(%error, "connections that waited for an accept are lost");
+                }
+                return;
+            }
+        }
     }
-}
-
-fn migrates() -> bool {
-    std::fs::read_to_string(MIGRATION).is_ok_and(|set| set.trim() == "1")
 }
 
 /// From now on the socket takes SYN and nothing else: handshakes begin, and none is completed.
@@ -97,6 +105,19 @@ mod tests {
         assert_eq!(&read, b"barred");
     }
 
+    /// Until the socket closes, a connection is completed or barred, and never both.
+    #[test]
+    fn nobody_comes_while_the_next_process_takes_over() {
+        let socket = listening();
+        let address = socket.local_addr().unwrap();
+        let beside = socket.try_clone().unwrap();
+        let mut come = 0;
+        retire(socket, true, |_, _| come += 1);
+        let _client = TcpStream::connect(address).unwrap();
+        assert!(accepted(&beside).is_empty());
+        assert_eq!(come, 0);
+    }
+
     #[test]
     fn what_was_complete_before_the_bar_is_served() {
         let socket = listening();
@@ -111,11 +132,17 @@ mod tests {
 
     #[test]
     fn retiring_gives_up_the_whole_queue_and_the_address() {
+        for next in [false, true] {
+            gives_up_all(next);
+        }
+    }
+
+    fn gives_up_all(next: bool) {
         let socket = listening();
         let address = socket.local_addr().unwrap();
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut peers = Vec::new();
-        retire(socket, |_, peer| peers.push(peer));
+        retire(socket, next, |_, peer| peers.push(peer));
         let expected: Vec<_> = clients.iter().map(|one| one.local_addr().unwrap()).collect();
         assert_eq!(peers, expected);
         assert_eq!(

@@ -80,7 +80,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Once for a request: an `IpAddr` is sixteen bytes to the compiler, each of them by itself.
+    /// Out of line: an `IpAddr` is sixteen bytes to the compiler, each of them by itself.
     #[inline(never)]
     pub fn of(address: &IpAddr) -> Origin {
         match address.to_canonical() {

@@ -37,10 +37,11 @@ What the templates of `tenants:` make is counted under the template: its name is
 first `tenants.metrics.tenants` have one of their own for as long as they are in the registry, the \
 others share `other`. Ten thousand tenants are no more series than a hundred.
 
-`metrics.max_series` bounds the series of routes, upstreams and tenants together. Each name counts \
-with what it makes in ordinary use: about 110 for a route, as many for an upstream, 25 for a tenant \
-and template. Names beyond the bound are `other` as `route` and `upstream`, in the order of the \
-file's names, a route before what it leads to; who has series keeps them. In the access log and the \
+`metrics.max_series` bounds the names of routes, upstreams and tenants that have series of their own, \
+by an estimate: each counts with what it makes in ordinary use, about 110 series for a route, as many \
+for an upstream, 25 for a tenant and template. Names beyond the bound are `other` as `route` and \
+`upstream`, in alphabetical order, a route before what it leads to. Who has series keeps them, and \
+who has none gets them after a restart. Alerts see those beyond as one. In the access log and the \
 admin API they are called by their own names.
 ";
 

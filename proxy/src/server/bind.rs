@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::assign::{Given, Source, assign};
 use super::holder;
 use super::inherit::Inherited;
-use crate::downstream::listener::Listening;
+use crate::downstream::listener::{After, Listening};
 use crate::route::table::BoundAddress;
 
 /// Addresses that are ours and not open yet.
@@ -30,7 +30,7 @@ struct Slot {
     tls: bool,
     first: Socket,
     address: SocketAddr,
-    inherited: bool,
+    after: After,
 }
 
 /// What one worker accepts from.
@@ -58,25 +58,33 @@ pub fn reserve<'a>(
     let given = inherited.into_iter().map(adopt).collect::<Result<Vec<_>, _>>()?;
     let binds: Vec<_> = listeners.iter().map(|one| (&one.name, one.bind.as_slice())).collect();
     let known: Vec<Given> = given.iter().map(|(_, given)| given.clone()).collect();
+    let own = if share && migrates() { After::NextProcess } else { After::Nobody };
     let mut slots = Vec::new();
     for (id, (listener, sources)) in listeners.iter().zip(assign(&binds, &known)?).enumerate() {
         for source in sources {
-            let (first, address, inherited) = match source {
-                Source::Given(at) => (clone_of(&given[at].0)?, given[at].1.address, true),
+            let (first, address, after) = match source {
+                Source::Given(at) => (clone_of(&given[at].0)?, given[at].1.address, After::Others),
                 Source::Bind(wanted) => {
                     let failed = |source| {
                         let listener = listener.name.clone();
                         BindError { listener, address: wanted, source }.to_string()
                     };
                     let (first, address) = reserve_one(wanted, share).map_err(failed)?;
-                    (first, address, false)
+                    (first, address, own)
                 }
             };
             let (listener, tls) = (listener.name.clone(), listener.tls.is_some());
-            slots.push(Slot { id, listener, tls, first, address, inherited });
+            slots.push(Slot { id, listener, tls, first, address, after });
         }
     }
     Ok(Reserved(slots))
+}
+
+/// Whether a connection that is being made when its socket closes goes to another one of the same
+/// address (Linux 5.14).
+fn migrates() -> bool {
+    let set = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req");
+    set.is_ok_and(|set| set.trim() == "1")
 }
 
 fn clone_of(socket: &Socket) -> Result<Socket, String> {
@@ -106,10 +114,10 @@ impl Reserved {
         let mut per_worker: Vec<WorkerListeners> = (0..workers).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for slot in self.0 {
-            let Slot { id, listener, tls, first, address, inherited } = slot;
-            let opened = match inherited {
-                true => duplicates(first, workers),
-                false => open(first, address, workers),
+            let Slot { id, listener, tls, first, address, after } = slot;
+            let opened = match after {
+                After::Others => duplicates(first, workers),
+                After::NextProcess | After::Nobody => open(first, address, workers),
             };
             let sockets = opened.map_err(|source| BindError {
                 listener: listener.clone(),
@@ -117,7 +125,7 @@ impl Reserved {
                 source,
             })?;
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                worker.push(Listening { id, socket: socket.into(), inherited });
+                worker.push(Listening { id, socket: socket.into(), after });
             }
             bound.push(BoundAddress { listener, address, tls });
         }

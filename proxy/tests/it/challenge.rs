@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use config::NoEnvironment;
 use config::value::{HostPattern, Name};
 use proxy::downstream::cert_table::{CertEntry, CertTable, Certs};
-use proxy::downstream::listener::Listening;
+use proxy::downstream::listener::{After, Listening};
 use proxy::downstream::tls;
 use proxy::limit::LimitRegistry;
 use proxy::log::Sink;
@@ -103,7 +103,7 @@ impl Edge {
         let shared = Arc::new(Shared { snapshot, certs, challenges, ..shared });
         let sockets = [http_socket, https_socket].into_iter().enumerate();
         let sockets =
-            sockets.map(|(id, socket)| Listening { id, socket, inherited: false }).collect();
+            sockets.map(|(id, socket)| Listening { id, socket, after: After::Nobody }).collect();
         let worker = Some(proxy::worker::start(0, shared.clone(), sockets).unwrap());
         Edge { shared, http, https, log, root, worker }
     }

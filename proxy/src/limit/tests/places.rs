@@ -210,3 +210,16 @@ fn a_client_draws_32_new_keys_of_each_tenant() {
     (0..32).for_each(|n| drop(passed(ask(&b, v6(0), 10_000 + n))));
     assert_eq!(b.keys(), before + 32);
 }
+
+#[test]
+fn a_client_draws_512_new_keys_of_all_tenants_together() {
+    let mut lab = Lab::new(10_000);
+    let spec = spec(1, HOUR, 1);
+    let tenants: Vec<_> = (0..40).map(|n| of_tenant(&mut lab, &format!("t{n}"), &spec)).collect();
+    for tenant in &tenants {
+        (0..40).for_each(|n| drop(ask(tenant, v4(1), n)));
+    }
+    assert_eq!(tenants[0].keys(), 512);
+    passed(ask(&tenants[39], v4(2), 1000));
+    assert_eq!(tenants[0].keys(), 513);
+}
