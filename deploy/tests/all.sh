@@ -35,6 +35,7 @@ main() {
     while read -r test; do
         one "$test"
     done < <(tests "$minutes")
+    [ ${#timings[@]} -gt 9 ] || fail "only ${#timings[@]} tests were found"
     echo "=== alerts, beside them"
     local code=0
     wait "$beside" || code=$?
@@ -92,7 +93,8 @@ traces() {
     ls /run/netns 2>/dev/null || true
     # The folder of namespaces itself stays once there was one.
     awk '$5 != "/run/netns" { print $5 }' /proc/self/mountinfo | sort
-    pgrep -f "^($edge|$packed) " || true
+    # Also those that tests have copied.
+    pgrep -f 'openclaw-edge run ' || [ $? -eq 1 ] || fail "no pgrep: run deploy/tests/setup.sh"
 }
 
 # note TEST SECONDS CODE

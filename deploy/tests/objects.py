@@ -103,6 +103,8 @@ def monitored(objects):
         yield "the Service selects no pod"
     if labels.get(monitor["spec"]["jobLabel"]) != "openclaw-edge":
         yield "jobLabel is not that of the alerts"
+    if not monitor["spec"]["endpoints"]:
+        yield "the ServiceMonitor names no port"
     for endpoint in monitor["spec"]["endpoints"]:
         port = ports.get(endpoint["port"], {}).get("targetPort")
         if port is None or not admin.endswith(f":{port}"):

@@ -24,7 +24,7 @@ source "$parts/k3s.sh"
 
 own_network "$@"
 edge=$(binary)
-need prometheus promtool pebble pebble-challtestsrv python3 curl jq openssl
+need prometheus promtool pebble pebble-challtestsrv python3 curl jq openssl setpriv prlimit
 work=$(mktemp -d)
 trap 'ended $?' EXIT
 

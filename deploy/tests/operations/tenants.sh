@@ -68,6 +68,7 @@ a_tenant_goes() {
     wait_for 30 "404 in plain HTTP" plain $newcomer 404
     [ "$(on_kept goes)" = 421 ] || fail "on an open connection a tenant that is gone answers $(on_kept goes)"
     ! shown "$https" $newcomer >/dev/null 2>&1 || fail "a handshake for a tenant that is gone"
+    shown "$https" $acme >/dev/null || fail "no handshake for the other tenant"
     ! says old tenants newtenant-corp || fail "the tenant is still there: $(cat "$work/said")"
     plain $acme 200 || fail "the other tenant"
 }

@@ -60,8 +60,9 @@ main_config() {
 health() { echo 'health: { path: /health, interval: 1s, fall: 1 }'; }
 
 # One listener, few descriptors, a log that nobody reads.
+# small_config [MORE]
 small_config() {
-    cat >"$work/small.yaml" <<-END
+    cat >"$work/small.new" <<-END
 	version: 1
 	state_dir: $work/small
 	admin: { listen: "127.0.0.1:$small_admin" }
@@ -70,7 +71,9 @@ small_config() {
 	  narrow: { bind: ["127.0.0.1:$small"], limits: { connections: 180 } }
 	routes:
 	  small: { hosts: [small.openclaw.example], respond: { status: 200, body: yes } }
+	${1:-}
 	END
+    mv "$work/small.new" "$work/small.yaml"
 }
 
 prometheus_config() {

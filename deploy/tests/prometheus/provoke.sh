@@ -79,6 +79,9 @@ a_small_edge() {
     must_fire 120 EdgeConnectionsRejected 'reason="connections"' python3 "$parts/sockets.py" garbage "$small" 40
     end held
     must_fire 120 EdgeLogDropped '' get "$small" small /x 100
+    echo "a small edge that may have no more threads"
+    no_more_threads
+    must_fire 90 EdgeRequestPanicked "instance=\"127.0.0.1:$small_admin\""
 }
 
 clients_beyond_limits() {

@@ -106,14 +106,29 @@ main_edge() {
     wait_for 30 "the main edge" answers "http://127.0.0.1:$main_admin/readyz"
 }
 
-# 256 descriptors; its stdout is a pipe that somebody holds open and nobody reads.
+# 256 descriptors; its stdout is a pipe that somebody holds open and nobody reads. Not root, whom no
+# limit of threads holds.
 small_edge() {
+    chmod 0711 "$work"
+    install -d -o 65532 -g 65532 "$work/small"
+    [ -x "$work/edge" ] || install "$edge" "$work/edge"
     [ -p "$work/unread" ] || mkfifo "$work/unread"
     exec 9<>"$work/unread"
-    (ulimit -n 256 && exec "$edge" run --config "$work/small.yaml" >&9 2>"$work/small.log" 9<&-) &
+    (ulimit -n 256 && exec setpriv --reuid 65532 --regid 65532 --clear-groups "$work/edge" run --config "$work/small.yaml" >&9 2>"$work/small.log" 9<&-) &
     echo $! >"$work/small.pid"
     wait_for 30 "the small edge" answers "http://127.0.0.1:$small_admin/readyz"
 }
+
+# The thread that is to order a certificate is one too many: that task ends by a panic.
+no_more_threads() {
+    setpriv --reuid 65532 --regid 65532 --clear-groups prlimit --pid "$(pid_of small)" --nproc=1
+    small_config "issuers: { nobody: { directory: \"https://localhost:$closed/dir\" } }
+certificates: { thin: { names: [thin.openclaw.example], issuer: nobody } }"
+    wait_for 60 "a panic" has_panicked
+    answers "http://127.0.0.1:$small_admin/readyz" || fail "the small edge has not outlived a panic"
+}
+
+has_panicked() { curl -fsS "http://127.0.0.1:$small_admin/metrics" | grep -q '^edge_request_panics_total [1-9]'; }
 
 prometheus_server() {
     start prometheus prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/tsdb" \

@@ -63,6 +63,7 @@ make_trouble() {
     no_edge_left
     names_and_limits
     the_log_not_read
+    threads_refused
     certificates
     backends
     bad_files
@@ -115,6 +116,11 @@ the_log_not_read() {
 	EdgeFdsNearLimit $told
 	EdgeConnectionsRejected $told,listener=narrow,reason=connections
 	END
+}
+
+threads_refused() {
+    no_more_threads
+    provoked "an edge may have no more threads" <<<"EdgeRequestPanicked instance=127.0.0.1:$small_admin"
 }
 
 drops_lines() {
