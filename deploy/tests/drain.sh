@@ -9,6 +9,7 @@
 # Only by make test-deploy.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$here/pod.sh"
 
 outside() {
     [ "$(id -u)" = 0 ] || fail "takes root: makes a network of its own"
@@ -23,39 +24,11 @@ outside() {
     done_with drain
 }
 
-# Its ConfigMap, the arguments of its command line, and how long it is let to end.
-from_the_overlay() {
-    kubectl kustomize "$deploy/kubernetes/overlays/k3s-hostnetwork" >"$scratch/overlay.yaml"
-    mkdir "$scratch/config"
-    python3 - "$scratch" <<'END'
-import pathlib, re, sys, yaml
-scratch = pathlib.Path(sys.argv[1])
-objects = {one["kind"]: one for one in yaml.safe_load_all((scratch / "overlay.yaml").read_text())}
-pod = objects["DaemonSet"]["spec"]["template"]["spec"]
-[container] = pod["containers"]
-config = objects["ConfigMap"]["data"]["edge.yaml"]
-(scratch / "arguments").write_text("\n".join(container["args"]) + "\n")
-(scratch / "config/edge.yaml").write_text(config)
-(scratch / "deadline").write_text(re.fullmatch(r"(\d+)s", yaml.safe_load(config)["drain"]["deadline"])[1])
-(scratch / "grace").write_text(str(pod["terminationGracePeriodSeconds"]))
-END
-    checks=$((checks + 1))
-}
-
 # To try this script; kubelet's patience stays as much longer as it is.
 other_deadline() {
     echo $(($(cat "$scratch/grace") - $(cat "$scratch/deadline") + $1)) >"$scratch/grace"
     sed -i "s/^drain: .*/drain: { deadline: ${1}s }/" "$scratch/config/edge.yaml"
     echo "$1" >"$scratch/deadline"
-}
-
-# For all hosts of the overlay: what covers a host serves, and nothing is ordered.
-certificate_of_today() {
-    mkdir "$scratch/today"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60 -subj "/O=today" \
-        -addext basicConstraints=critical,CA:FALSE \
-        -addext "subjectAltName=DNS:app.openclaw.example,DNS:api.openclaw.example,DNS:proxy.openclaw.example,DNS:nango.openclaw.example" \
-        -keyout "$scratch/today/tls.key" -out "$scratch/today/tls.crt" 2>/dev/null
 }
 
 inside() {

@@ -7,6 +7,7 @@
 # same load must notice processes that are killed instead. Takes root; a minute.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$here/pod.sh"
 replacements=${REPLACEMENTS:-20}
 host=app.openclaw.example
 node=192.0.2.10
@@ -28,36 +29,6 @@ outside() {
     unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" --inside "$scratch"
     checks=$((checks + $(cat "$scratch/checks")))
     done_with replace
-}
-
-# The pod's command line, one word a line, and its ConfigMap.
-from_the_overlay() {
-    kubectl kustomize "$deploy/kubernetes/overlays/k3s-hostnetwork" >"$scratch/overlay.yaml"
-    mkdir "$scratch/config"
-    python3 - "$scratch" <<'END'
-import pathlib, sys, yaml
-scratch = pathlib.Path(sys.argv[1])
-objects = {one["kind"]: one for one in yaml.safe_load_all((scratch / "overlay.yaml").read_text())}
-pod = objects["DaemonSet"]["spec"]["template"]["spec"]
-[container] = pod["containers"]
-assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
-assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["runAsGroup"] == 65532
-assert [one["name"] for one in container["env"]] == ["NODE_IP"]
-(scratch / "command").write_text("\n".join(container["command"] + container["args"]) + "\n")
-(scratch / "probe").write_text("\n".join(container["readinessProbe"]["exec"]["command"]) + "\n")
-(scratch / "config/edge.yaml").write_text(objects["ConfigMap"]["data"]["edge.yaml"])
-END
-    checks=$((checks + 1))
-}
-
-# For all hosts of the overlay: what covers a host serves, and nothing is ordered.
-certificate_of_today() {
-    mkdir "$scratch/today"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60 -subj "/O=today" \
-        -addext basicConstraints=critical,CA:FALSE \
-        -addext "subjectAltName=DNS:app.openclaw.example,DNS:api.openclaw.example,DNS:proxy.openclaw.example,DNS:nango.openclaw.example" \
-        -keyout "$scratch/today/tls.key" -out "$scratch/today/tls.crt" 2>/dev/null
-    chown -R 65532:65532 "$scratch/today"
 }
 
 inside() {
