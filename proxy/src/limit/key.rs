@@ -184,11 +184,6 @@ impl KeyHasher {
         self.hash(Part::Address, &bytes)
     }
 
-    /// A key without parts yet.
-    pub fn key(&self) -> Key<'_> {
-        self.key_of(0)
-    }
-
     /// A key of a tenant, as [`tenant`](Self::tenant) gives it, without parts yet.
     pub fn key_of(&self, tenant: u64) -> Key<'_> {
         Key { hasher: self, key: tenant, aggregate: None, drawn: false }
@@ -394,7 +389,7 @@ mod tests {
     fn parts_cannot_be_confused() {
         let hasher = KeyHasher::random();
         let home = client(&hasher, "2001:db8::1", &AddressPrefix::default());
-        let key = || hasher.key();
+        let key = || hasher.key_of(0);
         let [a, c, ab, unnamed, authorization] =
             ["a", "c", "ab", "", "authorization"].map(|name| hasher.header_values(name));
         let cookie = hasher.cookie_values("a");
@@ -429,24 +424,24 @@ mod tests {
         let hasher = KeyHasher::random();
         let of = |address: &str| {
             let client = client(&hasher, address, &AddressPrefix::default());
-            hasher.key().host("h").client(&client).route().asked(origin(address))
+            hasher.key_of(0).host("h").client(&client).route().asked(origin(address))
         };
         let (one, other) = (of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_ne!(one.key, other.key);
         assert_eq!(one.aggregate, other.aggregate);
         assert!(one.aggregate.is_some() && one.aggregate != Some(one.key));
         assert_eq!(of("192.0.2.1").aggregate, None);
-        let drawn = hasher.key().value(&hasher.header_values("a"), b"b").asked(one.origin);
+        let drawn = hasher.key_of(0).value(&hasher.header_values("a"), b"b").asked(one.origin);
         assert_eq!((drawn.aggregate, drawn.drawn), (None, true));
         let client = hasher.client(&one.origin, &AddressPrefix::default());
-        assert!(!hasher.key().client(&client).route().asked(one.origin).drawn);
+        assert!(!hasher.key_of(0).client(&client).route().asked(one.origin).drawn);
     }
 
     #[test]
     fn a_credential_is_one_key_in_every_spelling() {
         let hasher = KeyHasher::random();
         let of = |name: &str, value: &str| {
-            hasher.key().value(&hasher.header_values(name), value.as_bytes()).key
+            hasher.key_of(0).value(&hasher.header_values(name), value.as_bytes()).key
         };
         let usual = of("authorization", "Bearer x y");
         for other in ["bearer x y", "BEARER  x y", "Bearer\tx y", "Bearer x y ", "bearer \t x y\t"]
@@ -462,7 +457,7 @@ mod tests {
     fn processes_draw_their_own_key() {
         let key = || {
             let hasher = KeyHasher::random();
-            hasher.key().value(&hasher.header_values("a"), b"b").key
+            hasher.key_of(0).value(&hasher.header_values("a"), b"b").key
         };
         assert_ne!(key(), key());
         assert_eq!(format!("{:?}", KeyHasher::random()), "KeyHasher");
@@ -472,7 +467,7 @@ mod tests {
         #[test]
         fn equal_parts_make_equal_keys(name in "[a-z]{1,8}", value: Vec<u8>, other: Vec<u8>) {
             let hasher = KeyHasher::with_key(1, 2);
-            let of = |value: &[u8]| hasher.key().value(&hasher.header_values(&name), value).key;
+            let of = |value: &[u8]| hasher.key_of(0).value(&hasher.header_values(&name), value).key;
             prop_assert_eq!(of(&value), of(&value.clone()));
             prop_assert_eq!(value == other, of(&value) == of(&other));
         }

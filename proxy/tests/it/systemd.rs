@@ -109,7 +109,7 @@ fn start_reload_and_drain_are_told() {
     ));
     edge.reload(&two.global("drain: { deadline: 7s }"));
     let ready = manager.wait("READY=1", 2);
-    assert!(field(&ready, "STATUS").contains("1 routes, 1 quarantined"), "{ready}");
+    assert!(field(&ready, "STATUS").contains("1 route, 1 quarantined"), "{ready}");
     let later: u64 = field(&manager.wait("RELOADING=1", 1), "MONOTONIC_USEC").parse().unwrap();
     assert!(later > at);
     edge.reload_text("listeners: 7\n");

@@ -136,7 +136,8 @@ fn the_admin_shows_each_limit_and_its_busiest_keys() {
     let limits = edge.admin("/api/v1/limits").json();
     let [route] = &limits["routes"].as_array().unwrap()[..] else { panic!("{limits}") };
     assert_eq!(route["route"], "app");
-    let [user, few] = &route["limits"].as_array().unwrap()[..] else { panic!("{limits}") };
+    // In the order in which they are asked.
+    let [few, user] = &route["limits"].as_array().unwrap()[..] else { panic!("{limits}") };
     assert_eq!((&user["name"], &few["name"]), (&"user".into(), &"few".into()), "{limits}");
     assert_eq!(user["key"].to_string(), "[\"header:authorization\",\"client_ip\"]");
     assert_eq!((&user["rate"], &user["burst"]), (&"2/h".into(), &3.into()), "{limits}");
@@ -145,7 +146,7 @@ fn the_admin_shows_each_limit_and_its_busiest_keys() {
         (&4.into(), &1.into())
     );
     assert_eq!((&few["concurrent"], &few["streams"]), (&4.into(), &0.into()), "{limits}");
-    // Limits by address are asked first: that one saw the refused request too.
+    // The one by address saw the refused request too.
     assert_eq!((&user["keys"], &few["decisions"]["passed"]), (&2.into(), &5.into()), "{limits}");
     let hottest = user["hottest"].as_array().unwrap();
     assert_eq!(hottest.len(), 2, "{limits}");
