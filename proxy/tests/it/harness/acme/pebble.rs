@@ -80,9 +80,13 @@ impl Pebble {
 
     fn wait_ready(&mut self) {
         let tls = Tls::new(self.api.addr, &self.roots());
+        // It says of each that it listens before it does.
+        let management = Tls::new(self.management.addr, &self.roots());
         self.server.wait_ready(|| {
-            tls.try_connect("localhost")
-                .is_ok_and(|mut client| client.get("localhost", "/dir").status == 200)
+            management.try_connect("localhost").is_ok()
+                && tls
+                    .try_connect("localhost")
+                    .is_ok_and(|mut client| client.get("localhost", "/dir").status == 200)
         });
     }
 
