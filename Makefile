@@ -39,7 +39,7 @@ deploy-ready:
 	@bash .ci/setup build deb image
 	@bash deploy/tests/setup.sh
 	@bash deploy/image/build.sh
-	cargo build --locked --bin openclaw-edge --bin soak
+	cargo build --locked -p proxy -p benches --bin openclaw-edge --bin soak
 	$(if $(filter release,$(PACKED)),cargo build --locked --release -p proxy)
 
 deb: ## The Debian package, in target/debian
