@@ -43,7 +43,8 @@ class Tally:
 
     def failed(self, kind, why):
         self.counts[kind] += 1
-        if len(self.odd) < 5:
+        # The first five of each kind.
+        if sum(one.startswith(f"{kind}: ") for one in self.odd) < 5:
             self.odd.append(f"{kind}: {why}")
 
     def summary(self):
