@@ -1,7 +1,7 @@
 //! How long an endpoint keeps idle connections: learnt from its `Keep-Alive` field and from closes
 //! that were seen, and undercut, so that no request meets a connection that is about to close.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Idle connections are given up this long before the endpoint would close them.
@@ -12,6 +12,8 @@ const LEAST_MS: u32 = 250;
 const MOST_MS: u32 = 60_000;
 /// A connection that was closed younger than this tells of a restart, not of a habit.
 const HABIT_MS: u64 = 1_000;
+/// What was observed is put to the test no more often: each close that is met may meet a request.
+const TRUSTED_MS: u64 = 60_000;
 
 /// What is known of one endpoint, in milliseconds; 0: nothing.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub struct KeepAlive {
     announced: AtomicU32,
     /// From closes, less the margin.
     observed: AtomicU32,
+    /// When `observed` was last put to the test, on the process's clock.
+    tested: AtomicU64,
 }
 
 impl KeepAlive {
@@ -42,7 +46,7 @@ impl KeepAlive {
     }
 
     /// The endpoint has closed a connection that had been idle for this long.
-    pub fn closed(&self, idle_ms: u64) {
+    pub fn closed(&self, idle_ms: u64, now_ms: u64) {
         if idle_ms < HABIT_MS {
             return;
         }
@@ -51,15 +55,19 @@ impl KeepAlive {
         let observed = self.observed.load(Ordering::Relaxed);
         if observed == 0 || ms < observed {
             self.observed.store(ms, Ordering::Relaxed);
+            self.tested.store(now_ms, Ordering::Relaxed);
         }
     }
 
     /// The endpoint has kept a connection for all of [`KeepAlive::limit`]: a single early close
-    /// does not hold for ever, a habit is met again and learnt again.
-    pub fn outlasted(&self) {
+    /// does not hold for ever, a habit is met again and learnt again. One step a minute, however
+    /// many connections say so: from 2 s to 3 s takes half an hour.
+    pub fn outlasted(&self, now_ms: u64) {
         let observed = self.observed.load(Ordering::Relaxed);
-        if observed > 0 {
+        let tested = self.tested.load(Ordering::Relaxed);
+        if observed > 0 && now_ms.saturating_sub(tested) >= TRUSTED_MS {
             self.observed.store(observed.saturating_add(observed / 64 + 1), Ordering::Relaxed);
+            self.tested.store(now_ms, Ordering::Relaxed);
         }
     }
 }
@@ -80,6 +88,7 @@ fn timeout(value: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
+    const NOW: u64 = 5_000;
     const CONFIGURED: Duration = Duration::from_secs(4);
 
     fn limit_ms(learnt: &KeepAlive) -> u128 {
@@ -109,19 +118,25 @@ mod tests {
     #[test]
     fn closes_only_shorten_and_are_forgotten_slowly() {
         let learnt = KeepAlive::default();
-        learnt.closed(999);
+        learnt.closed(999, NOW);
         assert_eq!(limit_ms(&learnt), 4000, "a restart is no habit");
-        learnt.closed(9_000);
+        learnt.closed(9_000, NOW);
         assert_eq!(limit_ms(&learnt), 4000);
-        learnt.closed(3_000);
+        learnt.closed(3_000, NOW);
         assert_eq!(limit_ms(&learnt), 2000);
-        learnt.closed(3_500);
+        learnt.closed(3_500, NOW);
         assert_eq!(limit_ms(&learnt), 2000);
         learnt.announced(b"timeout=30");
         assert_eq!(limit_ms(&learnt), 2000, "what was seen counts more than what was said");
         assert_eq!(learnt.limit(Duration::from_millis(500)).as_millis(), 500);
-        let before = limit_ms(&learnt);
-        learnt.outlasted();
-        assert!((before + 1..before + 100).contains(&limit_ms(&learnt)));
+        for ms in [0, 1, TRUSTED_MS - 1] {
+            learnt.outlasted(NOW + ms);
+            assert_eq!(limit_ms(&learnt), 2000, "hundreds may say so at once");
+        }
+        learnt.outlasted(NOW + TRUSTED_MS);
+        learnt.outlasted(NOW + TRUSTED_MS);
+        assert_eq!(limit_ms(&learnt), 2032);
+        learnt.closed(3_000, NOW + TRUSTED_MS);
+        assert_eq!(limit_ms(&learnt), 2000);
     }
 }

@@ -175,7 +175,7 @@ impl Pools {
                 connection.set_pooled(false);
                 return Some(connection);
             }
-            endpoint.keep_alive.closed(now_ms.saturating_sub(since_ms));
+            endpoint.keep_alive.closed(now_ms.saturating_sub(since_ms), now_ms);
         }
         None
     }
@@ -205,16 +205,16 @@ impl Pools {
         self.idle.borrow_mut().retain(|_, list| {
             list.retain(|idle| {
                 let endpoint = &idle.connection.endpoint;
-                if idle.until_ms <= now_ms {
-                    endpoint.keep_alive.outlasted();
+                if !idle.connection.io.quiet() {
+                    endpoint.keep_alive.closed(now_ms.saturating_sub(idle.since_ms), now_ms);
                     return false;
                 }
-                let open = idle.connection.io.quiet();
-                if !open {
-                    endpoint.keep_alive.closed(now_ms.saturating_sub(idle.since_ms));
+                if idle.until_ms <= now_ms {
+                    endpoint.keep_alive.outlasted(now_ms);
+                    return false;
                 }
                 let wanted = idle.connection.books.as_ref().is_some_and(|b| b.slot.wanted());
-                open && !wanted && !endpoint.condition.gone()
+                !wanted && !endpoint.condition.gone()
             });
             !list.is_empty()
         });
