@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::address_table::AddressKey;
 use super::connection;
-use super::retire::retire;
+use super::retire::{self, retire};
 use crate::clock;
 use crate::local::Local;
 use crate::route::table::ListenerPolicy;
@@ -38,6 +38,7 @@ pub enum After {
     Others,
     /// A process that shares the ports, and to which the kernel moves what is on its way.
     NextProcess,
+    /// Nobody that the kernel would move them to.
     Nobody,
 }
 
@@ -50,7 +51,12 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, after
     loop {
         match next(&local, &socket, &timer, inherited).await {
             None if inherited => return,
-            None => return empty_queue(&local, id, socket, after),
+            None => {
+                if after == After::Nobody {
+                    end_handshakes(&local, id, &socket).await;
+                }
+                return empty_queue(&local, id, socket, after);
+            }
             Some(Ok((io, peer))) => admit(&local, id, io, peer),
             Some(Err(error)) => {
                 complain(&error);
@@ -61,6 +67,26 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, after
             }
         }
     }
+}
+
+/// Takes those whose handshake has begun, and lets none begin.
+async fn end_handshakes(local: &Rc<Local>, id: usize, socket: &TcpListener) {
+    if retire::begin_no_more(socket).is_err() {
+        return;
+    }
+    let serve = async {
+        loop {
+            match socket.accept().await {
+                Ok((io, peer)) => {
+                    retire::unbar(&io);
+                    admit(local, id, io, peer);
+                }
+                Err(error) if peer_fault(&error) => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(retire::HANDSHAKE, serve).await;
 }
 
 /// Takes what waits in the queue and closes the socket.

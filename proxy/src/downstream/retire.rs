@@ -1,13 +1,18 @@
-//! Closes a listening socket beside which another process listens, without a reset.
+//! Closes a listening socket without a reset.
 //!
 //! Its queue is emptied, yet the kernel may be completing a handshake on another CPU just
 //! then. Where that connection reaches the queue of a socket that has been closed meanwhile it is
-//! reset, `tcp_migrate_req` or not: 32 of 863,500 in 7,032 closings (Linux 6.18). So the last packet
-//! of a handshake is kept out for a moment before. The connection is not there yet then, and the
-//! client's next packet makes it: with `tcp_migrate_req` at the next process.
+//! reset, `tcp_migrate_req` or not: 32 of 863,500 in 7,032 closings (Linux 6.18).
+//!
+//! Beside another process, with `tcp_migrate_req`, the last packet of a handshake is kept out for
+//! a moment before. The connection is not there yet then, and the client's next packet makes it: at
+//! the next process. With nobody beside, the first packet is kept out, for as long as those that
+//! have begun need to end: they are served here, and who comes later asks again after a second,
+//! as TCP does, when a process that restarts may be back.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
@@ -17,11 +22,30 @@ use socket2::{SockFilter, SockRef};
 /// falls into it wait for their own retransmission, mostly 200 ms, so it is no longer than that.
 const IN_THE_KERNEL: Duration = Duration::from_millis(1);
 
+/// More than a round trip to most clients. What has begun before is complete after it.
+pub const HANDSHAKE: Duration = Duration::from_millis(200);
+
+/// What a listening socket is to take no longer.
+#[derive(Clone, Copy)]
+enum Bar {
+    /// Handshakes begin, and none is completed.
+    Ends,
+    /// Handshakes are completed, and none begins.
+    Beginnings,
+}
+
+/// From now on no handshake begins: a client's SYN is dropped, and comes again after a second.
+///
+/// # Errors
+/// Those of setsockopt(2), `SO_ATTACH_FILTER`.
+pub fn begin_no_more(socket: &impl AsFd) -> io::Result<()> {
+    bar(socket, Bar::Beginnings)
+}
+
 /// Gives `admit` what waits in the queue, and closes the socket. `next`: another process takes
-/// what is not in the queue yet. Where there is none the bar would only keep clients from hearing
-/// that nobody listens.
+/// what is not in the queue yet.
 pub fn retire(socket: TcpListener, next: bool, mut admit: impl FnMut(TcpStream, SocketAddr)) {
-    if next && bar(&socket).is_ok() {
+    if next && bar(&socket, Bar::Ends).is_ok() {
         // The worker's thread stands still for it, once in its life.
         std::thread::sleep(IN_THE_KERNEL);
     }
@@ -33,8 +57,7 @@ fn empty(socket: &TcpListener, admit: &mut impl FnMut(TcpStream, SocketAddr)) {
     loop {
         match socket.accept() {
             Ok((stream, peer)) => {
-                // A connection that was made meanwhile has inherited the filter; others have none.
-                let _ = SockRef::from(&stream).detach_filter();
+                unbar(&stream);
                 admit(stream, peer);
             }
             // One of them has gone; others may wait behind it.
@@ -49,18 +72,28 @@ fn empty(socket: &TcpListener, admit: &mut impl FnMut(TcpStream, SocketAddr)) {
     }
 }
 
-/// From now on the socket takes SYN and nothing else: handshakes begin, and none is completed.
-fn bar(socket: &TcpListener) -> io::Result<()> {
+/// A connection that was made behind a bar has inherited it; others have none.
+pub fn unbar(stream: &impl AsFd) {
+    let _ = SockRef::from(stream).detach_filter();
+}
+
+fn bar(socket: &impl AsFd, what: Bar) -> io::Result<()> {
     const FLAGS_AT: u32 = 13;
     const SYN: u32 = 0x02;
     const ACK: u32 = 0x10;
+    const ALL: u32 = u32::MAX;
+    const NOTHING: u32 = 0;
+    let (of_a_syn, of_others) = match what {
+        Bar::Ends => (ALL, NOTHING),
+        Bar::Beginnings => (NOTHING, ALL),
+    };
     // Classic BPF over the TCP header (linux/filter.h): A = byte; A &= k; A == k; return.
     let program = [
         SockFilter::new(0x30, 0, 0, FLAGS_AT),
         SockFilter::new(0x54, 0, 0, SYN | ACK),
         SockFilter::new(0x15, 0, 1, SYN),
-        SockFilter::new(0x06, 0, 0, u32::MAX),
-        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, of_a_syn),
+        SockFilter::new(0x06, 0, 0, of_others),
     ];
     SockRef::from(socket).attach_filter(&program)
 }
@@ -87,7 +120,7 @@ mod tests {
     #[test]
     fn a_handshake_that_ends_behind_the_bar_is_completed_by_the_next_packet() {
         let socket = listening();
-        bar(&socket).unwrap();
+        bar(&socket, Bar::Ends).unwrap();
         // The kernel answers a SYN: for the client the connection is there.
         let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         client.write_all(b"barred").unwrap();
@@ -122,12 +155,49 @@ mod tests {
     fn what_was_complete_before_the_bar_is_served() {
         let socket = listening();
         let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        bar(&socket).unwrap();
+        bar(&socket, Bar::Ends).unwrap();
         let mut come = accepted(&socket);
         client.write_all(b"late").unwrap();
         let mut read = [0; 4];
         come.pop().expect("the connection").read_exact(&mut read).unwrap();
         assert_eq!(&read, b"late");
+    }
+
+    /// What a client gets that asks while no handshake begins, after its own second.
+    #[test]
+    fn who_asks_behind_the_bar_is_heard_by_who_comes_next() {
+        let socket = listening();
+        let address = socket.local_addr().unwrap();
+        begin_no_more(&socket).unwrap();
+        let client = std::thread::spawn(move || TcpStream::connect(address));
+        let limit = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < limit {
+            assert!(accepted(&socket).is_empty());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!client.is_finished());
+        drop(socket);
+        let next = TcpListener::bind(address).unwrap();
+        client.join().unwrap().unwrap();
+        next.accept().unwrap();
+    }
+
+    #[test]
+    fn what_has_begun_is_completed_where_nothing_begins() {
+        let socket = listening();
+        bar(&socket, Bar::Ends).unwrap();
+        let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        client.write_all(b"begun").unwrap();
+        begin_no_more(&socket).unwrap();
+        let limit = Instant::now() + Duration::from_secs(10);
+        let mut come = Vec::new();
+        while come.is_empty() && Instant::now() < limit {
+            come = accepted(&socket);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut read = [0; 5];
+        come.pop().expect("the connection").read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"begun");
     }
 
     #[test]
