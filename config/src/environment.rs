@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Take};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::defaults::REGISTRY_BYTES;
@@ -65,12 +66,13 @@ fn open(path: &Path, most: usize) -> io::Result<Take<File>> {
 /// As of the file system; a pipe, a socket, a device or a directory.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let refused = || io::Error::other("not a regular file");
-    // Asked first: to open a pipe is to wait for its writer, for ever.
+    // Asked first: to open a device may do something.
     if !std::fs::metadata(path)?.is_file() {
         return Err(refused());
     }
-    let file = File::open(path)?;
-    // It may have been exchanged in between.
+    // It may be exchanged in between, and to open a pipe is to wait for its writer, for ever. The
+    // flag means nothing to a regular file (open(2)).
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
 }
 
