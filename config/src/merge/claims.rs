@@ -263,8 +263,16 @@ impl Claims {
         }
     }
 
-    /// What the part still has beside those that go before it.
-    pub(super) fn rest_of(&self, part: &Part) -> Option<Part> {
+    /// Whether this exact host would have requests that a wildcard has got for another tenant.
+    fn takes_from_another(&self, host: &HostPattern, tenant: &Name) -> bool {
+        let its_own = self.held.hosts.get(host).is_some_and(|owner| owner.tenant == *tenant);
+        matches!(host, HostPattern::Exact(_))
+            && !its_own
+            && self.taken.overlaps(host, tenant).is_some()
+    }
+
+    /// What the tenant's part still has beside those that go before it.
+    pub(super) fn rest_of(&self, tenant: &Name, part: &Part) -> Option<Part> {
         // An address that is another's gateway by now: nobody's requests may end there.
         let given_away = |address| self.taken.endpoints.contains_key(&*gateway(address));
         let mut addresses = part.upstream.endpoints.iter().map(|endpoint| &endpoint.address);
@@ -272,7 +280,9 @@ impl Claims {
             return None;
         }
         let free = |host: &&HostPattern| {
-            !self.taken.hosts.contains_key(*host) && self.config_route(part, host).is_none()
+            !self.taken.hosts.contains_key(*host)
+                && self.config_route(part, host).is_none()
+                && !self.takes_from_another(host, tenant)
         };
         let hosts: Vec<HostPattern> = part.route.hosts.iter().filter(free).cloned().collect();
         match hosts.len() {

@@ -224,7 +224,8 @@ impl<'p> Select<'p> {
         for part in &former.value.parts {
             // A template that was removed takes its routes along; one that is restored stays.
             let wanted = self.former.is_none() || self.templates.has(&part.template.name);
-            parts.extend(Some(part).filter(|_| wanted).and_then(|part| self.claims.rest_of(part)));
+            let rest = |part| self.claims.rest_of(name, part);
+            parts.extend(Some(part).filter(|_| wanted).and_then(rest));
         }
         if parts.is_empty() {
             return false;

@@ -200,6 +200,37 @@ fn of_two_entries_the_one_that_is_as_before_counts() {
     assert_eq!(serving(&after), ["a.t: copy.example 192.0.2.2:2"]);
 }
 
+/// Its new version is refused, and what it no longer wants is another's by now.
+#[test]
+fn a_former_version_leaves_what_is_under_the_wildcard_that_another_got() {
+    let wide = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
+    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
+    let both = templates(&format!("{wide}, {one}"));
+    let registry = |area: &str, domain: &str| {
+        format!(
+            r#"{{"servers": [
+            {{"tenant": "a", "area": "{area}", "domain": "a.test", "host": "192.0.2.1", "port": 1}},
+            {{"tenant": "b", "area": "b", "domain": "{domain}", "host": "192.0.2.2", "port": 1}}]}}"#
+        )
+    };
+    let before = read(None, &both, &registry("a", "exact.new.example"));
+    assert_eq!(refused(&before), []);
+    // `b` wants what `a` has, and no longer `exact.new.example`.
+    let after = read(Some(&before), &both, &registry("new", "a.test"));
+    let [(Kind::Tenant, "b", true, why)] = &refused(&after)[..] else {
+        panic!("{:?}", refused(&after))
+    };
+    assert!(why.contains("host `a.test` belongs to tenant `a`"), "{why}");
+    assert_eq!(
+        serving(&after),
+        [
+            "a.any: *.new.example 192.0.2.1:1",
+            "a.one: a.test 192.0.2.1:11",
+            "b.any: *.b.example 192.0.2.2:1",
+        ]
+    );
+}
+
 /// Exact hosts go before wildcards: a tenant that gets one under another's wildcard takes its
 /// requests.
 #[test]
