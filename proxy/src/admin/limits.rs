@@ -1,33 +1,36 @@
 //! `GET /api/v1/limits`: every rate limit with what it has decided, and its busiest keys as the
 //! hashes they are kept as.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
 use config::model::{KeyPart, LimitKey, Missing};
+use config::value::Name;
 use serde_json::{Value, json};
 
 use crate::limit::{HotKey, Limit};
-use crate::route::table::Route;
 use crate::state::Shared;
 
 pub(super) const PATH: &str = "/api/v1/limits";
 
-/// All of them, by route or template.
+/// All of them, by the name of their route or template.
 pub(super) fn limits(shared: &Shared) -> Value {
     let snapshot = shared.snapshot.load_full();
-    // Routes that a template made of tenants share its limits.
+    // Routes that a template made of tenants share its limits, but for those of tenants that kept
+    // a former version.
     let mut shown = HashSet::new();
-    let of_route = |route: &Arc<Route>| {
-        let new = route.limits.iter().filter(|limit| shown.insert(limit.state_id()));
-        let limits: Vec<Value> = new.map(|limit| one(limit)).collect();
+    let mut owners: BTreeMap<(&Name, bool), Vec<Value>> = BTreeMap::new();
+    for route in snapshot.routes.iter() {
         let template = route.series.tenant.is_some();
         // A route beyond `metrics.max_series` is called by its own name here.
         let name = if template { &route.series.name } else { &route.name };
-        (!limits.is_empty())
-            .then(|| json!({ "route": name.as_str(), "template": template, "limits": limits }))
-    };
-    let routes: Vec<Value> = snapshot.routes.iter().filter_map(of_route).collect();
+        let new = route.limits.iter().filter(|limit| shown.insert(limit.state_id()));
+        let limits: Vec<Value> = new.map(|limit| one(limit)).collect();
+        if !limits.is_empty() {
+            owners.entry((name, template)).or_default().extend(limits);
+        }
+    }
+    let owner = |((name, template), limits): ((&Name, bool), Vec<Value>)| json!({ "route": name.as_str(), "template": template, "limits": limits });
+    let routes: Vec<Value> = owners.into_iter().map(owner).collect();
     json!({ "generation": snapshot.generation, "routes": routes })
 }
 

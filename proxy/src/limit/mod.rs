@@ -30,7 +30,7 @@ pub use clock::{LimitClock, Moment, ProcessClock};
 pub use counter::Counter;
 pub use key::{Asked, Client, Key, KeyHasher, Origin, Values};
 pub use rate::Left;
-pub use registry::{LimitRegistry, LimitStats, Owner};
+pub use registry::{LimitRegistry, Owner};
 pub use streams::StreamGuard;
 pub use table::HotKey;
 

@@ -10,7 +10,7 @@ use config::value::Name;
 use super::address_rate::AddressRate;
 use super::clock::{LimitClock, ProcessClock};
 use super::key::KeyHasher;
-use super::table::{HotKey, KeyTable};
+use super::table::KeyTable;
 use super::{Limit, State};
 
 /// Bounded by what is configured.
@@ -39,21 +39,6 @@ impl Owner {
             Owner::Route(name) | Owner::Template(name) => name,
         }
     }
-}
-
-/// One limit as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitStats {
-    pub route: Name,
-    pub limit: Name,
-    pub keys: usize,
-    pub streams: usize,
-    pub passed: u64,
-    pub refused: u64,
-    pub dry_run: u64,
-    pub exempt: u64,
-    pub overflow: u64,
-    pub evicted: u64,
 }
 
 impl Default for LimitRegistry {
@@ -128,34 +113,9 @@ impl<C: LimitClock> LimitRegistry<C> {
         states.map(|state| state.sweep()).sum()
     }
 
-    /// Every limit that serves, by route and name.
-    pub fn stats(&self) -> Vec<LimitStats> {
-        let stats = |owner: &Owner, limit: &Name, state: &Weak<State<C>>| {
-            let state = state.upgrade()?;
-            Some(LimitStats {
-                route: owner.name().clone(),
-                limit: limit.clone(),
-                keys: state.table.entries(),
-                streams: state.streams.open(),
-                passed: state.decisions.passed.total(),
-                refused: state.decisions.refused.total(),
-                dry_run: state.decisions.dry_run.total(),
-                exempt: state.decisions.exempt.total(),
-                overflow: state.table.overflow().total(),
-                evicted: state.table.evicted().total(),
-            })
-        };
-        let all = self.limits.iter().flat_map(|((owner, limit), states)| {
-            states.iter().filter_map(move |state| stats(owner, limit, state))
-        });
-        all.collect()
-    }
-
-    /// The ten busiest keys of a limit. Looks at every key.
-    pub fn hottest(&self, owner: &Owner, limit: &Name) -> Vec<HotKey> {
-        let states = self.limits.get(&(owner.clone(), limit.clone()));
-        // The latest of them.
-        let state = states.into_iter().flatten().filter_map(Weak::upgrade).next_back();
-        state.map(|state| state.table.hottest(super::HOTTEST)).unwrap_or_default()
+    /// How many states of limits serve.
+    #[cfg(test)]
+    pub fn live(&self) -> usize {
+        self.limits.values().flatten().filter(|state| state.strong_count() > 0).count()
     }
 }

@@ -1,13 +1,19 @@
 //! Limits of a template: one limit, counted for each tenant.
 
-use super::{Tenant, conf_with, lab};
-use crate::harness::Edge;
+use serde_json::json;
+
+use super::{Tenant, conf_with, lab, state, write};
+use crate::harness::{Conf, Edge, Lab};
 
 fn start(tenants: &[Tenant], limit: &str) -> Edge {
     let lab = lab(&tenants.iter().map(Tenant::entry).collect::<Vec<_>>());
-    let routes =
-        super::ROUTES.replace("_port}\" }", &format!("_port}}\", rate_limits: [{{ {limit} }}] }}"));
-    Edge::start_in(&lab, &conf_with(&lab, "", &routes))
+    Edge::start_in(&lab, &conf(&lab, limit))
+}
+
+/// Both templates have this limit.
+fn conf(lab: &Lab, limit: &str) -> Conf {
+    let limits = format!("_port}}\", rate_limits: [{{ {limit} }}] }}");
+    conf_with(lab, "", &super::ROUTES.replace("_port}\" }", &limits))
 }
 
 #[test]
@@ -37,6 +43,25 @@ fn a_tenant_at_its_rate_leaves_the_others_alone() {
     super::write(&edge, &[tenants[0].entry(), tenants[1].entry(), c.entry()]);
     assert_eq!(statuses(&c), [200, 200, 429]);
     assert_eq!(statuses(&tenants[0]), [429, 429, 429]);
+}
+
+#[test]
+fn what_a_former_version_keeps_is_listed_under_its_template() {
+    let tenants = ["a", "b"].map(Tenant::new);
+    let edge = start(&tenants, "name: asks, key: client_ip, rate: 1/h, burst: 2");
+    let mut broken = tenants[1].entry();
+    broken["gateway_port"] = json!("eighty");
+    write(&edge, &[tenants[0].entry(), broken]);
+    edge.reload(&conf(&edge.lab, "name: asks, key: route, rate: 1/h, burst: 2"));
+    assert_eq!(state(&edge, "b"), "former");
+    let all = edge.admin("/api/v1/limits").json();
+    let [bridge, gateway] = &all["routes"].as_array().unwrap()[..] else { panic!("{all:#}") };
+    assert_eq!([&bridge["route"], &gateway["route"]], ["bridge", "gateway"]);
+    let [one, other] = &bridge["limits"].as_array().unwrap()[..] else { panic!("{all:#}") };
+    assert_eq!(
+        [&one["key"], &other["key"]],
+        [&json!(["tenant+route"]), &json!(["tenant+client_ip"])]
+    );
 }
 
 #[test]
