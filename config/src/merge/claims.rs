@@ -263,16 +263,27 @@ impl Claims {
         }
     }
 
-    /// Whether this exact host would have requests that a wildcard has got for another tenant.
-    fn takes_from_another(&self, host: &HostPattern, tenant: &Name) -> bool {
-        let its_own = self.held.hosts.get(host).is_some_and(|owner| owner.tenant == *tenant);
-        matches!(host, HostPattern::Exact(_))
-            && !its_own
-            && self.taken.overlaps(host, tenant).is_some()
+    /// The wildcard over this exact host, and the other tenant that has it.
+    fn wildcard_of_another(
+        &self,
+        host: &HostPattern,
+        tenant: &Name,
+    ) -> Option<(HostPattern, &Name)> {
+        let HostPattern::Exact(name) = host else { return None };
+        let (_, suffix) = name.split_once('.')?;
+        let wildcard = HostPattern::Wildcard(suffix.into());
+        let owner = &self.taken.hosts.get(&wildcard)?.tenant;
+        (owner != tenant).then_some((wildcard, owner))
     }
 
-    /// What the tenant's part still has beside those that go before it.
-    pub(super) fn rest_of(&self, tenant: &Name, part: &Part) -> Option<Part> {
+    /// What the tenant's part still has beside those that go before it. `new`: whether a tenant
+    /// has got this wildcard just now.
+    pub(super) fn rest_of(
+        &self,
+        tenant: &Name,
+        part: &Part,
+        new: impl Fn(&Name, &HostPattern) -> bool,
+    ) -> Option<Part> {
         // An address that is another's gateway by now: nobody's requests may end there.
         let given_away = |address| self.taken.endpoints.contains_key(&*gateway(address));
         let mut addresses = part.upstream.endpoints.iter().map(|endpoint| &endpoint.address);
@@ -282,7 +293,8 @@ impl Claims {
         let free = |host: &&HostPattern| {
             !self.taken.hosts.contains_key(*host)
                 && self.config_route(part, host).is_none()
-                && !self.takes_from_another(host, tenant)
+                // Exact hosts go before wildcards: it would have requests of who got that one.
+                && !self.wildcard_of_another(host, tenant).is_some_and(|(any, other)| new(other, &any))
         };
         let hosts: Vec<HostPattern> = part.route.hosts.iter().filter(free).cloned().collect();
         match hosts.len() {

@@ -221,10 +221,17 @@ impl<'p> Select<'p> {
     /// Keeps what is left of a former version when others have had their share.
     fn keep(&mut self, name: &Name, former: Good<Tenant>) -> bool {
         let mut parts = Vec::with_capacity(former.value.parts.len());
+        let all = self.former;
+        let new = |tenant: &Name, host: &HostPattern| {
+            let had = |former: &Good<Tenant>| {
+                former.value.parts.iter().any(|part| part.route.hosts.contains(host))
+            };
+            all.is_some_and(|all| !all.get(tenant).is_some_and(had))
+        };
         for part in &former.value.parts {
             // A template that was removed takes its routes along; one that is restored stays.
             let wanted = self.former.is_none() || self.templates.has(&part.template.name);
-            let rest = |part| self.claims.rest_of(name, part);
+            let rest = |part| self.claims.rest_of(name, part, new);
             parts.extend(Some(part).filter(|_| wanted).and_then(rest));
         }
         if parts.is_empty() {

@@ -231,6 +231,39 @@ fn a_former_version_leaves_what_is_under_the_wildcard_that_another_got() {
     );
 }
 
+/// The wildcard is no new one: its owner wanted to give it up, and was refused.
+#[test]
+fn a_host_under_the_wildcard_of_a_former_version_stays_where_it_is() {
+    let any = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
+    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
+    let both = templates(&format!("{any}, {one}"));
+    let b = |domain: &str, last: &str| {
+        format!(
+            r#"{{"tenant": "b", "area": "b", "domain": "{domain}", "host": "192.0.2.2", "port": {last}}}"#
+        )
+    };
+    let a = |area: &str| {
+        format!(
+            r#"{{"tenant": "a", "area": "{area}", "domain": "a.test", "host": "192.0.2.1", "port": 1}}"#
+        )
+    };
+    let registry = |entries: [String; 2]| format!("{{\"servers\": [{}]}}", entries.join(",\n"));
+    let before = read(None, &both, &registry([b("b.test", "1"), a("old")]));
+    assert_eq!(refused(&before), []);
+    // `a` wants what `b` has, and no longer `*.old.example`.
+    let given_up = read(Some(&before), &both, &registry([b("x.old.example", "1"), a("b")]));
+    let both_serve = [
+        "a.any: *.old.example 192.0.2.1:1",
+        "a.one: a.test 192.0.2.1:11",
+        "b.any: *.b.example 192.0.2.2:1",
+        "b.one: x.old.example 192.0.2.2:11",
+    ];
+    assert_eq!(serving(&given_up), both_serve);
+    for broken in ["{", &registry([b("x.old.example", "\"one\""), a("old")])] {
+        assert_eq!(serving(&read(Some(&given_up), &both, broken)), both_serve);
+    }
+}
+
 /// Exact hosts go before wildcards: a tenant that gets one under another's wildcard takes its
 /// requests.
 #[test]

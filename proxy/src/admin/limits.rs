@@ -29,8 +29,10 @@ pub(super) fn limits(shared: &Shared) -> Value {
             owners.entry((name, template)).or_default().extend(limits);
         }
     }
-    let owner = |((name, template), limits): ((&Name, bool), Vec<Value>)| json!({ "route": name.as_str(), "template": template, "limits": limits });
-    let routes: Vec<Value> = owners.into_iter().map(owner).collect();
+    let mut routes = Vec::with_capacity(owners.len());
+    for ((name, template), limits) in owners {
+        routes.push(json!({ "route": name.as_str(), "template": template, "limits": limits }));
+    }
     json!({ "generation": snapshot.generation, "routes": routes })
 }
 

@@ -58,13 +58,7 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, after
                 return empty_queue(&local, id, socket, after);
             }
             Some(Ok((io, peer))) => admit(&local, id, io, peer),
-            Some(Err(error)) => {
-                complain(&error);
-                count_rejected(&local, id, "accept_error");
-                if !peer_fault(&error) {
-                    tokio::time::sleep(BACK_OFF).await;
-                }
-            }
+            Some(Err(error)) => failed(&local, id, &error).await,
         }
     }
 }
@@ -81,8 +75,7 @@ async fn end_handshakes(local: &Rc<Local>, id: usize, socket: &TcpListener) {
                     retire::unbar(&io);
                     admit(local, id, io, peer);
                 }
-                Err(error) if peer_fault(&error) => {}
-                Err(_) => return,
+                Err(error) => failed(local, id, &error).await,
             }
         }
     };
@@ -127,6 +120,14 @@ fn next_or_drain(
             let _ = timer.check(cx);
             Poll::Pending
         }
+    }
+}
+
+async fn failed(local: &Local, id: usize, error: &io::Error) {
+    complain(error);
+    count_rejected(local, id, "accept_error");
+    if !peer_fault(error) {
+        tokio::time::sleep(BACK_OFF).await;
     }
 }
 

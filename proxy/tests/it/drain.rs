@@ -23,7 +23,8 @@ fn gated() -> (Backend, Sender<()>) {
 }
 
 fn refuses_connections(edge: &Edge) -> bool {
-    TcpStream::connect_timeout(&edge.http, Duration::from_secs(1)).is_err()
+    let outcome = TcpStream::connect_timeout(&edge.http, Duration::from_secs(1));
+    outcome.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 #[test]

@@ -46,7 +46,7 @@ const SETTINGS: [Setting; 3] = [
         name: "net.ipv4.tcp_migrate_req",
         good: |value| value == 1,
         value: 1,
-        why: "clients that connect while a process beside another ends may wait a second (not with the socket unit)",
+        why: "clients that connect while a process beside another ends may wait a second, or be reset (not with the socket unit)",
     },
     Setting {
         name: "net.core.somaxconn",
