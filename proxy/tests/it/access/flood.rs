@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
+use crate::harness::PATIENCE;
 
 /// Guesses from this many addresses, each over connections to both workers.
 const GUESSERS: usize = 8;
@@ -59,6 +60,10 @@ fn guess(edge: &Edge, guesser: usize, done: &AtomicBool) -> Vec<u16> {
         // A new address from time to time, as a botnet has them.
         let address = format!("192.0.2.{}", guesser + GUESSERS * (n / 6 % 30));
         let mut clients: Vec<Client> = (0..3).map(|_| edge.client()).collect();
+        for client in &clients {
+            // Guesses wait for each other, and a debug build on a busy machine hashes slowly.
+            client.wire.stream.tcp().set_read_timeout(Some(6 * PATIENCE)).unwrap();
+        }
         for (m, client) in clients.iter_mut().enumerate() {
             let guess = line("bob", &format!("{guesser} {n} {m}"));
             client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{}{guess}\r\n", from(&address)));

@@ -159,4 +159,4 @@ fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     names
 }
 
-const ORDER: Duration = Duration::from_secs(60);
+const ORDER: Duration = Duration::from_secs(150);
