@@ -200,12 +200,17 @@ fn of_two_entries_the_one_that_is_as_before_counts() {
     assert_eq!(serving(&after), ["a.t: copy.example 192.0.2.2:2"]);
 }
 
+/// A wildcard of an area, and a domain of its own.
+fn wide_and_own() -> String {
+    let any = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
+    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
+    templates(&format!("{any}, {one}"))
+}
+
 /// Its new version is refused, and what it no longer wants is another's by now.
 #[test]
 fn a_former_version_leaves_what_is_under_the_wildcard_that_another_got() {
-    let wide = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
-    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
-    let both = templates(&format!("{wide}, {one}"));
+    let both = wide_and_own();
     let registry = |area: &str, domain: &str| {
         format!(
             r#"{{"servers": [
@@ -234,9 +239,7 @@ fn a_former_version_leaves_what_is_under_the_wildcard_that_another_got() {
 /// The wildcard is no new one: its owner wanted to give it up, and was refused.
 #[test]
 fn a_host_under_the_wildcard_of_a_former_version_stays_where_it_is() {
-    let any = "any: { hosts: ['*.{area}.example'], endpoint: '{host}:{port}' }";
-    let one = "one: { hosts: ['{domain}'], endpoint: '{host}:1{port}' }";
-    let both = templates(&format!("{any}, {one}"));
+    let both = wide_and_own();
     let b = |domain: &str, last: &str| {
         format!(
             r#"{{"tenant": "b", "area": "b", "domain": "{domain}", "host": "192.0.2.2", "port": {last}}}"#

@@ -101,6 +101,7 @@ fn bar(socket: &impl AsFd, what: Bar) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::Shutdown;
     use std::time::Instant;
 
     use super::*;
@@ -117,6 +118,19 @@ mod tests {
         all
     }
 
+    /// What the next connection says until its client ends, who may have to send again first.
+    fn soon_said(socket: &TcpListener) -> Vec<u8> {
+        let limit = Instant::now() + Duration::from_secs(10);
+        let mut come = Vec::new();
+        while come.is_empty() && Instant::now() < limit {
+            come = accepted(socket);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut said = Vec::new();
+        come.pop().expect("the connection").read_to_end(&mut said).unwrap();
+        said
+    }
+
     #[test]
     fn a_handshake_that_ends_behind_the_bar_is_completed_by_the_next_packet() {
         let socket = listening();
@@ -124,18 +138,11 @@ mod tests {
         // The kernel answers a SYN: for the client the connection is there.
         let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         client.write_all(b"barred").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
         assert!(accepted(&socket).is_empty());
         SockRef::from(&socket).detach_filter().unwrap();
         // It comes with the retransmission.
-        let limit = Instant::now() + Duration::from_secs(10);
-        let mut come = Vec::new();
-        while come.is_empty() && Instant::now() < limit {
-            come = accepted(&socket);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let mut read = [0; 6];
-        come.pop().expect("the connection").read_exact(&mut read).unwrap();
-        assert_eq!(&read, b"barred");
+        assert_eq!(soon_said(&socket), b"barred");
     }
 
     /// Until the socket closes, a connection is completed or barred, and never both.
@@ -187,16 +194,9 @@ mod tests {
         bar(&socket, Bar::Ends).unwrap();
         let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
         client.write_all(b"begun").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
         begin_no_more(&socket).unwrap();
-        let limit = Instant::now() + Duration::from_secs(10);
-        let mut come = Vec::new();
-        while come.is_empty() && Instant::now() < limit {
-            come = accepted(&socket);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let mut read = [0; 5];
-        come.pop().expect("the connection").read_exact(&mut read).unwrap();
-        assert_eq!(&read, b"begun");
+        assert_eq!(soon_said(&socket), b"begun");
     }
 
     #[test]
