@@ -77,7 +77,7 @@ each_is_listed() {
 
 ended() {
     if [ "$1" -ne 0 ]; then
-        tail -n 5 "$work"/{main,small,third,prometheus,lonely,pebble,troubles}.log 2>/dev/null || true
+        last_logs main small third prometheus lonely pebble troubles
     fi
     end_all
     rm -rf "$work"

@@ -8,7 +8,8 @@
 #
 # --minutes, for .ci/run: without those that say `# Only by make test-deploy.`; alerts.sh waits for
 # alerts of up to two minutes, and the image is not built once more in another folder. A test is a
-# script with a #! line; the rest is sourced. What failed says its last lines once more at the end.
+# script with a #! line; the rest is sourced. What failed says its last lines once more at the end,
+# and then why.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 edge=$(edge_binary)
@@ -77,12 +78,17 @@ one() {
     note "$1" $((SECONDS - begun)) "$code"
 }
 
-# Of what failed: who sees only the end of a long output sees why.
+# Of what failed: who sees only the end of a long output sees why. The reason is not a test's last
+# line: after it come the logs of what it ran.
 last_words() {
     local test
     for test in "${failed[@]}"; do
         printf '\n--- %s, its last lines:\n' "$test"
-        tail -n 25 "$logs/$test"
+        tail -n 25 "$logs/$test" | cut -c 1-300
+    done
+    for test in "${failed[@]}"; do
+        printf '\n--- %s, why:\n' "$test"
+        grep -a -B 2 "^$test\.sh: " "$logs/$test" | cut -c 1-1500 || echo "it does not say"
     done
 }
 

@@ -142,7 +142,7 @@ every_expression_returns_data() {
 
 ended() {
     if [ "$1" -ne 0 ]; then
-        tail -n 5 "$work"/{main,small,prometheus,pebble}.log 2>/dev/null || true
+        last_logs main small prometheus pebble
     fi
     end_all
     rm -rf "$work"

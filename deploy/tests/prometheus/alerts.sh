@@ -3,7 +3,11 @@
 
 query() { curl -fsS --max-time 20 --get --data-urlencode "query=$1" "$api/api/v1/query" | jq -c .data.result; }
 
-has_data() { [ "$(query "$1")" != "[]" ]; }
+# Not where Prometheus does not answer.
+has_data() {
+    local found
+    found=$(query "$1") && [ -n "$found" ] && [ "$found" != "[]" ]
+}
 
 # fires ALERT [LABELS]: now.
 fires() { has_data "ALERTS{alertstate=\"firing\", alertname=\"$1\"${2:+, $2}}"; }

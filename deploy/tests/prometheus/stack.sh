@@ -36,6 +36,18 @@ end_all() {
 
 answers() { curl -fsS --max-time 5 -o /dev/null "$1" 2>/dev/null; }
 
+# last_logs NAME...: what they said last, and the targets that Prometheus cannot scrape; for a failure.
+last_logs() {
+    local name
+    for name; do
+        [ -s "$work/$name.log" ] || continue
+        echo "--- $name.log"
+        tail -n 5 "$work/$name.log"
+    done
+    [ -z "${api:-}" ] || curl -fsS --max-time 5 "$api/api/v1/targets?state=active" |
+        jq -c '.data.activeTargets[] | [.scrapeUrl, .health, .lastError, .lastScrape]' || true
+}
+
 # === endpoints
 
 backend() {

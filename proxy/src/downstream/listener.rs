@@ -42,6 +42,18 @@ pub enum After {
     Nobody,
 }
 
+impl After {
+    /// How long handshakes that have begun are let to end before the socket closes. `None`: its
+    /// queue outlives this process.
+    fn handshakes(self) -> Option<Duration> {
+        match self {
+            After::Others => None,
+            After::NextProcess => Some(retire::IN_THE_KERNEL),
+            After::Nobody => Some(retire::HANDSHAKE),
+        }
+    }
+}
+
 /// Accepts until the drain begins and the queue is empty, then closes the socket: closing with
 /// connections in the queue would reset them (facts/security.md §7). Of an inherited socket the
 /// queue outlives this process: it is left to the next one, at once.
@@ -50,12 +62,10 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, after
     let inherited = after == After::Others;
     loop {
         match next(&local, &socket, &timer, inherited).await {
-            None if inherited => return,
             None => {
-                if after == After::Nobody {
-                    end_handshakes(&local, id, &socket).await;
-                }
-                return empty_queue(&local, id, socket, after);
+                let Some(span) = after.handshakes() else { return };
+                end_handshakes(&local, id, &socket, span).await;
+                return empty_queue(&local, id, socket);
             }
             Some(Ok((io, peer))) => admit(&local, id, io, peer),
             Some(Err(error)) => failed(&local, id, &error).await,
@@ -64,7 +74,7 @@ pub async fn accept_loop(local: Rc<Local>, id: usize, socket: TcpListener, after
 }
 
 /// Takes those whose handshake has begun, and lets none begin.
-async fn end_handshakes(local: &Rc<Local>, id: usize, socket: &TcpListener) {
+async fn end_handshakes(local: &Rc<Local>, id: usize, socket: &TcpListener, span: Duration) {
     if retire::begin_no_more(socket).is_err() {
         return;
     }
@@ -79,13 +89,13 @@ async fn end_handshakes(local: &Rc<Local>, id: usize, socket: &TcpListener) {
             }
         }
     };
-    let _ = tokio::time::timeout(retire::HANDSHAKE, serve).await;
+    let _ = tokio::time::timeout(span, serve).await;
 }
 
 /// Takes what waits in the queue and closes the socket.
-fn empty_queue(local: &Rc<Local>, id: usize, socket: TcpListener, after: After) {
+fn empty_queue(local: &Rc<Local>, id: usize, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
-    retire(socket, after == After::NextProcess, |io, peer| {
+    retire(socket, |io, peer| {
         let accepted = io.set_nonblocking(true).and_then(|()| TcpStream::from_std(io));
         if let Ok(io) = accepted {
             admit(local, id, io, peer);

@@ -13,6 +13,7 @@ pub mod h2_gate;
 pub mod h2_io;
 pub mod h2_streams;
 pub mod listener;
+mod min_ttl;
 pub mod proxy_protocol;
 pub mod retire;
 pub mod tls;

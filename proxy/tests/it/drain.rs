@@ -1,6 +1,7 @@
 //! On the way out: nobody who was being served notices, and the process does end.
 
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
@@ -45,6 +46,64 @@ fn an_idle_edge_ends_at_once() {
         assert_eq!(edge.wait_exit().code(), Some(0));
         assert!(start.elapsed() < Duration::from_secs(3), "only after {:?}", start.elapsed());
     }
+}
+
+/// What is in the queue of a socket that closes is reset, and so is a handshake that ends on another
+/// CPU just then: clients that wait for nobody are to see none of it. So in the socket's last moments
+/// no handshake begins: whose first packet comes then is refused when it comes again, after a second.
+#[test]
+fn who_comes_as_the_port_closes_is_answered_or_refused() {
+    let backend = Backend::ok();
+    for _ in 0..3 {
+        let mut edge = Edge::start(&Conf::app(&[backend.addr]).workers(2));
+        let (http, (sent, asked)) = (edge.http, channel());
+        let clients: Vec<_> = (0..4)
+            .map(|_| sent.clone())
+            .map(|sent| std::thread::spawn(move || ask_until_refused(http, &sent)))
+            .collect();
+        for _ in 0..200 {
+            asked.recv_timeout(Duration::from_secs(20)).unwrap();
+        }
+        edge.sigterm();
+        let all: Vec<_> = clients.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(edge.wait_exit().code(), Some(0));
+        assert!(all.iter().all(|(failed, _)| failed.is_empty()), "{all:?}");
+        assert!(all.iter().any(|(_, wait)| *wait > Duration::from_millis(500)), "{all:?}");
+    }
+}
+
+/// Requests on connections of their own, some thousand a second, until nobody listens any more: how
+/// they failed, and how long the last one's connect took.
+fn ask_until_refused(address: SocketAddr, sent: &Sender<()>) -> (Vec<io::Error>, Duration) {
+    let (mut asked, mut failed) = (Vec::new(), Vec::new());
+    let wait = loop {
+        let begun = Instant::now();
+        match ask(address) {
+            Ok(edge) => asked.push(edge),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                break begun.elapsed();
+            }
+            Err(error) => failed.push(error),
+        }
+        let _ = sent.send(());
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    failed.extend(asked.into_iter().filter_map(|edge| answer(edge).err()));
+    (failed, wait)
+}
+
+fn ask(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut edge = TcpStream::connect(address)?;
+    edge.write_all(b"GET / HTTP/1.1\r\nHost: app.openclaw.example\r\nConnection: close\r\n\r\n")?;
+    Ok(edge)
+}
+
+fn answer(mut edge: TcpStream) -> io::Result<()> {
+    edge.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut answer = String::new();
+    edge.read_to_string(&mut answer)?;
+    let served = answer.starts_with("HTTP/1.1 200 ");
+    served.then_some(()).ok_or_else(|| io::Error::other(answer))
 }
 
 #[test]
