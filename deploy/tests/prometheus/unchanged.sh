@@ -183,6 +183,8 @@ wait_for_restarts() {
 	EdgeDown instance=127.0.0.1:$third_admin
 	END
     local number
+    # One that Prometheus has never seen does not change.
+    wait_for 60 "the third edge in Prometheus" has_data "up{instance=\"127.0.0.1:$third_admin\"} == 1"
     for number in 1 2 3 4; do
         end third KILL
         third_edge
