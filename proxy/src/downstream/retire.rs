@@ -102,17 +102,19 @@ mod tests {
     /// Also one that was barred itself: a client hears of it only that an answer takes longer.
     #[test]
     fn what_was_complete_before_the_bar_is_served() {
-        let socket = listening("127.0.0.1:0");
-        let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
-        begin_no_more(&socket).unwrap();
-        let mut stream = accepted(&socket).pop().expect("the connection");
-        begin_no_more(&stream).unwrap();
-        client.write_all(b"late").unwrap();
-        unbar(&stream);
-        stream.set_nonblocking(false).unwrap();
-        let mut read = [0; 4];
-        stream.read_exact(&mut read).unwrap();
-        assert_eq!(&read, b"late");
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = listening(address);
+            let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+            begin_no_more(&socket).unwrap();
+            let mut stream = accepted(&socket).pop().expect("the connection");
+            begin_no_more(&stream).unwrap();
+            client.write_all(b"late").unwrap();
+            unbar(&stream);
+            stream.set_nonblocking(false).unwrap();
+            let mut read = [0; 4];
+            stream.read_exact(&mut read).unwrap();
+            assert_eq!(&read, b"late");
+        }
     }
 
     #[test]

@@ -54,8 +54,10 @@ fn an_idle_edge_ends_at_once() {
 #[test]
 fn who_comes_as_the_port_closes_is_answered_or_refused() {
     let backend = Backend::ok();
+    // Who asks again after a second must not find another test on the port.
+    let own = "127.0.0.9:0";
     for _ in 0..3 {
-        let mut edge = Edge::start(&Conf::app(&[backend.addr]).workers(2));
+        let mut edge = Edge::start(&Conf::app(&[backend.addr]).workers(2).bind(own, own));
         let (http, (sent, asked)) = (edge.http, channel());
         let clients: Vec<_> = (0..4)
             .map(|_| sent.clone())
